@@ -1,0 +1,94 @@
+# make              build/libringwood.a, build/libringwood.so, build/ringwood
+# make check        installs what is missing, builds and runs the tests (TAP, under prove)
+# make demo         installs what is missing, builds, runs the benchmark and the crash test on real files, prints the report
+# make install      PREFIX= DESTDIR=
+# VARIANT=tiny|asan|tsan|debug builds the same things under build/<variant>/
+SHELL := /bin/bash
+VARIANT ?= release
+PREFIX ?= /usr/local
+VERSION := 0.1.0
+CC := gcc
+
+OUT := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
+OBJ := $(OUT)/obj
+
+WARNINGS := -Wall -Wextra -Wshadow -Wconversion -Wsign-conversion -Wstrict-prototypes -Wmissing-prototypes -Wvla -Wformat=2 \
+            -Wundef -Wpointer-arith -Wcast-align -Wwrite-strings -Werror
+HARDENING := -fstack-protector-strong -fstack-clash-protection -fcf-protection -fPIC -fvisibility=hidden
+CFLAGS_release := -O3 -g -D_FORTIFY_SOURCE=2
+CFLAGS_debug := -O1 -g -DRW_CHECKS
+CFLAGS_tiny := -O1 -g -DRW_CHECKS -DRW_TINY -DRW_PLANTED_BUGS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_sim := -O2 -g -DRW_CHECKS -DRW_TINY -DRW_PLANTED_BUGS
+CFLAGS_asan := -O1 -g -DRW_CHECKS -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
+CFLAGS_tsan := -O1 -g -DRW_CHECKS -fsanitize=thread -Wno-tsan
+LDFLAGS_tiny := -fsanitize=address,undefined
+LDFLAGS_asan := -fsanitize=address,undefined
+LDFLAGS_tsan := -fsanitize=thread
+
+CFLAGS := -std=gnu11 $(WARNINGS) $(HARDENING) $(CFLAGS_$(VARIANT)) $(EXTRA_CFLAGS)
+CPPFLAGS := -D_GNU_SOURCE -Iinclude -I.
+LDFLAGS := -Wl,-z,relro,-z,now $(LDFLAGS_$(VARIANT))
+LIBS := -luring -lnuma -lisal -lpthread
+CLI_LIBS := -ledit -ljansson -lm
+
+LIB_FOLDERS := base kernel_io store wal buffer btree txn engine
+LIB_SRC := $(foreach d,$(LIB_FOLDERS),$(wildcard $(d)/*.c))
+CLI_SRC := $(wildcard cli/*.c) $(wildcard bench/*.c)
+SUPPORT_SRC := $(wildcard tests/support/*.c) $(wildcard tests/sim/*.c)
+UNIT_SRC := $(wildcard tests/unit/test_*.c)
+API_SRC := $(wildcard tests/api/test_*.c)
+
+LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o)
+CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
+SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(OBJ)/%.o)
+UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
+API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
+
+.PHONY: all lib tests clean install deps check check-long demo crash fuzz
+.SECONDARY:
+all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
+lib: $(OUT)/libringwood.a
+tests: $(UNIT_BIN) $(API_BIN)
+
+$(OBJ)/%.o: %.c Makefile
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+
+$(OUT)/libringwood.a: $(LIB_OBJ)
+	@mkdir -p $(@D)
+	@rm -f $@
+	ar rcs $@ $^
+
+$(OUT)/libringwood.so: $(LIB_OBJ) libringwood.map
+	@mkdir -p $(@D)
+	$(CC) -shared -Wl,-soname,libringwood.so.0 -Wl,--version-script=libringwood.map $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
+
+$(OUT)/ringwood: $(CLI_OBJ) $(OUT)/libringwood.a
+	$(CC) $(LDFLAGS) -o $@ $(CLI_OBJ) $(OUT)/libringwood.a $(LIBS) $(CLI_LIBS)
+
+# unit tests see every part, and the simulator; api tests see the public header only
+$(OUT)/tests/%: $(OBJ)/tests/unit/%.o $(SUPPORT_OBJ) $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood.a $(LIBS) -lm
+
+$(OUT)/tests/%: $(OBJ)/tests/api/%.o $(SUPPORT_OBJ) $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood.a $(LIBS) -lsqlite3 -lm
+
+deps:
+	@tools/install-deps
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
+	install -m 755 $(OUT)/ringwood $(DESTDIR)$(PREFIX)/bin/ringwood
+	install -m 644 $(OUT)/libringwood.a $(DESTDIR)$(PREFIX)/lib/libringwood.a
+	install -m 755 $(OUT)/libringwood.so $(DESTDIR)$(PREFIX)/lib/libringwood.so.$(VERSION)
+	ln -sf libringwood.so.$(VERSION) $(DESTDIR)$(PREFIX)/lib/libringwood.so.0
+	ln -sf libringwood.so.0 $(DESTDIR)$(PREFIX)/lib/libringwood.so
+	install -m 644 include/ringwood.h $(DESTDIR)$(PREFIX)/include/ringwood.h
+	sed -e 's|@PREFIX@|$(PREFIX)|;s|@VERSION@|$(VERSION)|' ringwood.pc.in > $(DESTDIR)$(PREFIX)/lib/pkgconfig/ringwood.pc
+
+clean:
+	rm -rf build
+
+-include $(shell find build -name '*.d' 2>/dev/null)

@@ -1,0 +1,297 @@
+/*
+ * ringwood: an embedded, ordered, transactional key-value store for Linux.
+ *
+ * Conventions that hold for every call here:
+ *
+ * - A call returns 0 or a negative RW_E... code. On failure its out-parameters are untouched (the one exception is
+ *   stated at rw_get) and the store is unchanged, unless the code is RW_EUNKNOWN.
+ * - rw_last_error() tells in words what the calling thread's last failed call met.
+ * - A database handle may be used by any number of threads at once. A batch, transaction or cursor belongs to one thread
+ *   at a time.
+ * - Slices are borrowed for the length of the call; the store copies what it keeps.
+ * - Keys are 1 byte to rw_key_size_max(page size) bytes, ordered as unsigned bytes, a prefix before what it begins.
+ *   Values are 0 bytes to RW_VALUE_SIZE_MAX.
+ * - The library never exits the process, installs no signal handler and prints nothing unless a logger is set.
+ * - After fork() the child must not use handles of its parent: its calls fail with RW_EFORK.
+ */
+#ifndef RINGWOOD_H
+#define RINGWOOD_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#if defined(__GNUC__)
+#define RW_PUBLIC __attribute__((visibility("default")))
+#else
+#define RW_PUBLIC
+#endif
+
+#define RW_VERSION_MAJOR 0
+#define RW_VERSION_MINOR 1
+#define RW_VERSION_PATCH 0
+
+/* Every way to fail: name, code, sentence. The numbers are part of the ABI and never change their meaning. */
+#define RW_ERROR_MAP(X)                                                                       \
+    X(RW_ENOTFOUND, -1, "not found")                                                          \
+    X(RW_ECONFLICT, -2, "a concurrent transaction changed the same data")                     \
+    X(RW_EDEADLOCK, -3, "chosen as the victim of a deadlock")                                 \
+    X(RW_ETOOSMALL, -4, "the buffer is too small")                                            \
+    X(RW_ETOOBIG, -5, "too big")                                                              \
+    X(RW_ECORRUPT, -6, "stored data is damaged")                                              \
+    X(RW_EIO, -7, "input/output error")                                                       \
+    X(RW_ENOSPC, -8, "no space left on the device")                                           \
+    X(RW_EBUSY, -9, "in use")                                                                 \
+    X(RW_EINVAL, -10, "invalid argument")                                                     \
+    X(RW_EVERSION, -11, "format version or feature not supported by this library")            \
+    X(RW_EREADONLY, -12, "read-only")                                                         \
+    X(RW_ENOMEM, -13, "out of memory")                                                        \
+    X(RW_EACCESS, -14, "permission denied")                                                   \
+    X(RW_ENOENT, -15, "no such file or directory")                                            \
+    X(RW_EEXIST, -16, "already exists")                                                       \
+    X(RW_ECLOSED, -17, "the handle is closed")                                                \
+    X(RW_EFORK, -18, "the handle belongs to the parent process")                              \
+    X(RW_EUNKNOWN, -19, "the outcome is unknown: the log could not be made durable")          \
+    X(RW_EFILES, -20, "too many open files")                                                  \
+    X(RW_EFOREIGN, -21, "not a ringwood file, or a file of another database")                 \
+    X(RW_ENOTSUP, -22, "not supported here")                                                  \
+    X(RW_ETIMEOUT, -23, "timed out")
+
+enum {
+#define RW_ERROR_ENUM(name, code, text) name = code,
+    RW_ERROR_MAP(RW_ERROR_ENUM)
+#undef RW_ERROR_ENUM
+};
+
+typedef struct rw_db rw_db;
+typedef struct rw_batch rw_batch;
+typedef struct rw_txn rw_txn;
+typedef struct rw_cursor rw_cursor;
+
+typedef struct {
+    const void *data;
+    size_t size;
+} rw_slice;
+
+typedef uint32_t rw_bucket;
+
+#define RW_DEFAULT_BUCKET ((rw_bucket)1)      /* is always there, named "default" */
+#define RW_VALUE_SIZE_MAX ((size_t)1 << 30)   /* bytes */
+#define RW_BUCKET_NAME_MAX ((size_t)255)      /* bytes, without the final 0 */
+
+/* Flags of a write or commit. */
+#define RW_SYNC 0u           /* returns when the write is durable */
+#define RW_ASYNC 1u          /* returns when it is visible; durable within options.async_delay_ms, or after rw_flush */
+
+/* Flags of rw_bucket_open. */
+#define RW_CREATE 1u         /* create the bucket when it is missing */
+
+/* Flags of rw_txn_begin. */
+#define RW_SNAPSHOT 0u       /* the default */
+#define RW_READONLY 4u       /* writes fail with RW_EREADONLY */
+
+/* Levels given to a logger. */
+#define RW_LOG_INFO 0
+#define RW_LOG_WARNING 1
+#define RW_LOG_ERROR 2
+
+/* Called from any thread of the library, with a message that ends without a newline. It must not call the library. */
+typedef void (*rw_logger_fn)(void *arg, int level, const char *message);
+
+typedef struct rw_options {
+    size_t struct_size;          /* set by rw_options_init */
+    uint64_t cache_bytes;        /* one hard limit over all memory that grows; 256 MiB; at least 1 MiB */
+    uint32_t page_size;          /* 4096, 8192, 16384, 32768 or 65536 bytes; fixed at creation; 4096 */
+    uint32_t workers;            /* worker threads, 1 to 64; 0: one for each core this process may use */
+    const char *io_backend;      /* "auto" (io_uring, or psync where it is forbidden), "uring" or "psync" */
+    uint64_t log_bytes;          /* log kept before a checkpoint must have caught up; bounds recovery time; 64 MiB */
+    uint32_t async_delay_ms;     /* how soon an RW_ASYNC write is durable, 1 to 60000; 50 */
+    uint64_t partition_bytes;    /* a partition is split in two past this size on disk; 0: chosen by the library */
+    uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
+    uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
+    rw_logger_fn logger;         /* NULL: silent */
+    void *logger_arg;
+} rw_options;
+
+/* Fills in the defaults. Any thread. */
+RW_PUBLIC void rw_options_init(rw_options *options);
+
+/*
+ * Sets one option by name, as text: "cache" "256M", "page_size" "16K", "workers" "2", "io_backend" "psync", "log" "64M",
+ * "async_delay_ms" "10", "partition" "64M", "create" "0", "read_only" "1". The names of the fields are accepted too. Sizes take K, M, G
+ * (powers of 1024). RW_EINVAL for an unknown name or a value that does not parse or is out of range. The text of
+ * io_backend is not copied when it is one of the known names.
+ */
+RW_PUBLIC int rw_options_set(rw_options *options, const char *name, const char *value);
+
+/* The constant sentence for a code; "success" for 0, "unknown error" for a code that is none. Any thread. */
+RW_PUBLIC const char *rw_strerror(int code);
+
+/*
+ * What the calling thread's last failed call met, in words, with file, offset and errno where there are any. db may be NULL (after a failed
+ * rw_open). The text is good until the thread's next call into the library. Never NULL.
+ */
+RW_PUBLIC const char *rw_last_error(rw_db *db);
+
+/* The longest key for a page size, in bytes; 0 for a page size that is not supported. */
+RW_PUBLIC size_t rw_key_size_max(uint32_t page_size);
+
+/*
+ * Opens the database in directory dir, creating it (the directory itself, not its parents) when options->create is 1, and recovers it
+ * after a crash. options NULL: defaults. The page size of an existing database is that of its files: options->page_size is used at
+ * creation only. On success *db is the caller's, until rw_close.
+ * Errors: RW_EINVAL (absurd option, named), RW_ENOENT, RW_EACCESS, RW_EREADONLY (file system), RW_EBUSY (open elsewhere: the
+ * message says by which process), RW_EFOREIGN, RW_EVERSION, RW_ECORRUPT, RW_ENOSPC, RW_EFILES, RW_EIO, RW_ENOMEM, RW_ENOTSUP.
+ */
+RW_PUBLIC int rw_open(const char *dir, const rw_options *options, rw_db **db);
+
+/*
+ * Makes everything durable, writes a checkpoint and closes. RW_EBUSY, and nothing is closed, while batches, transactions or cursors
+ * of it are open. No other call may be running. Whatever else it returns, the handle is closed and any later use of it fails with
+ * RW_ECLOSED.
+ */
+RW_PUBLIC int rw_close(rw_db *db);
+
+/*
+ * A bucket is a named keyspace of its own. *bucket is good for the life of db, or until the bucket is dropped. name: 1 to
+ * RW_BUCKET_NAME_MAX bytes of text. flags: 0 or RW_CREATE. Creating is durable on return.
+ * Errors: RW_ENOTFOUND (no such bucket and no RW_CREATE), RW_EINVAL, RW_EREADONLY, and those of rw_put.
+ */
+RW_PUBLIC int rw_bucket_open(rw_db *db, const char *name, unsigned flags, rw_bucket *bucket);
+
+/* Drops the bucket and all that is in it, as one durable commit. RW_EINVAL for the default bucket, RW_ENOTFOUND for none. */
+RW_PUBLIC int rw_bucket_drop(rw_db *db, rw_bucket bucket);
+
+/* Called for each bucket, in order of name; a non-zero return stops the listing and is what rw_bucket_list returns. */
+typedef int (*rw_bucket_fn)(void *arg, const char *name, rw_bucket bucket);
+RW_PUBLIC int rw_bucket_list(rw_db *db, rw_bucket_fn fn, void *arg);
+
+/*
+ * Copies the newest committed value of key to buf. *size: in, the room in buf in bytes; out, the value's size. buf may be NULL when *size is
+ * 0. RW_ENOTFOUND; RW_ETOOSMALL when the value does not fit: then *size, and only it, is set to the value's size.
+ * Cost: a cached get takes no lock and writes no shared memory; a miss costs one page read.
+ */
+RW_PUBLIC int rw_get(rw_db *db, rw_bucket bucket, rw_slice key, void *buf, size_t *size);
+
+/*
+ * Writes one key. flags: RW_SYNC (0) or RW_ASYNC. Visible to every thread before it returns.
+ * Errors: RW_EINVAL (empty key, NULL, unknown flag), RW_ETOOBIG (key or value), RW_ENOTFOUND (bucket), RW_ENOSPC, RW_EREADONLY, RW_EIO,
+ * RW_ECORRUPT; RW_EUNKNOWN: the sync of the log failed, the write is visible but may not survive, the database is read-only from now on.
+ */
+RW_PUBLIC int rw_put(rw_db *db, rw_bucket bucket, rw_slice key, rw_slice value, unsigned flags);
+
+/* Deletes one key. RW_ENOTFOUND when it was not there; otherwise as rw_put. */
+RW_PUBLIC int rw_del(rw_db *db, rw_bucket bucket, rw_slice key, unsigned flags);
+
+/*
+ * Deletes all keys from <= key < to, as one atomic commit. An empty from is the bucket's beginning, an empty to its end. from > to:
+ * RW_EINVAL. Nothing in the range is success. Cost: proportional to the pages the range touches.
+ */
+RW_PUBLIC int rw_delete_range(rw_db *db, rw_bucket bucket, rw_slice from, rw_slice to, unsigned flags);
+
+/* Returns when every commit acknowledged before the call is durable. */
+RW_PUBLIC int rw_flush(rw_db *db);
+
+/* A batch gathers writes and commits them as one atomic step over all buckets. Reusable after a commit, which empties it. */
+RW_PUBLIC int rw_batch_new(rw_db *db, rw_batch **batch);
+RW_PUBLIC int rw_batch_put(rw_batch *batch, rw_bucket bucket, rw_slice key, rw_slice value);
+RW_PUBLIC int rw_batch_del(rw_batch *batch, rw_bucket bucket, rw_slice key);     /* an absent key is no error */
+RW_PUBLIC int rw_batch_delete_range(rw_batch *batch, rw_bucket bucket, rw_slice from, rw_slice to);
+/* On failure (but RW_EUNKNOWN) nothing was changed and the batch keeps its writes. Later writes of a key win over earlier ones. */
+RW_PUBLIC int rw_batch_commit(rw_batch *batch, unsigned flags);
+RW_PUBLIC void rw_batch_clear(rw_batch *batch);
+RW_PUBLIC void rw_batch_free(rw_batch *batch);
+
+/*
+ * A transaction keeps its writes private until commit; its reads see them. flags: RW_SNAPSHOT (0) or RW_READONLY.
+ */
+RW_PUBLIC int rw_txn_begin(rw_db *db, unsigned flags, rw_txn **txn);
+RW_PUBLIC int rw_txn_get(rw_txn *txn, rw_bucket bucket, rw_slice key, void *buf, size_t *size);   /* as rw_get */
+RW_PUBLIC int rw_txn_put(rw_txn *txn, rw_bucket bucket, rw_slice key, rw_slice value);
+RW_PUBLIC int rw_txn_del(rw_txn *txn, rw_bucket bucket, rw_slice key);           /* RW_ENOTFOUND when it is not there */
+/* *id names the present state of the write set; rolling back to it undoes what came later and forgets later savepoints. */
+RW_PUBLIC int rw_txn_savepoint(rw_txn *txn, unsigned *id);
+RW_PUBLIC int rw_txn_rollback_to(rw_txn *txn, unsigned id);                      /* RW_EINVAL: no such savepoint */
+/* Ends the transaction, committed or not; txn is gone whatever is returned, but for RW_EBUSY: cursors of it are open. */
+RW_PUBLIC int rw_txn_commit(rw_txn *txn, unsigned flags);
+RW_PUBLIC void rw_txn_abort(rw_txn *txn);      /* open cursors of it fail from then on and must still be closed */
+
+/*
+ * A cursor walks one bucket in key order, forwards and backwards. With a transaction it sees the transaction's writes too. A new cursor
+ * stands nowhere: next is first, prev is last. After running past an end it stands past that end.
+ */
+RW_PUBLIC int rw_cursor_open(rw_db *db, rw_txn *txn_or_null, rw_bucket bucket, rw_cursor **cursor);
+RW_PUBLIC int rw_cursor_seek(rw_cursor *cursor, rw_slice key);   /* to the first key >= it; an empty key: the first */
+RW_PUBLIC int rw_cursor_first(rw_cursor *cursor);                /* RW_ENOTFOUND past either end, for all of these */
+RW_PUBLIC int rw_cursor_last(rw_cursor *cursor);
+RW_PUBLIC int rw_cursor_next(rw_cursor *cursor);
+RW_PUBLIC int rw_cursor_prev(rw_cursor *cursor);
+RW_PUBLIC int rw_cursor_key(rw_cursor *cursor, rw_slice *key);       /* good until the cursor moves or is closed */
+RW_PUBLIC int rw_cursor_value(rw_cursor *cursor, rw_slice *value);   /* the same; RW_ENOTFOUND when it stands on nothing */
+RW_PUBLIC void rw_cursor_close(rw_cursor *cursor);
+
+/* Writes a checkpoint of everything committed before the call; returns when it is durable. */
+RW_PUBLIC int rw_checkpoint(rw_db *db);
+
+/* Rewrites what is alive out of sparse segments and gives free space at the file's end back to the file system. */
+RW_PUBLIC int rw_compact(rw_db *db);
+
+/*
+ * Checks a closed database in full: superblocks, every page and its checksum, key order, extents, space accounting, log. Changes
+ * nothing. fn is called with one sentence for each thing found wrong. 0: sound; RW_ECORRUPT: something was reported; else as rw_open.
+ */
+typedef void (*rw_verify_fn)(void *arg, const char *finding);
+RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
+
+/* A name, what it counts, and its unit. Counters run from rw_open. */
+#define RW_STATS_MAP(X)                                                                        \
+    X(page_size, "size of a page, bytes")                                                      \
+    X(workers, "worker threads")                                                               \
+    X(partitions, "key ranges with a tree of their own")                                       \
+    X(buckets, "buckets, the default one included")                                            \
+    X(records_estimate, "records, as of each page's last write-back")                          \
+    X(tree_height_max, "levels of the highest tree")                                           \
+    X(cache_bytes, "memory limit, bytes")                                                      \
+    X(cache_frames, "page frames in the cache")                                                \
+    X(cache_frames_free, "page frames holding nothing")                                        \
+    X(cache_frames_dirty, "page frames newer than the file")                                   \
+    X(page_reads, "pages read from the data file")                                             \
+    X(page_read_bytes, "bytes read from the data file")                                        \
+    X(page_writes, "pages written to the data file")                                           \
+    X(page_write_bytes, "bytes written to the data file")                                      \
+    X(pages_evicted, "pages dropped from the cache")                                           \
+    X(data_file_bytes, "size of the data file")                                                \
+    X(data_live_bytes, "bytes of it that are referenced")                                      \
+    X(segments_free, "segments of it that may be reused")                                      \
+    X(segments_cleaned, "sparse segments rewritten")                                           \
+    X(log_lsn_end, "log sequence number after the newest record, bytes")                       \
+    X(log_lsn_durable, "log sequence number known durable")                                    \
+    X(log_lsn_checkpoint, "log sequence number from which recovery would replay")              \
+    X(log_file_bytes, "size of the log file")                                                  \
+    X(log_writes, "write operations on the log")                                               \
+    X(log_write_bytes, "bytes written to the log")                                             \
+    X(log_syncs, "syncs of the log")                                                           \
+    X(checkpoints, "checkpoints published")                                                    \
+    X(commits, "commits")                                                                      \
+    X(reads_restarted, "optimistic reads that met a change and began again")                   \
+    X(recovery_records, "log records replayed by rw_open")                                     \
+    X(recovery_us, "time rw_open spent replaying, microseconds")
+
+typedef struct {
+#define RW_STATS_FIELD(name, text) uint64_t name;
+    RW_STATS_MAP(RW_STATS_FIELD)
+#undef RW_STATS_FIELD
+    char io_backend[16];        /* the back end in effect */
+    char io_backend_note[112];  /* why, when it is not the one asked for */
+    char read_only_reason[128]; /* empty while the database takes writes */
+} rw_stats_t;
+
+RW_PUBLIC int rw_stats(rw_db *db, rw_stats_t *stats);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

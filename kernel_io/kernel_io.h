@@ -1,0 +1,185 @@
+/*
+ * The seam to the kernel: everything the engine asks of the world goes through here: files, time, random bytes, threads, sleeping and
+ * waking. A `kio` is one back end; the engine never asks which. Back ends: uring and psync (kernel_io/), sim (tests/sim).
+ *
+ * Rules
+ *  1. Calls without a ring block the calling thread. Read and write transfer the whole length or fail: short transfers, EINTR and EAGAIN
+ *     are retried inside; a transfer of 0 bytes is an error.
+ *  2. A ring belongs to the thread that opened it. Only kio_ring_wake may be called by others. Completions are reported by reap, never
+ *     called inline. An operation, its buffer included, is the ring's from submit until it is reaped.
+ *  3. Files opened for direct I/O take offsets, lengths and buffers aligned to RW_BLOCK_SIZE.
+ *  4. A write is durable when a sync of its file succeeded that was issued after the write completed. A failed sync is never
+ *     retried by this layer, and not by those above.
+ *  5. Every function that returns int returns 0 or a negative RW_E code, and has set the thread's error sentence, naming the file,
+ *     offset and errno. kio_ring_reap's results carry codes without a sentence: kio_op_error writes it.
+ */
+#ifndef RW_KERNEL_IO_H
+#define RW_KERNEL_IO_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "ringwood.h"
+
+typedef struct kio kio;
+typedef struct kio_file kio_file;
+typedef struct kio_ring kio_ring;
+typedef struct kio_thread kio_thread;
+typedef struct kio_lock kio_lock;
+
+#define KIO_CREATE 1u      /* create when missing */
+#define KIO_EXCLUSIVE 2u   /* with KIO_CREATE: fail with RW_EEXIST when present */
+#define KIO_READ_ONLY 4u
+#define KIO_DIRECT 8u      /* O_DIRECT where the file system takes it; kio_file_is_direct tells */
+
+typedef enum { KIO_READ, KIO_WRITE, KIO_SYNC } kio_kind;
+
+typedef struct kio_op {
+    /* set by the caller before submit */
+    kio_kind kind;
+    kio_file *file;
+    void *buffer;              /* KIO_READ, KIO_WRITE */
+    uint64_t offset;           /* bytes */
+    uint32_t length;           /* bytes */
+    void *context;             /* the caller's */
+    /* set by the ring before it is reaped */
+    int result;                /* 0: all of it was done; or a negative RW_E code */
+    int errno_value;           /* behind result, 0 when none */
+    /* the ring's own */
+    uint32_t done;             /* bytes transferred so far */
+    uint32_t attempts;
+    struct kio_op *next;
+} kio_op;
+
+typedef struct kio_vtable {
+    const char *name;
+    void (*close)(kio *);
+    /* files */
+    int (*file_open)(kio *, const char *path, unsigned flags, kio_file **);
+    void (*file_close)(kio *, kio_file *);
+    int (*file_size)(kio *, kio_file *, uint64_t *bytes);
+    int (*file_resize)(kio *, kio_file *, uint64_t bytes);
+    int (*file_allocate)(kio *, kio_file *, uint64_t offset, uint64_t bytes);
+    int (*file_read)(kio *, kio_file *, void *buffer, size_t length, uint64_t offset);
+    int (*file_write)(kio *, kio_file *, const void *buffer, size_t length, uint64_t offset);
+    int (*file_sync)(kio *, kio_file *);
+    bool (*file_is_direct)(kio *, kio_file *);
+    int (*directory_create)(kio *, const char *path);
+    int (*directory_sync)(kio *, const char *path);
+    int (*unlink)(kio *, const char *path);
+    int (*rename)(kio *, const char *from, const char *to);
+    int (*lock)(kio *, const char *path, kio_lock **);
+    void (*unlock)(kio *, kio_lock *);
+    /* time, chance */
+    uint64_t (*now_ns)(kio *);
+    int (*random)(kio *, void *buffer, size_t length);
+    /* threads */
+    int (*thread_start)(kio *, const char *name, int cpu, void (*run)(void *), void *arg, kio_thread **);
+    void (*thread_join)(kio *, kio_thread *);
+    void (*sleep)(kio *, const _Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns);
+    void (*wake)(kio *, const _Atomic uint32_t *word, unsigned count);
+    void (*yield)(kio *);
+    /* rings */
+    int (*ring_open)(kio *, unsigned depth, kio_ring **);
+    void (*ring_close)(kio *, kio_ring *);
+    void (*ring_submit)(kio *, kio_ring *, kio_op **ops, unsigned count);
+    unsigned (*ring_reap)(kio *, kio_ring *, kio_op **done, unsigned max, int64_t wait_ns);
+    void (*ring_wake)(kio *, kio_ring *);
+} kio_vtable;
+
+struct kio {
+    const kio_vtable *ops;
+    char note[112];            /* why this back end is not the one asked for; empty when it is */
+};
+
+/*
+ * The back end for real files: "auto", "uring" or "psync". "auto" takes psync, says why in note and once to the logger, where io_uring is
+ * missing or forbidden (which: sysctl, seccomp, old kernel); "uring" then fails with RW_ENOTSUP.
+ */
+int kio_open(const char *backend, rw_logger_fn logger, void *logger_arg, kio **out);
+static inline void kio_close(kio *k) { k->ops->close(k); }
+static inline const char *kio_name(kio *k) { return k->ops->name; }
+
+/* RW_ENOENT, RW_EEXIST, RW_EACCESS, RW_EREADONLY, RW_EFILES, RW_EIO. */
+static inline int kio_file_open(kio *k, const char *path, unsigned flags, kio_file **f) { return k->ops->file_open(k, path, flags, f); }
+static inline void kio_file_close(kio *k, kio_file *f) { k->ops->file_close(k, f); }
+static inline int kio_file_size(kio *k, kio_file *f, uint64_t *bytes) { return k->ops->file_size(k, f, bytes); }
+/* Sets the size; what is added reads as zeros and need not have space behind it. Durable after a sync. */
+static inline int kio_file_resize(kio *k, kio_file *f, uint64_t bytes) { return k->ops->file_resize(k, f, bytes); }
+/* Makes sure that there is space behind the range, growing the file over it; reads as zeros where nothing was written. RW_ENOSPC. */
+static inline int kio_file_allocate(kio *k, kio_file *f, uint64_t offset, uint64_t bytes) { return k->ops->file_allocate(k, f, offset, bytes); }
+/* Reading past the end of the file is RW_EIO, with a sentence that says so. */
+static inline int kio_file_read(kio *k, kio_file *f, void *b, size_t n, uint64_t at) { return k->ops->file_read(k, f, b, n, at); }
+static inline int kio_file_write(kio *k, kio_file *f, const void *b, size_t n, uint64_t at) { return k->ops->file_write(k, f, b, n, at); }
+/* fdatasync: data and, where it changed, the file's size. */
+static inline int kio_file_sync(kio *k, kio_file *f) { return k->ops->file_sync(k, f); }
+static inline bool kio_file_is_direct(kio *k, kio_file *f) { return k->ops->file_is_direct(k, f); }
+/* One level; present already: 0. */
+static inline int kio_directory_create(kio *k, const char *path) { return k->ops->directory_create(k, path); }
+/* Makes the directory's entries durable: creations, renames, unlinks. */
+static inline int kio_directory_sync(kio *k, const char *path) { return k->ops->directory_sync(k, path); }
+static inline int kio_unlink(kio *k, const char *path) { return k->ops->unlink(k, path); }
+static inline int kio_rename(kio *k, const char *from, const char *to) { return k->ops->rename(k, from, to); }
+/*
+ * Takes the exclusive lock on the file at path (made when missing), for this process and among its threads. RW_EBUSY names the
+ * holder by pid ("this process" when it is). A killed holder's lock may outlive it by milliseconds: retried for up to 200 ms.
+ */
+static inline int kio_lock_take(kio *k, const char *path, kio_lock **l) { return k->ops->lock(k, path, l); }
+static inline void kio_lock_release(kio *k, kio_lock *l) { k->ops->unlock(k, l); }
+
+static inline uint64_t kio_now_ns(kio *k) { return k->ops->now_ns(k); }          /* monotonic */
+static inline int kio_random(kio *k, void *b, size_t n) { return k->ops->random(k, b, n); }
+
+/* cpu >= 0 pins the thread to that core, where possible; -1 does not. All signals are blocked in it. */
+static inline int kio_thread_start(kio *k, const char *name, int cpu, void (*run)(void *), void *arg, kio_thread **t)
+{
+    return k->ops->thread_start(k, name, cpu, run, arg, t);
+}
+static inline void kio_thread_join(kio *k, kio_thread *t) { k->ops->thread_join(k, t); }
+/* A futex: sleeps while *word == expected, until woken, for at most timeout_ns (< 0: no limit). May return early without a reason. */
+static inline void kio_sleep(kio *k, const _Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
+{
+    k->ops->sleep(k, word, expected, timeout_ns);
+}
+static inline void kio_wake(kio *k, const _Atomic uint32_t *word, unsigned count) { k->ops->wake(k, word, count); }
+/* For loops that wait for another thread without sleeping: every such loop calls it in every turn (sim switches threads in it). */
+static inline void kio_yield(kio *k) { k->ops->yield(k); }
+
+/* depth: operations in flight at most; more may be submitted and wait inside. */
+static inline int kio_ring_open(kio *k, unsigned depth, kio_ring **r) { return k->ops->ring_open(k, depth, r); }
+/* Waits for what is in flight. */
+static inline void kio_ring_close(kio *k, kio_ring *r) { k->ops->ring_close(k, r); }
+/* Hands count operations over, in one system call where the back end can. */
+static inline void kio_ring_submit(kio *k, kio_ring *r, kio_op **ops, unsigned count) { k->ops->ring_submit(k, r, ops, count); }
+/*
+ * Collects up to max finished operations. When there is none, waits up to wait_ns (0: not at all; < 0: no limit) for one to finish, or for
+ * kio_ring_wake. Returns how many.
+ */
+static inline unsigned kio_ring_reap(kio *k, kio_ring *r, kio_op **done, unsigned max, int64_t wait_ns)
+{
+    return k->ops->ring_reap(k, r, done, max, wait_ns);
+}
+/* From any thread: a reap that waits, or the next one that would, returns. Cheap when the owner is not waiting. */
+static inline void kio_ring_wake(kio *k, kio_ring *r) { k->ops->ring_wake(k, r); }
+
+/* Writes the thread's error sentence for a failed operation and returns its code. */
+int kio_op_error(const kio_op *op);
+const char *kio_file_path(const kio_file *file);
+
+/* A mutex of two words' worth of futex, for what is rarely contended. Zero-initialised is unlocked. */
+typedef struct {
+    _Atomic uint32_t state;    /* 0 free, 1 taken, 2 taken with sleepers */
+} kio_mutex;
+
+void kio_mutex_lock(kio *k, kio_mutex *mutex);
+bool kio_mutex_try(kio_mutex *mutex);
+void kio_mutex_unlock(kio *k, kio_mutex *mutex);
+
+/* Every back end's file begins with this. */
+struct kio_file {
+    char *path;
+    bool direct;
+};
+
+#endif
