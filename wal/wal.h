@@ -1,0 +1,86 @@
+/*
+ * The log: one totally ordered stream of records, written by group commit.
+ *
+ * LSN: a byte position in the stream of record bytes (fragment headers included, block headers and padding not), from WAL_LSN_FIRST. A
+ * record's LSN is its commit timestamp. wal_format.h has the bytes on disk.
+ */
+#ifndef RW_WAL_H
+#define RW_WAL_H
+
+#include "base/base.h"
+#include "kernel_io/kernel_io.h"
+#include "wal/record_format.h"
+
+typedef struct wal wal;
+
+#define WAL_LSN_FIRST ((uint64_t)64)
+
+typedef struct {
+    uint64_t database_id;
+    uint32_t async_delay_ms;   /* a record is durable at the latest this long after it was appended */
+    bool read_only;            /* replay only; wal_start is refused */
+    /* Called by the writer before a batch that holds a record with WAL_NEEDS_DATA: makes the data file durable. */
+    int (*sync_data)(void *arg);
+    void *sync_data_arg;
+    /* Called once, from the thread that met it, when the log cannot be written any more. */
+    void (*on_failure)(void *arg, int code, const char *text);
+    void *on_failure_arg;
+} wal_options;
+
+typedef struct {
+    uint64_t lsn;              /* of its first byte */
+    uint64_t end_lsn;          /* of the byte after it */
+    wal_kind kind;
+    rw_slice body;             /* good during the call */
+} wal_record;
+
+/* A non-zero return stops the replay and is what wal_replay returns. */
+typedef int (*wal_replay_fn)(void *arg, const wal_record *record);
+
+/* Creates dir/log, empty, or opens it: RW_EFOREIGN (another database's), RW_EVERSION, RW_ECORRUPT, RW_ENOENT. */
+int wal_create(kio *k, const char *dir, const wal_options *options, wal **out);
+int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
+
+/*
+ * Reads all whole records with lsn >= from_lsn in order. Ends at the torn tail, and sets *end_lsn behind the last whole record. RW_ECORRUPT when
+ * the log does not hold from_lsn, ends before must_reach_lsn, or is damaged below the highest durable mark found in any block that follows
+ * the damage. May be called several times before wal_start. Syncs the log file before it believes what it reads (unless read-only).
+ */
+int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
+
+/* Begins to take records, at end_lsn of the last replay, in a fresh segment with a new epoch. keep_lsn: segments below it may be recycled.
+ * Starts the writer thread. */
+int wal_start(wal *w, uint64_t keep_lsn);
+
+#define WAL_NEEDS_DATA 1u      /* the record names extents: the data file must be durable before the record is */
+
+/*
+ * Appends one record, made of pieces. Returns when its bytes are in the staging space: not written, not durable. Thread-safe; records that
+ * change the same key must be appended in order (the partition's token sees to it). RW_ENOSPC when the log has no room and cannot grow: nothing was
+ * appended. RW_EREADONLY after a failure (the sentence says of what). RW_ETOOBIG above 1 GiB.
+ * A record longer than the staging space is taken in fragments while the writer drains them; then this call waits for the writer.
+ */
+int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn);
+
+/* Returns when everything below end_lsn is durable; a caller that finds the writer's role free takes it for its own batch. RW_EUNKNOWN when the
+ * log failed before that. */
+int wal_wait(wal *w, uint64_t end_lsn);
+
+uint64_t wal_end_lsn(const wal *w);        /* after the newest appended record */
+uint64_t wal_durable_lsn(const wal *w);
+
+/* Segments that end at or below lsn may be recycled. */
+void wal_trim(wal *w, uint64_t lsn);
+
+/* Gives all but the needed segments back to the file system (those at the file's end). */
+int wal_shrink(wal *w);
+
+typedef struct {
+    uint64_t file_bytes, writes, write_bytes, syncs, batches;
+} wal_counters;
+void wal_counters_get(const wal *w, wal_counters *counters);
+
+/* Writes and syncs what was appended, ends the writer thread; and frees everything. After a failure returns it. */
+int wal_close(wal *w);
+
+#endif
