@@ -39,15 +39,25 @@ typedef struct {
 } store_params;
 
 /*
- * Creates dir/data with an empty image (no partitions yet: the first store_publish makes the database). The file must not exist. With
- * page_size from params; the database id is drawn at random and returned in params.
+ * Creates dir/data with an empty image (no partitions yet: the first store_publish makes the database). The file must not exist, or be
+ * unfinished. Allocation is open at once: there is nothing to claim. With page_size from params; the database id is drawn at random and returned in params.
  */
 int store_create(kio *k, const char *dir, store_params *params, store **out);
-/* Opens dir/data: takes the newest valid superblock; RW_EFOREIGN, RW_EVERSION, RW_ECORRUPT (which slot, why), RW_ENOENT. Fills params in. */
+/*
+ * Opens dir/data: takes the newest valid superblock; RW_EFOREIGN, RW_EVERSION, RW_ECORRUPT (which slot, why), RW_ENOENT: there is no such file,
+ * or its creation was never finished. Fills params in; params->read_only is the caller's wish. Unless read-only, syncs file and directory
+ * before it believes what it reads.
+ */
 int store_open(kio *k, const char *dir, store_params *params, store **out);
+/* dir/data is what an interrupted creation leaves: it never was a database, and store_create replaces it. False when there is no such file. */
+bool store_is_unfinished(kio *k, const char *dir);
 void store_close(store *s);
 kio_file *store_file(store *s);
+/* The image as the newest superblock on disk has it: read at open, or published since. */
 const store_image *store_image_opened(const store *s);
+/* Makes completed writes to the data file durable, as extents need before the log names them. A failure is final: RW_EIO from every later
+ * store_publish and store_sync. Thread-safe. */
+int store_sync(store *s);
 
 /* Whether an image with this partition table fits a superblock slot: asked before a partition is split. */
 bool store_image_fits(const store_image *image);
@@ -60,6 +70,8 @@ bool store_image_fits(const store_image *image);
  */
 bool store_claims_needed(const store *s);
 int store_claim(store *s, uint64_t address, uint32_t blocks);
+/* Whether all these blocks were claimed since open; before store_claims_end only. An extent may be named by the image and by the log. */
+bool store_is_claimed(store *s, uint64_t address, uint32_t blocks);
 void store_claims_end(store *s);
 
 typedef enum { STORE_PAGES, STORE_EXTENTS, STORE_STREAMS } store_stream;
@@ -87,7 +99,8 @@ void store_retire(store_retired *list, uint64_t address, uint32_t blocks);
 /* Moves all of from to the end of to. */
 void store_retired_move(store_retired *to, store_retired *from);
 void store_retired_free(store_retired *list);
-/* The runs are free now; segments that hold nothing alive become free. Empties the list. Thread-safe as to the store. */
+/* The runs are free now, in memory: whoever releases knows that no superblock on disk names them. Segments that hold nothing alive become free. Empties the list. Thread-safe as to the store. Not after a
+ * clean publish, whose map has already counted them as alive. */
 void store_release(store *s, store_retired *list);
 
 /* Reads the page that ref names (page_ref_blocks * RW_BLOCK_SIZE bytes) and checks checksum, magic, version, type, database id, own address,
@@ -109,15 +122,20 @@ int store_extent_read(store *s, extent_ref ref, rw_slice key, void *value, void 
 
 /*
  * Makes all completed writes to the data file durable, then writes image to the superblock slot that does not hold the present one, and
- * makes that durable. clean: also writes the space map, so that the next open need not claim. After a failure the store takes no further
- * publish (RW_EIO). The caller has made the log durable up to image->durable_lsn.
+ * makes that durable. After a failed write or sync the store takes no further publish (RW_EIO). The caller has made the log durable up to
+ * image->durable_lsn.
+ *
+ * clean: also writes the space map, so that the next open need not claim. The map says what is allocated, so nothing that the image does not
+ * name may be: publish without clean, release everything retired, publish the same image clean. Until a later publish without clean the store
+ * then takes no allocation (RW_ECLOSED) and no release. RW_ENOSPC and RW_ENOMEM (of the map) leave everything as it was: an image
+ * without clean can still be published.
  */
 int store_publish(store *s, const store_image *image, bool clean);
 
 /* Space. */
 typedef struct {
     uint64_t file_bytes;
-    uint64_t live_bytes;
+    uint64_t live_bytes;       /* allocated or claimed and not released; superblocks not counted */
     uint32_t segments;         /* with segment 0 */
     uint32_t segments_free;
 } store_space;
@@ -130,6 +148,10 @@ uint32_t store_segment_live(store *s, uint32_t segment);
  */
 uint32_t store_clean_pick(store *s, unsigned max_live_percent, uint32_t from);
 void store_clean_end(store *s, uint32_t segment);
+/* The space map's own run, which is alive and which nothing else names; blocks 0: there is none. For checkers. */
+void store_space_map_run(const store *s, uint64_t *address, uint32_t *blocks);
+/* Why the space map of a cleanly closed database could not be used, so that everything must be claimed after all; NULL otherwise. */
+const char *store_space_map_damage(const store *s);
 /* Cuts free segments off the end of the file. Returns the number of bytes given back in *bytes. */
 int store_shrink(store *s, uint64_t *bytes);
 
