@@ -1,0 +1,135 @@
+#include "bench/dataset.h"
+
+#include <jansson.h>
+#include <stdlib.h>
+
+#include "base/base.h"
+
+#define DATASET_BUCKET "ringwood-bench"
+#define DATASET_KEY "dataset"
+#define DATASET_TEXT_MAX 1024u
+#define POOL_BYTES_MIN ((size_t)1 << 20)
+#define VALUE_ENDS 12u /* values of at least this many bytes are checked at both ends */
+
+/* A bijection of the 64-bit numbers (the finalizer of MurmurHash3). */
+static inline uint64_t dataset_mix(uint64_t x)
+{
+    x ^= x >> 33;
+    x *= 0xff51afd7ed558ccdu;
+    x ^= x >> 33;
+    x *= 0xc4ceb9fe1a85ec53u;
+    return x ^ x >> 33;
+}
+
+int bench_dataset_init(bench_dataset *dataset)
+{
+    uint32_t code_bytes = RW_MIN(dataset->key_size, 8u);
+    if (dataset->key_size < BENCH_KEY_SIZE_MIN || (dataset->hashed && dataset->key_size < 8))
+        return rw_error(RW_EINVAL, "keys of %u bytes are too short", dataset->key_size);
+    if (dataset->records == 0 || dataset->records > (uint64_t)1 << 48 || (code_bytes < 8 && dataset->records > (uint64_t)1 << (8 * code_bytes - BENCH_SLOT_BITS)))
+        return rw_error(RW_EINVAL, "keys of %u bytes do not number %llu records", dataset->key_size, (unsigned long long)dataset->records);
+    rw_random random;
+    rw_random_seed(&random, dataset->seed);
+    dataset->pool_size = RW_MAX(POOL_BYTES_MIN, 2 * (size_t)dataset->value_size) & ~(size_t)7;
+    dataset->pool = malloc(dataset->pool_size);
+    if (dataset->pool == NULL) return rw_error(RW_ENOMEM, "no memory for %zu bytes of values", dataset->pool_size);
+    for (size_t i = 0; i < dataset->pool_size; i += 8) rw_store_u64(dataset->pool + i, rw_random_next(&random));
+    bench_permutation_init(&dataset->order, dataset->records, dataset->seed);
+    return 0;
+}
+
+void bench_dataset_free(bench_dataset *dataset)
+{
+    free(dataset->pool);
+    dataset->pool = NULL;
+}
+
+uint64_t bench_dataset_code(const bench_dataset *dataset, uint64_t position)
+{
+    if (RW_LIKELY(position < dataset->records)) return bench_permutation_at(&dataset->order, position) << BENCH_SLOT_BITS;
+    uint64_t inserted = position - dataset->records, generation = inserted / dataset->records;
+    return bench_permutation_at(&dataset->order, inserted % dataset->records) << BENCH_SLOT_BITS | ((generation + 1) * 2 & 0xff);
+}
+
+void bench_dataset_key(const bench_dataset *dataset, uint64_t code, unsigned char *key)
+{
+    uint32_t size = dataset->key_size;
+    uint64_t number = __builtin_bswap64(dataset->hashed ? dataset_mix(code) : size < 8 ? code << (64 - 8 * size) : code);
+    memcpy(key, &number, RW_MIN(size, 8u));
+    /* What follows the number is different from key to key, as it is in real keys, and cannot be cut off as a common prefix. */
+    for (uint32_t at = 8; at < size; at += 8) {
+        uint64_t filler = dataset_mix(code + at);
+        memcpy(key + at, &filler, RW_MIN(size - at, 8u));
+    }
+}
+
+uint64_t bench_dataset_key_order(const bench_dataset *dataset, const unsigned char *key)
+{
+    uint64_t number = 0;
+    memcpy(&number, key, RW_MIN(dataset->key_size, 8u));
+    number = __builtin_bswap64(number);
+    return dataset->key_size < 8 ? number >> (64 - 8 * dataset->key_size) : number;
+}
+
+static inline uint32_t value_check(const bench_dataset *dataset, const unsigned char *key)
+{
+    return (uint32_t)(dataset_mix(bench_dataset_key_order(dataset, key) + 0x9e3779b97f4a7c15u) >> 32);
+}
+
+/* check (4 bytes), random bytes, and in the last 4 bytes check ^ the first random ones: so halves of two values do not pass for one. */
+void bench_dataset_value(const bench_dataset *dataset, const unsigned char *key, rw_random *random, unsigned char *value)
+{
+    uint32_t size = dataset->value_size, check = value_check(dataset, key);
+    size_t from = (size_t)rw_random_below(random, dataset->pool_size - size);
+    memcpy(value, dataset->pool + from, size);
+    memcpy(value, &check, RW_MIN(size, 4u));
+    if (size >= VALUE_ENDS) rw_store_u32(value + size - 4, check ^ rw_load_u32(value + 4));
+}
+
+bool bench_dataset_value_is_right(const bench_dataset *dataset, const unsigned char *key, const void *value, size_t size)
+{
+    const unsigned char *bytes = value;
+    if (size != dataset->value_size) return false;
+    uint32_t check = value_check(dataset, key);
+    if (size < 4) return size == 0 || memcmp(bytes, &check, size) == 0;
+    if (rw_load_u32(bytes) != check) return false;
+    return size < VALUE_ENDS || rw_load_u32(bytes + size - 4) == (check ^ rw_load_u32(bytes + 4));
+}
+
+int bench_dataset_store(const bench_dataset *dataset, rw_db *db, bool busy)
+{
+    rw_bucket bucket;
+    int code = rw_bucket_open(db, DATASET_BUCKET, RW_CREATE, &bucket);
+    if (code != 0) return code;
+    json_t *description = json_pack("{s:I, s:i, s:i, s:b, s:I, s:I, s:I, s:b, s:b}", "records", (json_int_t)dataset->records, "key_size",
+                                    (int)dataset->key_size, "value_size", (int)dataset->value_size, "hashed", (int)dataset->hashed, "seed",
+                                    (json_int_t)dataset->seed, "first", (json_int_t)dataset->first, "end", (json_int_t)dataset->end,
+                                    "loaded", (int)dataset->loaded, "busy", (int)busy);
+    char text[DATASET_TEXT_MAX];
+    size_t size = description == NULL ? 0 : json_dumpb(description, text, sizeof text, JSON_COMPACT);
+    json_decref(description);
+    if (size == 0 || size > sizeof text) return rw_error(RW_ENOMEM, "the dataset's description was not made");
+    return rw_put(db, bucket, rw_slice_of(DATASET_KEY, strlen(DATASET_KEY)), rw_slice_of(text, size), RW_SYNC);
+}
+
+int bench_dataset_load(bench_dataset *dataset, rw_db *db)
+{
+    rw_bucket bucket;
+    char text[DATASET_TEXT_MAX];
+    size_t size = sizeof text;
+    int code = rw_bucket_open(db, DATASET_BUCKET, 0, &bucket);
+    if (code == 0) code = rw_get(db, bucket, rw_slice_of(DATASET_KEY, strlen(DATASET_KEY)), text, &size);
+    if (code != 0) return code;
+    json_int_t records, seed, first, end;
+    int key_size, value_size, hashed, loaded, busy;
+    json_t *description = json_loadb(text, size, 0, NULL);
+    int parsed = description == NULL ? -1 : json_unpack(description, "{s:I, s:i, s:i, s:b, s:I, s:I, s:I, s:b, s:b}", "records", &records, "key_size",
+                                                        &key_size, "value_size", &value_size, "hashed", &hashed, "seed", &seed, "first", &first,
+                                                        "end", &end, "loaded", &loaded, "busy", &busy);
+    json_decref(description);
+    if (parsed != 0) return rw_error(RW_ECORRUPT, "bucket %s: the dataset's description does not parse", DATASET_BUCKET);
+    if (busy) return rw_error(RW_EBUSY, "the last run did not finish, so which records exist is not known");
+    *dataset = (bench_dataset){.records = (uint64_t)records, .key_size = (uint32_t)key_size, .value_size = (uint32_t)value_size, .hashed = hashed != 0,
+                               .seed = (uint64_t)seed, .loaded = loaded != 0, .first = (uint64_t)first, .end = (uint64_t)end};
+    return 0;
+}
