@@ -137,6 +137,18 @@ static inline int64_t count_keys(rw_db *db, rw_bucket bucket)
     return code == RW_ENOTFOUND ? count : -1;
 }
 
+/* For rw_verify: findings as diagnostics, or none. */
+static inline void note_finding(void *arg, const char *finding)
+{
+    (void)arg;
+    tap_diag("rw_verify: %s", finding);
+}
+
+static inline void ignore_finding(void *arg, const char *finding)
+{
+    (void)arg, (void)finding;
+}
+
 /* Whether the long form of the tests was asked for. */
 static inline bool check_long(void)
 {

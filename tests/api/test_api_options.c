@@ -1,0 +1,241 @@
+/* Options as a struct and as text: defaults, every limit, every bad value named, none of them opening anything. */
+#include <stdio.h>
+
+#include "tests/support/dirs.h"
+#include "tests/support/rw_helpers.h"
+
+static void test_defaults(void)
+{
+    rw_options options;
+    memset(&options, 0xaa, sizeof(options));
+    rw_options_init(&options);
+    TAP_CHECK(options.struct_size == sizeof(options));
+    TAP_CHECK(options.cache_bytes == 256 * MIB);
+    TAP_CHECK(options.page_size == 4096);
+    TAP_CHECK(options.workers == 0);
+    TAP_CHECK(options.io_backend != NULL && strcmp(options.io_backend, "auto") == 0);
+    TAP_CHECK(options.log_bytes == 64 * MIB);
+    TAP_CHECK(options.async_delay_ms == 50);
+    TAP_CHECK(options.partition_bytes == 0);
+    TAP_CHECK(options.create == 1 && options.read_only == 0);
+    TAP_CHECK(options.logger == NULL && options.logger_arg == NULL);
+    rw_options_init(NULL);
+    tap_ok(true, "rw_options_init gives the documented defaults");
+}
+
+static void test_text_good(void)
+{
+    rw_options options;
+    rw_options_init(&options);
+    CHECK_OK(rw_options_set(&options, "cache", "1G"));
+    TAP_CHECK(options.cache_bytes == 1024 * MIB);
+    CHECK_OK(rw_options_set(&options, "cache_bytes", "2048K"));
+    TAP_CHECK(options.cache_bytes == 2 * MIB);
+    CHECK_OK(rw_options_set(&options, "cache", "1048576"));
+    TAP_CHECK(options.cache_bytes == MIB);
+    CHECK_OK(rw_options_set(&options, "page_size", "64K"));
+    TAP_CHECK(options.page_size == 65536);
+    CHECK_OK(rw_options_set(&options, "page_size", "8192"));
+    TAP_CHECK(options.page_size == 8192);
+    CHECK_OK(rw_options_set(&options, "workers", "64"));
+    TAP_CHECK(options.workers == 64);
+    CHECK_OK(rw_options_set(&options, "workers", "0"));
+    TAP_CHECK(options.workers == 0);
+    CHECK_OK(rw_options_set(&options, "log", "16M"));
+    TAP_CHECK(options.log_bytes == 16 * MIB);
+    CHECK_OK(rw_options_set(&options, "log_bytes", "32M"));
+    TAP_CHECK(options.log_bytes == 32 * MIB);
+    CHECK_OK(rw_options_set(&options, "async_delay_ms", "60000"));
+    TAP_CHECK(options.async_delay_ms == 60000);
+    CHECK_OK(rw_options_set(&options, "partition", "64M"));
+    TAP_CHECK(options.partition_bytes == 64 * MIB);
+    CHECK_OK(rw_options_set(&options, "partition_bytes", "0"));
+    TAP_CHECK(options.partition_bytes == 0);
+    CHECK_OK(rw_options_set(&options, "create", "0"));
+    TAP_CHECK(options.create == 0);
+    CHECK_OK(rw_options_set(&options, "read_only", "1"));
+    tap_ok(options.read_only == 1, "options as text, by their short names and by the fields' names");
+}
+
+static void test_text_backend(void)
+{
+    static const char *names[3] = {"psync", "uring", "auto"};
+    rw_options options;
+    rw_options_init(&options);
+    for (int i = 0; i < 3; i++) {
+        char copy[16];
+        snprintf(copy, sizeof(copy), "%s", names[i]);
+        CHECK_OK(rw_options_set(&options, "io_backend", copy));
+        memset(copy, 'x', sizeof(copy));
+        tap_ok(strcmp(options.io_backend, names[i]) == 0 || options.io_backend == copy, "io_backend %s", names[i]);
+    }
+}
+
+static void test_text_bad(void)
+{
+    static const char *bad[][2] = {
+        {"cache", ""},           {"cache", "abc"},        {"cache", "M"},          {"cache", "12Q"},
+        {"cache", "-1"},         {"cache", "1023K"},      {"cache", "0"},          {"cache", "99999999999999999999"},
+        {"cache", "17179869184G"}, {"cache", "256M256M"}, {"cache", "1MM"},        {"page_size", "5000"},
+        {"page_size", "2048"},   {"page_size", "128K"},   {"page_size", "0"},      {"page_size", "4294971392"},
+        {"workers", "65"},       {"workers", "-1"},       {"workers", "two"},      {"workers", "4294967297"},
+        {"io_backend", "bogus"}, {"io_backend", ""},      {"log", "0"},            {"log", "x"},
+        {"async_delay_ms", "0"}, {"async_delay_ms", "60001"}, {"async_delay_ms", "5s"}, {"create", "2"},
+        {"create", "yes"},       {"read_only", "2"},      {"read_only", "-0x1"},   {"partition", "big"},
+        {"no_such_option", "1"}, {"", "1"},               {"Cache", "1M"},         {"logger", "1"},
+        {"struct_size", "1"},
+    };
+    for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
+        rw_options options, before;
+        rw_options_init(&options);
+        memcpy(&before, &options, sizeof(options));
+        int code = rw_options_set(&options, bad[i][0], bad[i][1]);
+        const char *words = rw_last_error(NULL);
+        bool named = strstr(words, bad[i][0]) != NULL;
+        tap_ok(code == RW_EINVAL && named && memcmp(&before, &options, sizeof(options)) == 0,
+               "%s=\"%s\" is refused by name: %d, %s", bad[i][0], bad[i][1], code, words);
+    }
+}
+
+static void test_text_null(void)
+{
+    rw_options options;
+    rw_options_init(&options);
+    CHECK_CODE(rw_options_set(NULL, "cache", "1M"), RW_EINVAL);
+    CHECK_CODE(rw_options_set(&options, NULL, "1M"), RW_EINVAL);
+    CHECK_CODE(rw_options_set(&options, "cache", NULL), RW_EINVAL);
+    tap_ok(options.cache_bytes == 256 * MIB, "rw_options_set refuses NULL");
+}
+
+/* One bad field: rw_open must say RW_EINVAL, name it, leave *db alone and make nothing. */
+static void refuse(const rw_options *options, const char *name, const char *what)
+{
+    char parent[DIRS_PATH_MAX], dir[DIRS_PATH_MAX];
+    rw_db *db = (rw_db *)(void *)parent;
+    if (!dir_make(parent, "options")) return;
+    path_join(dir, parent, "db");
+    int code = rw_open(dir, options, &db);
+    const char *words = rw_last_error(NULL);
+    bool named = strstr(words, name) != NULL;
+    tap_ok(code == RW_EINVAL && named && db == (rw_db *)(void *)parent, "%s %s is refused by name: %d, %s", name, what, code,
+           code == 0 ? "" : words);
+    if (code == 0) rw_close(db);
+    TAP_CHECK(file_size(dir) == -1);
+    dir_remove(parent);
+}
+
+#define REFUSE(field, value)                 \
+    do {                                     \
+        rw_options options;                  \
+        rw_options_init(&options);           \
+        options.field = (value);             \
+        refuse(&options, #field, #value);    \
+    } while (0)
+
+static void test_struct_bad(void)
+{
+    REFUSE(struct_size, 0);
+    REFUSE(struct_size, 8);
+    REFUSE(cache_bytes, 0);
+    REFUSE(cache_bytes, MIB - 1);
+    REFUSE(page_size, 0);
+    REFUSE(page_size, 2048);
+    REFUSE(page_size, 4097);
+    REFUSE(page_size, 12288);
+    REFUSE(page_size, 131072);
+    REFUSE(workers, 65);
+    REFUSE(workers, UINT32_MAX);
+    REFUSE(io_backend, "bogus");
+    REFUSE(log_bytes, 0);
+    REFUSE(async_delay_ms, 0);
+    REFUSE(async_delay_ms, 60001);
+    REFUSE(create, 2);
+    REFUSE(read_only, 2);
+}
+
+static void test_open_null(void)
+{
+    char dir[DIRS_PATH_MAX];
+    rw_db *db = (rw_db *)(void *)dir;
+    if (!dir_make(dir, "options")) return;
+    CHECK_CODE(rw_open(NULL, NULL, &db), RW_EINVAL);
+    CHECK_CODE(rw_open(dir, NULL, NULL), RW_EINVAL);
+    int code = rw_open("", NULL, &db);
+    TAP_CHECK(code == RW_EINVAL || code == RW_ENOENT);
+    TAP_CHECK(db == (rw_db *)(void *)dir);
+    CHECK_OK(rw_open(dir, NULL, &db));
+    rw_stats_t stats;
+    CHECK_OK(rw_stats(db, &stats));
+    tap_ok(stats.page_size == 4096 && stats.cache_bytes == 256 * MIB && stats.workers >= 1, "NULL options are the defaults");
+    CHECK_OK(rw_close(db));
+    dir_remove(dir);
+}
+
+static void backend_works(const char *name)
+{
+    char dir[DIRS_PATH_MAX];
+    rw_stats_t stats;
+    rw_db *db = NULL;
+    rw_options options = options_small();
+    options.io_backend = name;
+    if (!dir_make(dir, "options")) return;
+    int code = rw_open(dir, &options, &db);
+    if (code == RW_ENOTSUP && strcmp(name, "uring") == 0) {
+        tap_skip("io_uring is not permitted here");
+        return;
+    }
+    if (!tap_ok(code == 0, "opens with io_backend %s (%d)", name, code)) return;
+    CHECK_OK(rw_put(db, BUCKET, slice_text("k"), slice_text("v"), RW_SYNC));
+    CHECK_OK(rw_checkpoint(db));
+    TAP_CHECK(get_is_text(db, BUCKET, "k", "v"));
+    CHECK_OK(rw_stats(db, &stats));
+    bool asked = strcmp(name, "auto") == 0 || strcmp(stats.io_backend, name) == 0;
+    tap_ok(asked || stats.io_backend_note[0] != 0, "stats name the back end: %s %s", stats.io_backend, stats.io_backend_note);
+    CHECK_OK(rw_close(db));
+    dir_remove(dir);
+}
+
+typedef struct {
+    int messages;
+    bool newline;
+} log_seen;
+
+static void note_message(void *arg, int level, const char *message)
+{
+    log_seen *seen = arg;
+    size_t size = strlen(message);
+    __atomic_add_fetch(&seen->messages, 1, __ATOMIC_RELAXED);
+    if (size == 0 || message[size - 1] == '\n' || level < RW_LOG_INFO || level > RW_LOG_ERROR)
+        __atomic_store_n(&seen->newline, true, __ATOMIC_RELAXED);
+}
+
+static void test_logger(void)
+{
+    char dir[DIRS_PATH_MAX];
+    log_seen seen = {0, false};
+    rw_options options = options_small();
+    options.logger = note_message;
+    options.logger_arg = &seen;
+    if (!dir_make(dir, "options")) return;
+    rw_db *db = open_or_exit(dir, &options);
+    CHECK_OK(put_text(db, BUCKET, "k", "v"));
+    CHECK_OK(rw_close(db));
+    tap_ok(!seen.newline, "the logger gets messages without newlines, at known levels (%d)", seen.messages);
+    dir_remove(dir);
+}
+
+int main(void)
+{
+    test_defaults();
+    test_text_good();
+    test_text_backend();
+    test_text_bad();
+    test_text_null();
+    test_struct_bad();
+    test_open_null();
+    backend_works("psync");
+    backend_works("uring");
+    backend_works("auto");
+    test_logger();
+    return tap_done();
+}
