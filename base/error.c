@@ -9,49 +9,70 @@
 
 static _Thread_local char error_text[TEXT_SIZE];
 
-/*
- * Every writer formats into a buffer of its own first: an argument may well be the present sentence.
- */
-static void text_set(const char *text)
+/* A sentence being put together. What does not fit is cut. */
+typedef struct {
+    char text[TEXT_SIZE];
+    size_t length;
+} sentence;
+
+static void sentence_add_list(sentence *s, const char *format, va_list args) __attribute__((format(printf, 2, 0)));
+static void sentence_add(sentence *s, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+static void sentence_add_list(sentence *s, const char *format, va_list args)
 {
-    memcpy(error_text, text, strlen(text) + 1);
+    size_t room = TEXT_SIZE - s->length;
+    int added = vsnprintf(s->text + s->length, room, format, args);
+    if (added > 0) s->length += (size_t)added < room ? (size_t)added : room - 1;
+}
+
+static void sentence_add(sentence *s, const char *format, ...)
+{
+    va_list args;
+    va_start(args, format);
+    sentence_add_list(s, format, args);
+    va_end(args);
+}
+
+/* The last step of each function below, and not before: an argument of theirs may be the present sentence. */
+static void sentence_publish(const sentence *s)
+{
+    memcpy(error_text, s->text, s->length);
+    error_text[s->length] = 0;
 }
 
 int rw_error(int code, const char *format, ...)
 {
-    char text[TEXT_SIZE];
+    sentence s = {.length = 0};
     va_list args;
     va_start(args, format);
-    vsnprintf(text, sizeof text, format, args);
+    sentence_add_list(&s, format, args);
     va_end(args);
-    text_set(text);
+    sentence_publish(&s);
     return code;
 }
 
 int rw_error_errno(int code, int errno_value, const char *format, ...)
 {
-    char text[TEXT_SIZE], words_buffer[128];
+    sentence s = {.length = 0};
+    char buffer[128];
     va_list args;
     va_start(args, format);
-    int length = vsnprintf(text, sizeof text, format, args);
+    sentence_add_list(&s, format, args);
     va_end(args);
-    if (length >= 0 && (size_t)length < sizeof text) {
-        const char *words = strerror_r(errno_value, words_buffer, sizeof words_buffer);
-        snprintf(text + length, sizeof text - (size_t)length, ": %s (errno %d)", words, errno_value);
-    }
-    text_set(text);
+    sentence_add(&s, ": %s (errno %d)", strerror_r(errno_value, buffer, sizeof buffer), errno_value);
+    sentence_publish(&s);
     return code;
 }
 
 int rw_error_prefix(int code, const char *format, ...)
 {
-    char text[TEXT_SIZE];
+    sentence s = {.length = 0};
     va_list args;
     va_start(args, format);
-    int length = vsnprintf(text, sizeof text, format, args);
+    sentence_add_list(&s, format, args);
     va_end(args);
-    if (length >= 0 && (size_t)length < sizeof text) snprintf(text + length, sizeof text - (size_t)length, ": %s", error_text);
-    text_set(text);
+    sentence_add(&s, ": %s", error_text);
+    sentence_publish(&s);
     return code;
 }
 
