@@ -19,17 +19,8 @@ uint32_t node_value_inline_max(uint32_t page_size, size_t key_length);
 
 /* ---- optimistic reads ------------------------------------------------------------------------------------------- */
 
-/* Leaf: position of the first slot whose key is >= key, 0 to count; *found: it is equal. */
-RW_RACY unsigned node_lower_bound(const node *n, uint32_t page_size, rw_slice key, bool *found);
-/* Inner: the slot whose child covers key. */
-RW_RACY unsigned node_child_slot(const node *n, uint32_t page_size, rw_slice key);
-/* Inner: the slot whose child covers the keys just below key (the last child with keys < key); key empty: the last slot. */
-RW_RACY unsigned node_child_slot_before(const node *n, uint32_t page_size, rw_slice key);
-/* Inner: the child named by a slot; page_ref_none when the slot is out of range. */
-RW_RACY page_ref node_child(const node *n, uint32_t page_size, unsigned slot);
-/* Leaf: where a slot's value stands; data NULL when out of range. The bytes are read with rw_racy_copy. */
-RW_RACY rw_slice node_value(const node *n, uint32_t page_size, unsigned slot, unsigned *flags);
-RW_RACY unsigned node_count(const node *n);
+/* node_lower_bound, node_child_slot, node_child_slot_before, node_child, node_value, node_count: inline. */
+#include "btree/node_search.h"
 
 /* ---- reads under the token, or of a private copy that was validated -------------------------------------------- */
 
@@ -41,13 +32,13 @@ rw_slice node_key_rest(const node *n, unsigned slot);     /* the slot's key with
 rw_slice node_lower_fence(const node *n);
 /* size 0: none. */
 rw_slice node_upper_fence(const node *n);
-/* Inner: the slot that names frame f (PAGE_REF_IN_MEMORY), searched at the place where key belongs, then everywhere; RW_ASSERTs that it is there. */
+/* Inner: the slot that names a frame (PAGE_REF_IN_MEMORY); RW_ASSERTs that it is there. A scan over the slots. */
 unsigned node_slot_of_frame(const node *n, uint32_t frame);
 void node_child_set(node *n, unsigned slot, page_ref ref);
 
 /* ---- changes ----------------------------------------------------------------------------------------------------- */
 
-/* An empty node with these fences (upper.size 0: none). level 0: leaf. The header's store fields are left zero. */
+/* An empty node with these fences (upper.size 0: none; they do not lie in n). level 0: leaf. The header's store fields are left zero. */
 void node_init(node *n, uint32_t page_size, unsigned level, rw_slice lower, rw_slice upper);
 
 /* Whether a slot with this whole key length and value length fits (compacting the heap counts as fitting). */
@@ -56,21 +47,28 @@ bool node_fits(const node *n, uint32_t page_size, size_t key_length, size_t valu
 bool node_fits_update(const node *n, uint32_t page_size, unsigned slot, size_t value_length);
 
 /* Inserts at slot (from node_lower_bound, not found). It fits. For an inner node: the separator and page_ref of a new child, slot = the
- * position after the child it was split from. */
+ * position after the child it was split from; the first child of all goes to slot 0, its key is ignored (it stands for the lower fence).
+ * Neither key nor value may lie in n: its heap may be compacted. */
 void node_insert(node *n, uint32_t page_size, unsigned slot, rw_slice key, rw_slice value, unsigned flags);
-/* Replaces a slot's value; in place where the length allows. It fits. */
+/* Replaces a slot's value; in place where the length allows. It fits. value does not lie in n. */
 void node_update(node *n, uint32_t page_size, unsigned slot, rw_slice value, unsigned flags);
 void node_remove(node *n, uint32_t page_size, unsigned slot);
-/* Removes slots first <= slot < end. */
+/* Removes slots first <= slot < end. Inner, for both: when slot 0 goes, the next child's separator is dropped, the lower fence stands for it. */
 void node_remove_many(node *n, uint32_t page_size, unsigned first, unsigned end);
 
 /*
- * Where to split, decided from the node and the key about to be inserted, without changing anything. Leaf: slots [slot, count) go to the right; the
- * separator is the shortest string s with key(slot-1) < s <= key(slot), chosen among split points near the middle by its shortness.
- * Ascending insertion (the new key is beyond the last slot and the node has no upper fence or the insert pattern is sequential) splits
- * at the end, so that sequential loads fill their pages; slot == count is legal then (right node empty), the separator being the new key,
- * or a prefix of it that is > the last key. Inner: slots [slot, count) go right, the separator is key(slot) (it becomes the right
- * node's empty slot 0 and lower fence).
+ * Where to split, decided from the node and the key about to be inserted (or updated), without changing anything. Slots [slot, count) go to
+ * the right.
+ *
+ * Leaf: the separator is the shortest string s with key(slot-1) < s <= key(slot), chosen among split points near the middle by its shortness.
+ * When the last insertions ascended (or descended) to the place of the incoming key, or it lies beyond the last slot of a node without upper
+ * fence, the split is made at that place, so that sequential loads fill their pages: slot == count (right node empty) or slot == 0 (left
+ * node empty) are legal then, the separator lying between the incoming key and its neighbour. Inner: 1 <= slot < count, the separator is
+ * key(slot) (it becomes the right node's empty slot 0 and lower fence).
+ *
+ * Progress: both sides always fit, and the side of the incoming key (left if it is < separator) holds fewer slots than n, or is a
+ * node with room. A leaf without slots takes any record, one with one slot any update of it, an inner node with one child any separator;
+ * so after finitely many splits the incoming record fits (README.md).
  */
 typedef struct {
     unsigned slot;
@@ -79,16 +77,18 @@ typedef struct {
 } node_split;
 
 void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan);
-/* Carries it out: n keeps the left part (rebuilt: fences, prefix, heap), right is initialised and filled. scratch: page_size bytes. */
+/* Carries it out: n keeps the left part (rebuilt: fences, prefix, heap) and its page header; right is initialised and filled, its header zero but for
+ * type, level and newest_timestamp, which is n's. scratch, here and below, is aligned to 8; page_size bytes. */
 void node_split_apply(node *n, node *right, uint32_t page_size, const node_split *plan, void *scratch);
 
 /* Whether right (the neighbour: its lower fence is left's upper fence) fits into left, leaving at least free_bytes free. Inner nodes: the
  * fence between them becomes a separator again. */
 bool node_merge_fits(const node *left, const node *right, uint32_t page_size, uint32_t free_bytes);
-/* left takes right's slots and upper fence; right is left as it was, to be dropped. scratch: page_size bytes. */
+/* left takes right's slots, upper fence and the larger newest_timestamp; right is left as it was, to be dropped. scratch: page_size bytes. */
 void node_merge(node *left, const node *right, uint32_t page_size, void *scratch);
-/* Moves slots between neighbours under one parent so that both hold about the same bytes; *separator is the new fence between them.
- * false, nothing changed: not worth it (it would not make room for incoming bytes in the fuller one). scratch: 2 * page_size bytes. */
+/* Moves slots between neighbours under one parent so that both hold about the same bytes; *separator is the new fence between them (separator->slot:
+ * how many slots left holds now). false, nothing changed: not worth it (it would not make room for incoming bytes in the fuller one).
+ * scratch: 2 * page_size bytes. */
 bool node_balance(node *left, node *right, uint32_t page_size, size_t incoming_bytes, node_split *separator, void *scratch);
 /* Rebuilds the node with another fence (the slots all lie inside). false, nothing changed: it does not fit. scratch: page_size bytes. */
 bool node_refence(node *n, uint32_t page_size, rw_slice lower, rw_slice upper, void *scratch);

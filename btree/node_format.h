@@ -13,11 +13,11 @@
  *       78    2  upper fence length; 0: none, the node is the last of its level
  *       80    2  extents: leaf: slots that name an extent; inner: children whose estimate carries PAGE_REF_HAS_EXTENTS
  *       82    6  zero
- *       88   64  hints: 16 heads, evenly spaced over the slots
+ *       88   64  hints: 16 heads, evenly spaced over the slots: hint i is the head of slot (i + 1) * count / 17; zeros when there are none
  *      152   12n slots: head (first 4 key bytes after the prefix, big-endian number, zero-padded), offset, key length (without the prefix),
  *                value length, flags
  *        .    .  free: zeros
- *        .    .  heap: for each slot key bytes, then value bytes; the fences' bytes
+ *        .    .  heap: for each slot key bytes, then value bytes; the fences' bytes. What has no bytes has the offset size - 8
  *  size-8    8  zero
  *
  * Leaf: the value is the record's value, or with NODE_SLOT_EXTENT an extent_ref (16 bytes).

@@ -1,0 +1,63 @@
+/* Two neighbours: merging them, moving slots between them; and moving a node's fences. */
+#include "btree/node_internal.h"
+
+static uint64_t newest_of(const node *left, const node *right)
+{
+    return RW_MAX(left->page.newest_timestamp, right->page.newest_timestamp);
+}
+
+bool node_merge_fits(const node *left, const node *right, uint32_t page_size, uint32_t free_bytes)
+{
+    node_sequence both = node_sequence_of(left, right);
+    uint32_t used = node_sequence_used(&both, 0, both.count, node_lower_fence(left), node_upper_fence(right));
+    return (uint64_t)used + free_bytes <= node_capacity(page_size);
+}
+
+void node_merge(node *left, const node *right, uint32_t page_size, void *scratch)
+{
+    RW_ASSERT(left->page.level == right->page.level);
+    RW_ASSERT(rw_slice_equal(node_upper_fence(left), node_lower_fence(right)));
+    node_sequence both = node_sequence_of(left, right);
+    node *built = scratch;
+    node_init(built, page_size, left->page.level, node_lower_fence(left), node_upper_fence(right));
+    node_sequence_append(built, page_size, &both, 0, both.count);
+    node_take_over(left, built, page_size);
+    left->page.newest_timestamp = newest_of(left, right);
+}
+
+bool node_balance(node *left, node *right, uint32_t page_size, size_t incoming_bytes, node_split *separator, void *scratch)
+{
+    RW_ASSERT(left->page.level == right->page.level);
+    node_sequence both = node_sequence_of(left, right);
+    unsigned middle = node_sequence_middle(&both);
+    if (middle == 0) return false;
+    node_split plan;
+    node_sequence_separator(&both, middle, &plan);
+    rw_slice fence = rw_slice_of(plan.separator, plan.separator_length), lower = node_lower_fence(left), upper = node_upper_fence(right);
+    uint32_t left_used = node_sequence_used(&both, 0, middle, lower, fence);
+    uint32_t right_used = node_sequence_used(&both, middle, both.count, fence, upper);
+    if (RW_MAX(left_used, right_used) + incoming_bytes > node_capacity(page_size)) return false;
+    node *new_left = scratch, *new_right = (node *)(void *)((unsigned char *)scratch + page_size);
+    node_init(new_left, page_size, left->page.level, lower, fence);
+    node_sequence_append(new_left, page_size, &both, 0, middle);
+    node_init(new_right, page_size, left->page.level, fence, upper);
+    node_sequence_append(new_right, page_size, &both, middle, both.count);
+    node_take_over(left, new_left, page_size);
+    node_take_over(right, new_right, page_size);
+    left->page.newest_timestamp = right->page.newest_timestamp = newest_of(left, right);
+    separator->slot = middle;
+    separator->separator_length = plan.separator_length;
+    memcpy(separator->separator, plan.separator, plan.separator_length);
+    return true;
+}
+
+bool node_refence(node *n, uint32_t page_size, rw_slice lower, rw_slice upper, void *scratch)
+{
+    node_sequence all = node_sequence_of(n, NULL);
+    if (node_sequence_used(&all, 0, n->count, lower, upper) > node_capacity(page_size)) return false;
+    node *built = scratch;
+    node_init(built, page_size, n->page.level, lower, upper);
+    node_sequence_append(built, page_size, &all, 0, n->count);
+    node_take_over(n, built, page_size);
+    return true;
+}

@@ -1,0 +1,158 @@
+/* Building nodes out of the slots of others, and choosing the point between two slots where a fence is to stand. */
+#include "btree/node_internal.h"
+
+node_key_pieces node_key_without(const node *from, unsigned slot, size_t prefix, bool first_child)
+{
+    rw_slice none = {NULL, 0}, lower = node_lower_fence(from), rest = node_key_rest(from, slot);
+    if (first_child) return (node_key_pieces){none, none};
+    const unsigned char *fence = lower.data;
+    if (slot == 0 && !node_is_leaf(from)) {
+        RW_ASSERT(prefix <= lower.size);
+        return (node_key_pieces){rw_slice_of(fence + prefix, lower.size - prefix), none};
+    }
+    if (prefix <= from->prefix_length) return (node_key_pieces){rw_slice_of(fence + prefix, from->prefix_length - prefix), rest};
+    size_t cut = prefix - from->prefix_length;
+    RW_ASSERT(cut <= rest.size);
+    return (node_key_pieces){none, rw_slice_of((const unsigned char *)rest.data + cut, rest.size - cut)};
+}
+
+uint32_t node_bytes_in(const node *from, unsigned first, unsigned end, size_t prefix, bool first_of_node)
+{
+    size_t bytes = 0;
+    for (unsigned i = first; i < end; i++) {
+        node_key_pieces key = node_key_without(from, i, prefix, first_of_node && i == first && !node_is_leaf(from));
+        bytes += sizeof(node_slot) + key.front.size + key.rest.size + from->slots[i].value_length;
+    }
+    return (uint32_t)bytes;
+}
+
+static void append_slot(node *to, uint32_t page_size, const node *from, unsigned slot)
+{
+    node_key_pieces key = node_key_without(from, slot, to->prefix_length, to->count == 0 && !node_is_leaf(to));
+    const node_slot *old = &from->slots[slot];
+    size_t key_length = key.front.size + key.rest.size;
+    node_slot *s = &to->slots[to->count];
+    to->count = (uint16_t)(to->count + 1);
+    s->offset = node_heap_allocate(to, page_size, (uint32_t)key_length + old->value_length);
+    s->key_length = (uint16_t)key_length;
+    s->value_length = old->value_length;
+    s->flags = old->flags;
+    unsigned char *at = node_at(to, s->offset);
+    if (key.front.size != 0) memcpy(at, key.front.data, key.front.size);
+    if (key.rest.size != 0) memcpy(at + key.front.size, key.rest.data, key.rest.size);
+    memcpy(at + key_length, node_slot_value(from, old), old->value_length);
+    s->head = node_head_of(at, key_length);
+    to->extents = (uint16_t)(to->extents + node_value_has_extent(to, at + key_length, s->flags));
+}
+
+void node_append(node *to, uint32_t page_size, const node *from, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++) append_slot(to, page_size, from, i);
+    RW_ASSERT(to->heap_start >= node_slots_end(to->count));
+}
+
+void node_take_over(node *n, const node *built, uint32_t page_size)
+{
+    size_t header = sizeof n->page;
+    memcpy(node_at(n, header), node_at_const(built, header), node_slots_end(built->count) - header);
+    memcpy(node_at(n, built->heap_start), node_at_const(built, built->heap_start), page_size - built->heap_start);
+}
+
+/* ---- sequences ------------------------------------------------------------------------------------------------------ */
+
+node_sequence node_sequence_of(const node *left, const node *right)
+{
+    return (node_sequence){.left = left, .right = right, .count = (unsigned)left->count + (right ? right->count : 0u)};
+}
+
+static const node *sequence_node(const node_sequence *sequence, unsigned k, unsigned *slot)
+{
+    bool in_left = k < sequence->left->count;
+    *slot = in_left ? k : k - sequence->left->count;
+    return in_left ? sequence->left : sequence->right;
+}
+
+uint32_t node_sequence_bytes(const node_sequence *sequence, unsigned first, unsigned end)
+{
+    uint32_t bytes = 0;
+    for (unsigned k = first; k < end; k++) {
+        unsigned slot;
+        const node *n = sequence_node(sequence, k, &slot);
+        bytes += (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&n->slots[slot]);
+    }
+    return bytes;
+}
+
+/* Leaf: one byte more than slots k-1 and k have in common. Inner: the whole key. */
+static uint32_t separator_length(const node_sequence *sequence, unsigned k)
+{
+    unsigned slot;
+    const node *n = sequence_node(sequence, k, &slot);
+    if (!node_is_leaf(n)) return (uint32_t)node_key_length(n, slot);
+    return (uint32_t)(n->prefix_length + rw_slice_common_prefix(node_key_rest(n, slot - 1), node_key_rest(n, slot)) + 1);
+}
+
+unsigned node_sequence_middle(const node_sequence *sequence)
+{
+    uint32_t total = node_sequence_bytes(sequence, 0, sequence->count), left = 0;
+    unsigned border = sequence->right ? sequence->left->count : 0, best = 0;
+    uint32_t best_distance = UINT32_MAX, best_length = UINT32_MAX;
+    for (unsigned k = 1; k < sequence->count; k++) {
+        left += node_sequence_bytes(sequence, k - 1, k);
+        if (k == border) continue;
+        uint32_t distance = 2 * left > total ? 2 * left - total : total - 2 * left;
+        /* Inside the window, three to five eighths of the bytes, the shorter separator wins; outside of it, what is nearer to the middle. */
+        bool in_window = distance <= total / 4;
+        uint32_t length = in_window ? separator_length(sequence, k) : UINT32_MAX;
+        if (length < best_length || (length == best_length && distance < best_distance)) {
+            best = k;
+            best_distance = distance;
+            best_length = length;
+        }
+    }
+    return best;
+}
+
+void node_sequence_separator(const node_sequence *sequence, unsigned k, node_split *separator)
+{
+    unsigned slot;
+    const node *n = sequence_node(sequence, k, &slot);
+    uint32_t length = separator_length(sequence, k);
+    RW_ASSERT(k > 0 && slot > 0 && length <= sizeof separator->separator);
+    memcpy(separator->separator, node_prefix(n).data, n->prefix_length);
+    memcpy(separator->separator + n->prefix_length, node_key_rest(n, slot).data, length - n->prefix_length);
+    separator->slot = k;
+    separator->separator_length = length;
+}
+
+/* What of [first, end) lies in each node. */
+typedef struct {
+    unsigned left_first, left_end, right_first, right_end;
+} sequence_parts;
+
+static sequence_parts parts_of(const node_sequence *sequence, unsigned first, unsigned end)
+{
+    unsigned border = sequence->left->count;
+    sequence_parts parts = {RW_MIN(first, border), RW_MIN(end, border), 0, 0};
+    if (first > border) parts.right_first = first - border;
+    if (end > border) parts.right_end = end - border;
+    return parts;
+}
+
+uint32_t node_sequence_used(const node_sequence *sequence, unsigned first, unsigned end, rw_slice lower, rw_slice upper)
+{
+    sequence_parts parts = parts_of(sequence, first, end);
+    size_t prefix = node_prefix_of_fences(lower, upper);
+    bool none_left = parts.left_first == parts.left_end;
+    uint32_t bytes = node_bytes_in(sequence->left, parts.left_first, parts.left_end, prefix, true);
+    if (parts.right_first < parts.right_end) bytes += node_bytes_in(sequence->right, parts.right_first, parts.right_end, prefix, none_left);
+    return bytes + (uint32_t)lower.size + (uint32_t)upper.size;
+}
+
+void node_sequence_append(node *to, uint32_t page_size, const node_sequence *sequence, unsigned first, unsigned end)
+{
+    sequence_parts parts = parts_of(sequence, first, end);
+    node_append(to, page_size, sequence->left, parts.left_first, parts.left_end);
+    if (parts.right_first < parts.right_end) node_append(to, page_size, sequence->right, parts.right_first, parts.right_end);
+    node_hints_update(to);
+}
