@@ -99,8 +99,10 @@ void store_retire(store_retired *list, uint64_t address, uint32_t blocks);
 /* Moves all of from to the end of to. */
 void store_retired_move(store_retired *to, store_retired *from);
 void store_retired_free(store_retired *list);
-/* The runs are free now, in memory: whoever releases knows that no superblock on disk names them. Segments that hold nothing alive become free. Empties the list. Thread-safe as to the store. Not after a
- * clean publish, whose map has already counted them as alive. */
+/*
+ * The runs are free now: whoever releases knows that no superblock on disk, and no log record that may be replayed, names them. Segments that
+ * hold nothing alive become free. Empties the list. Thread-safe as to the store. Not after a clean publish, whose map counted them as alive.
+ */
 void store_release(store *s, store_retired *list);
 
 /* Reads the page that ref names (page_ref_blocks * RW_BLOCK_SIZE bytes) and checks checksum, magic, version, type, database id, own address,

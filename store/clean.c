@@ -1,0 +1,48 @@
+/* Which segments are worth rewriting, and giving the end of the file back. */
+#include "store/store_internal.h"
+
+/*
+ * The comparison is strict and goes upwards, so among equals the lowest is taken: that empties the file from its front, where new runs
+ * are put, and all the same lets the end be cut off, which is asked for with `from`.
+ */
+uint32_t store_clean_pick(store *s, unsigned max_live_percent, uint32_t from)
+{
+    segments *g = &s->segments;
+    uint32_t picked = 0;
+    kio_mutex_lock(s->k, &s->mutex);
+    uint32_t least = (uint32_t)(((uint64_t)SEGMENT_BLOCKS * max_live_percent + 99) / 100);
+    for (uint32_t n = RW_MAX(from, 1); n < g->count; n++) {
+        if (g->live[n] >= least || g->flags[n].state != SEGMENT_CLOSED || g->flags[n].cleaning || g->flags[n].spanned) continue;
+        least = g->live[n];
+        picked = n;
+    }
+    if (picked != 0) g->flags[picked].cleaning = true;
+    kio_mutex_unlock(s->k, &s->mutex);
+    return picked;
+}
+
+void store_clean_end(store *s, uint32_t segment)
+{
+    kio_mutex_lock(s->k, &s->mutex);
+    if (segment < s->segments.count) s->segments.flags[segment].cleaning = false;
+    kio_mutex_unlock(s->k, &s->mutex);
+}
+
+int store_shrink(store *s, uint64_t *bytes)
+{
+    segments *g = &s->segments;
+    if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: not cut", kio_file_path(s->file));
+    kio_mutex_lock(s->k, &s->mutex);
+    RW_ASSERT(!g->claiming);
+    uint32_t count = g->count, kept = count;
+    while (kept > 1 && g->flags[kept - 1].state == SEGMENT_FREE) kept--;
+    int result = kept == count ? 0 : kio_file_resize(s->k, s->file, (uint64_t)kept * RW_SEGMENT_BYTES);
+    if (result == 0) {
+        /* out of the file is: no bit, and a state that growing finds */
+        for (uint32_t n = kept; n < count; n++) segment_from_free(g, n, SEGMENT_FREE);
+        atomic_store_explicit(&g->count, kept, memory_order_relaxed);
+        *bytes = (uint64_t)(count - kept) * RW_SEGMENT_BYTES;
+    }
+    kio_mutex_unlock(s->k, &s->mutex);
+    return result;
+}
