@@ -45,8 +45,6 @@ sim_disk *sim_disk_crash(const sim_disk *disk, rw_random *random);
 sim_disk *sim_disk_crash_styled(const sim_disk *disk, sim_crash_style style, rw_random *random);
 /* A new disk, as a process kill leaves it: completed changes are there, writes in flight wholly, in part or not. */
 sim_disk *sim_disk_kill(const sim_disk *disk, rw_random *random);
-/* An exact copy, unsynced changes and all; no write may be in flight. */
-sim_disk *sim_disk_copy(const sim_disk *disk);
 /* How the disk came to be, in words. */
 const char *sim_disk_origin(const sim_disk *disk);
 
