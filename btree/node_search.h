@@ -103,6 +103,7 @@ RW_RACY static inline unsigned node_lower_bound(const node *n, uint32_t page_siz
     size_t prefix = node_load_u16(&n->prefix_length);
     *found = false;
     if (RW_UNLIKELY(count == 0)) return 0;
+    __asm__("" : "+r"(key.data));     /* inlined where the key is a small array, its size would raise warnings about branches not taken */
     if (prefix != 0) {
         int order = node_prefix_order(n, page_size, prefix, key);
         if (RW_UNLIKELY(order != 0)) return order < 0 ? 0 : count;
