@@ -44,6 +44,13 @@ static inline int rw_racy_compare(const void *a, const void *b, size_t size)
 }
 #endif
 
+RW_RACY static inline uint8_t rw_racy_u8(const void *p)
+{
+    uint8_t v;
+    rw_racy_copy(&v, p, sizeof v);
+    return v;
+}
+
 RW_RACY static inline uint16_t rw_racy_u16(const void *p)
 {
     uint16_t v;

@@ -1,0 +1,141 @@
+/* Reading missing pages and hanging them into their trees; taking and giving up frames as pages of a tree. */
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+int tree_descend(trees *t, partition *p, rw_slice key, unsigned level, uint32_t *out, tree_miss *miss)
+{
+    uint32_t f = tree_root(p);
+    while (tree_frame(t, f)->level > level) {
+        const node *n = tree_node(t, f);
+        page_ref ref = node_child(n, t->page_size, node_child_slot(n, t->page_size, key));
+        frame_use(tree_frame(t, f));
+        if (!page_ref_is_frame(ref)) {
+            RW_ASSERT(!page_ref_is_none(ref));
+            *miss = (tree_miss){.ref = ref, .level = tree_frame(t, f)->level - 1u};
+            return TREE_MISS;
+        }
+        f = page_ref_frame(ref);
+    }
+    frame_use(tree_frame(t, f));
+    *out = f;
+    return 0;
+}
+
+void tree_frame_install(trees *t, partition *p, uint32_t f, unsigned level, uint32_t parent, page_ref disk)
+{
+    frame *fr = tree_frame(t, f);
+    RW_ASSERT(fr->flags == 0 && fr->resident_children == 0);
+    fr->level = (uint8_t)level;
+    fr->parent = parent;
+    fr->disk = disk;
+    if (parent != FRAME_NONE) tree_frame(t, parent)->resident_children++;
+    atomic_store_explicit(&fr->cool, 0, memory_order_relaxed);
+    atomic_store_explicit(&fr->partition, p->index, memory_order_release);
+    frame_change_end(fr);
+}
+
+void tree_frame_drop(trees *t, partition *p, uint32_t f)
+{
+    frame *fr = tree_frame(t, f);
+    RW_ASSERT(fr->resident_children == 0);
+    pool_mark_clean(&t->pool, p, f);
+    if (!page_ref_is_none(fr->disk)) store_retire(&p->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
+    if (fr->parent != FRAME_NONE) tree_frame(t, fr->parent)->resident_children--;
+    pool_frame_free(&t->pool, f);
+    p->pages--;
+}
+
+uint32_t tree_children_adopt(trees *t, uint32_t f)
+{
+    const node *n = tree_node(t, f);
+    uint32_t resident = 0;
+    if (tree_frame(t, f)->level == 0) return 0;
+    for (unsigned i = 0; i < n->count; i++) {
+        page_ref ref = node_child(n, t->page_size, i);
+        if (!page_ref_is_frame(ref)) continue;
+        tree_frame(t, page_ref_frame(ref))->parent = f;
+        resident++;
+    }
+    return resident;
+}
+
+void tree_root_set(partition *p, uint32_t f)
+{
+    atomic_store_explicit(&p->root, f, memory_order_release);
+}
+
+/* ---- loading ----------------------------------------------------------------------------------------------------- */
+
+/* Reads a page into a free frame and checks it; the frame is in no tree yet. */
+static int page_read(trees *t, const tree_miss *miss, uint32_t f)
+{
+    node *n = tree_node(t, f);
+    RW_ASSERT(page_ref_blocks(miss->ref) == t->pool.page_blocks);
+    int error = store_page_read(t->store, miss->ref, n);
+    if (error != 0) return error;
+    if (n->page.type != PAGE_NODE || n->page.level != miss->level)
+        return rw_error(RW_ECORRUPT, "%s: page at offset %llu has type %u and level %u, expected a tree node of level %u",
+                        kio_file_path(store_file(t->store)), (unsigned long long)(page_ref_address(miss->ref) * RW_BLOCK_SIZE),
+                        n->page.type, n->page.level, miss->level);
+    error = node_check(n, t->page_size, false);
+    if (error != 0)
+        return rw_error_prefix(error, "%s: page at offset %llu", kio_file_path(store_file(t->store)),
+                               (unsigned long long)(page_ref_address(miss->ref) * RW_BLOCK_SIZE));
+    atomic_fetch_add_explicit(&t->pool.counters.pages_read, 1, memory_order_relaxed);
+    return 0;
+}
+
+/* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. */
+static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t f)
+{
+    tree_miss other;
+    uint32_t parent;
+    rw_slice lower = node_lower_fence(tree_node(t, f));
+    if (tree_frame(t, tree_root(p))->level <= miss->level) return false;
+    if (tree_descend(t, p, lower, miss->level + 1, &parent, &other) != 0) return false;
+    node *n = tree_node(t, parent);
+    unsigned slot = node_child_slot(n, t->page_size, lower);
+    page_ref ref = node_child(n, t->page_size, slot);
+    if (ref.word != miss->ref.word || ref.checksum != miss->ref.checksum) return false;
+    tree_frame_install(t, p, f, miss->level, parent, ref);
+    page_ref in_memory = tree_ref_of_frame(f);
+    in_memory.estimate = ref.estimate;
+    frame_change_begin(tree_frame(t, parent));
+    node_child_set(n, slot, in_memory);
+    frame_change_end(tree_frame(t, parent));
+    return true;
+}
+
+int trees_load(trees *t, const tree_miss *miss, page_ref *suspect)
+{
+    uint64_t address = page_ref_address(miss->ref);
+    if (!pool_load_begin(&t->pool, address)) return 0;
+    uint32_t f;
+    int error = pool_frame_take(&t->pool, &f);
+    if (error == 0) {
+        error = page_read(t, miss, f);
+        bool installed = false;
+        if (error == 0) {
+            partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
+            installed = page_install(t, p, miss, f);
+            trees_unlock(t, p);
+        }
+        if (!installed) pool_frame_free(&t->pool, f);
+    }
+    pool_load_end(&t->pool, address);
+    if (error == RW_ECORRUPT && (suspect->word != miss->ref.word || suspect->checksum != miss->ref.checksum)) {
+        *suspect = miss->ref;
+        return 0;
+    }
+    return error;
+}
+
+int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss)
+{
+    uint32_t f;
+    int error = pool_frame_take_holding(&t->pool, held, &f);
+    if (error != 0) return error;
+    error = page_read(t, miss, f);
+    if (error != 0 || !page_install(t, p, miss, f)) pool_frame_free(&t->pool, f);
+    return error;
+}

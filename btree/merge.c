@@ -1,0 +1,103 @@
+/* Shrinking: pages that are too empty are merged with a neighbour under the same parent, and roots with one child go. */
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+bool tree_root_collapse(trees *t, partition *p)
+{
+    uint32_t f = tree_root(p);
+    frame *root = tree_frame(t, f);
+    const node *n = tree_node(t, f);
+    if (root->level == 0 || n->count != 1) return false;
+    page_ref ref = node_child(n, t->page_size, 0);
+    if (!page_ref_is_frame(ref)) return false;
+    uint32_t child = page_ref_frame(ref);
+    frame_change_begin(root);
+    tree_frame(t, child)->parent = FRAME_NONE;
+    root->resident_children = 0;
+    tree_root_set(p, child);
+    tree_frame_drop(t, p, f);
+    return true;
+}
+
+/* The page right of f goes into f. Both have the same parent, where right stands in the slot behind f's. */
+static void merge_apply(tree_writer *w, partition *p, uint32_t f, uint32_t right_index)
+{
+    trees *t = w->t;
+    frame *left = tree_frame(t, f), *right = tree_frame(t, right_index), *parent = tree_frame(t, left->parent);
+    node *parent_node = tree_node(t, left->parent);
+    unsigned right_slot = node_slot_of_frame(parent_node, right_index);
+    RW_ASSERT(right->parent == left->parent && right_slot == node_slot_of_frame(parent_node, f) + 1);
+    frame_change_begin(left);
+    frame_change_begin(right);
+    frame_change_begin(parent);
+    node_merge(tree_node(t, f), tree_node(t, right_index), t->page_size, w->scratch);
+    node_remove(parent_node, t->page_size, right_slot);
+    left->resident_children = (uint16_t)tree_children_adopt(t, f);
+    right->resident_children = 0;
+    left->flags |= FRAME_RESHAPED;
+    frame_change_end(parent);
+    frame_change_end(left);
+    uint32_t parent_index = left->parent;
+    tree_frame_drop(t, p, right_index);
+    pool_mark_dirty(&t->pool, p, f);
+    pool_mark_dirty(&t->pool, p, parent_index);
+}
+
+typedef enum { MERGED, NOT_MERGED, NEIGHBOUR_MISSING } merge_result;
+
+/* Tries the pair of parent's slots left and left + 1. */
+static merge_result merge_pair(tree_writer *w, partition *p, uint32_t parent, unsigned left, tree_miss *miss)
+{
+    trees *t = w->t;
+    const node *n = tree_node(t, parent);
+    page_ref a = node_child(n, t->page_size, left), b = node_child(n, t->page_size, left + 1);
+    if (!page_ref_is_frame(a) || !page_ref_is_frame(b)) {
+        *miss = (tree_miss){.ref = page_ref_is_frame(a) ? b : a, .level = n->page.level - 1u};
+        return NEIGHBOUR_MISSING;
+    }
+    uint32_t x = page_ref_frame(a), y = page_ref_frame(b);
+    uint32_t keep_free = node_capacity(t->page_size) / 4;
+    if (tree_node(t, x)->count == 0 || tree_node(t, y)->count == 0) keep_free = 0;
+    if (!node_merge_fits(tree_node(t, x), tree_node(t, y), t->page_size, keep_free)) return NOT_MERGED;
+    merge_apply(w, p, x, y);
+    return MERGED;
+}
+
+/* Tries both neighbours of f, those in the cache first. */
+static merge_result merge_with_neighbour(tree_writer *w, partition *p, uint32_t f, tree_miss *miss)
+{
+    trees *t = w->t;
+    uint32_t parent = tree_frame(t, f)->parent;
+    const node *n = tree_node(t, parent);
+    unsigned slot = node_slot_of_frame(n, f), count = n->count;
+    merge_result left = NOT_MERGED, right = NOT_MERGED;
+    if (slot > 0) left = merge_pair(w, p, parent, slot - 1, miss);
+    if (left == MERGED) return MERGED;
+    if (slot + 1 < count) right = merge_pair(w, p, parent, slot, miss);
+    if (right == MERGED) return MERGED;
+    return left == NEIGHBOUR_MISSING || right == NEIGHBOUR_MISSING ? NEIGHBOUR_MISSING : NOT_MERGED;
+}
+
+int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
+{
+    trees *t = w->t;
+    unsigned level = 0;
+    for (;;) {
+        uint32_t f;
+        while (tree_root_collapse(t, p)) continue;
+        if (tree_frame(t, tree_root(p))->level <= level) return 0;
+        int state = tree_descend(t, p, key, level, &f, miss);
+        if (state != 0) return state;
+        const node *n = tree_node(t, f);
+        bool only_child = tree_node(t, tree_frame(t, f)->parent)->count == 1;
+        if (only_child) {
+            level++;
+            continue;
+        }
+        if (node_used(n, t->page_size) >= node_capacity(t->page_size) / 4) return 0;
+        merge_result result = merge_with_neighbour(w, p, f, miss);
+        if (result == NEIGHBOUR_MISSING) return TREE_MISS;
+        if (result == NOT_MERGED) return 0;
+        level = level > 0 ? 0 : 1; /* below a merged inner page, leaves that were alone have neighbours now */
+    }
+}

@@ -1,0 +1,243 @@
+/* Partitions: opening the set of trees, finding and locking, cutting one in two, joining an empty one to its neighbour. */
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
+{
+    t->kio = k;
+    t->store = s;
+    t->page_size = page_size;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        t->partitions[i].index = (uint16_t)i;
+        atomic_init(&t->partitions[i].root, FRAME_NONE);
+    }
+    int error = router_open(&t->router, rw_limits_key_max(page_size) + RW_BUCKET_PREFIX);
+    if (error != 0) return error;
+    error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes);
+    if (error != 0) router_close(&t->router);
+    return error;
+}
+
+void trees_close(trees *t)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        store_retired_free(&t->partitions[i].retired);
+        store_retired_free(&t->partitions[i].maturing);
+    }
+    pool_close(&t->pool);
+    router_close(&t->router);
+}
+
+static void partition_begin(partition *p, uint32_t id)
+{
+    RW_ASSERT(p->dirty_count == 0 && p->retired.count == 0 && p->maturing.count == 0);
+    p->id = id;
+    p->epoch = 1;
+    p->imaging_epoch = 0;
+    p->pages = 0;
+    p->commits = 0;
+    p->image_root = page_ref_none();
+    p->image_lsn = 0;
+    p->image_height = 0;
+    p->image_needed = true;
+    for (unsigned i = 0; i < TREE_LEVELS_MAX; i++) p->dirty[i] = (dirty_list){FRAME_NONE, FRAME_NONE};
+}
+
+static partition *partition_unused(trees *t)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
+        if (atomic_load_explicit(&t->partitions[i].root, memory_order_relaxed) == FRAME_NONE) return &t->partitions[i];
+    return NULL;
+}
+
+int trees_create_first(trees *t, uint32_t id)
+{
+    partition *p = partition_unused(t);
+    uint32_t f;
+    int error = pool_frame_take(&t->pool, &f);
+    if (error != 0) return error;
+    partition_begin(p, id);
+    node_init(tree_node(t, f), t->page_size, 0, rw_slice_of("", 0), rw_slice_of("", 0));
+    tree_frame_install(t, p, f, 0, FRAME_NONE, page_ref_none());
+    p->pages = 1;
+    pool_mark_dirty(&t->pool, p, f);
+    tree_root_set(p, f);
+    router_insert(t->kio, &t->router, rw_slice_of("", 0), p->index);
+    return 0;
+}
+
+/* About how many pages a tree has, from its root alone: exact for two levels, a fair guess above. */
+static uint64_t pages_guess(const trees *t, const node *root)
+{
+    uint64_t pages = 1, fan_out = t->page_size / 48, below = root->count;
+    for (unsigned level = root->page.level; level > 0; level--) {
+        pages += below;
+        below *= fan_out;
+    }
+    return pages;
+}
+
+int trees_adopt(trees *t, const store_partition *image)
+{
+    partition *p = partition_unused(t);
+    uint32_t f;
+    if (p == NULL) return rw_error(RW_ECORRUPT, "the superblock names more than %u partitions", RW_PARTITIONS_MAX);
+    if (page_ref_blocks(image->root) != t->pool.page_blocks || image->low_key.size > t->router.key_stride)
+        return rw_error(RW_ECORRUPT, "the superblock's entry for partition %u is impossible", image->id);
+    int error = pool_frame_take(&t->pool, &f);
+    if (error != 0) return error;
+    node *n = tree_node(t, f);
+    error = store_page_read(t->store, image->root, n);
+    if (error == 0) error = node_check(n, t->page_size, true);
+    if (error == 0 && (n->page.type != PAGE_NODE || n->page.level + 1u != image->height ||
+                       !rw_slice_equal(node_lower_fence(n), image->low_key)))
+        error = rw_error(RW_ECORRUPT, "the root page of partition %u is not the one that the superblock names", image->id);
+    if (error != 0) {
+        pool_frame_free(&t->pool, f);
+        return error;
+    }
+    partition_begin(p, image->id);
+    tree_frame_install(t, p, f, n->page.level, FRAME_NONE, image->root);
+    p->pages = pages_guess(t, n);
+    p->image_root = image->root;
+    p->image_lsn = image->lsn;
+    p->image_height = image->height;
+    p->image_needed = false;
+    tree_root_set(p, f);
+    router_insert(t->kio, &t->router, image->low_key, p->index);
+    return 0;
+}
+
+partition *trees_lock(trees *t, rw_slice key)
+{
+    for (;;) {
+        partition *p = &t->partitions[router_find_now(t->kio, &t->router, key)];
+        partition_lock(t->kio, p);
+        if (trees_covers(t, p, key)) return p;
+        partition_unlock(t->kio, p);
+    }
+}
+
+bool trees_covers(trees *t, const partition *p, rw_slice key)
+{
+    return router_find_now(t->kio, &t->router, key) == p->index;
+}
+
+/* ---- split and join ---------------------------------------------------------------------------------------------- */
+
+/* Puts a page and all resident below it under a partition. */
+static void subtree_move(trees *t, uint32_t f, uint16_t to)
+{
+    const node *n = tree_node(t, f);
+    atomic_store_explicit(&tree_frame(t, f)->partition, to, memory_order_release);
+    if (tree_frame(t, f)->level == 0 || tree_frame(t, f)->resident_children == 0) return;
+    for (unsigned i = 0; i < n->count; i++) {
+        page_ref ref = node_child(n, t->page_size, i);
+        if (page_ref_is_frame(ref)) subtree_move(t, page_ref_frame(ref), to);
+    }
+}
+
+int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)
+{
+    trees *t = w->t;
+    uint32_t f = tree_root(p);
+    frame *root = tree_frame(t, f);
+    node *n = tree_node(t, f);
+    partition *q = partition_unused(t);
+    if (q == NULL || root->level == 0 || n->count < 2) return RW_ENOTFOUND;
+    if (w->reserved == 0) return TREE_FRAMES;
+    w->plan.slot = n->count / 2u;
+    w->plan.separator_length = (uint32_t)node_key_length(n, w->plan.slot);
+    node_key_copy(n, w->plan.slot, w->plan.separator);
+    uint32_t right = w->reserve[--w->reserved];
+    unsigned total = n->count;
+
+    partition_lock(t->kio, q); /* the clock must not touch its pages before they are all there */
+    partition_begin(q, new_id);
+    q->epoch = p->epoch;
+    q->image_lsn = p->image_lsn;
+    frame_change_begin(root);
+    node_split_apply(n, tree_node(t, right), t->page_size, &w->plan, w->scratch);
+    tree_frame_install(t, q, right, root->level, FRAME_NONE, page_ref_none());
+    uint32_t moved = tree_children_adopt(t, right);
+    tree_frame(t, right)->resident_children = (uint16_t)moved;
+    root->resident_children = (uint16_t)(root->resident_children - moved);
+    root->flags |= FRAME_RESHAPED;
+    subtree_move(t, right, q->index);
+    pool_dirty_move(&t->pool, p, q);
+    pool_mark_dirty(&t->pool, p, f);
+    pool_mark_dirty(&t->pool, q, right);
+    q->pages = 1 + p->pages * (total - w->plan.slot) / total;
+    p->pages = p->pages - q->pages + 2;
+    p->image_needed = true;
+    tree_root_set(q, right);
+    router_insert(t->kio, &t->router, rw_slice_of(w->plan.separator, w->plan.separator_length), q->index);
+    frame_change_end(root);
+    tree_root_collapse(t, p);
+    partition_unlock(t->kio, q);
+    *created = q;
+    return 0;
+}
+
+/* Whether every page on the right edge is resident and has room for another upper fence. */
+static bool right_edge_ready(tree_writer *w, partition *left, rw_slice upper, tree_miss *miss)
+{
+    trees *t = w->t;
+    for (uint32_t f = tree_root(left);;) {
+        node *copy = (node *)(void *)w->scratch;
+        memcpy(copy, tree_node(t, f), t->page_size);
+        if (!node_refence(copy, t->page_size, node_lower_fence(tree_node(t, f)), upper, w->scratch + t->page_size)) return false;
+        if (copy->page.level == 0) return true;
+        page_ref last = node_child(tree_node(t, f), t->page_size, copy->count - 1u);
+        if (!page_ref_is_frame(last)) {
+            *miss = (tree_miss){.ref = last, .level = copy->page.level - 1u};
+            return false;
+        }
+        f = page_ref_frame(last);
+    }
+}
+
+static void right_edge_refence(tree_writer *w, partition *left, rw_slice upper)
+{
+    trees *t = w->t;
+    uint32_t f = tree_root(left);
+    for (;;) {
+        frame *fr = tree_frame(t, f);
+        node *n = tree_node(t, f);
+        unsigned char lower[RW_PAGE_SIZE_MAX / 4];
+        rw_slice old = node_lower_fence(n);
+        memcpy(lower, old.size == 0 ? "" : old.data, old.size);
+        frame_change_begin(fr);
+        bool done = node_refence(n, t->page_size, rw_slice_of(lower, old.size), upper, w->scratch);
+        RW_ASSERT(done);
+        fr->flags |= FRAME_RESHAPED;
+        frame_change_end(fr);
+        pool_mark_dirty(&t->pool, left, f);
+        if (fr->level == 0) return;
+        f = page_ref_frame(node_child(n, t->page_size, n->count - 1u));
+    }
+}
+
+int trees_partition_join(tree_writer *w, partition *left, partition *right, tree_miss *miss)
+{
+    trees *t = w->t;
+    uint32_t f = tree_root(right);
+    node *n = tree_node(t, f);
+    unsigned char upper_bytes[RW_PAGE_SIZE_MAX / 4];
+    RW_ASSERT(tree_frame(t, f)->level == 0 && n->count == 0);
+    rw_slice upper = node_upper_fence(n);
+    memcpy(upper_bytes, upper.size == 0 ? "" : upper.data, upper.size);
+    upper.data = upper_bytes;
+    miss->ref = page_ref_none();
+    if (!right_edge_ready(w, left, upper, miss)) return page_ref_is_none(miss->ref) ? RW_ENOTFOUND : TREE_MISS;
+    right_edge_refence(w, left, upper);
+    frame_change_begin(tree_frame(t, f));
+    router_remove(t->kio, &t->router, right->index);
+    tree_frame_drop(t, right, f);
+    store_retired_move(&left->retired, &right->retired);
+    store_retired_move(&left->retired, &right->maturing);
+    left->image_needed = true;
+    left->commits += right->commits;
+    tree_root_set(right, FRAME_NONE);
+    return 0;
+}

@@ -1,0 +1,165 @@
+/* Optimistic reads: descend without a token, validate, begin again when something moved (rules T1 to T3). */
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+#define RESTARTS_BEFORE_YIELD 16
+
+typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART } descent;
+
+typedef struct {
+    uint32_t frame;
+    uint64_t version;
+} leaf_seen;
+
+/* The first lines of a page are needed at once: fetch them side by side. */
+static inline void page_prefetch(const node *n)
+{
+    const char *bytes = (const char *)n;
+    __builtin_prefetch(bytes + 64);
+    __builtin_prefetch(bytes + 128);
+    __builtin_prefetch(bytes + 192);
+    __builtin_prefetch(bytes + 256);
+    __builtin_prefetch(bytes + 320);
+    __builtin_prefetch(bytes + 384);
+}
+
+/* The partition's root, with a version that was good while the router and the partition named it. */
+RW_RACY static inline bool root_find(trees *t, rw_slice key, trees_side side, leaf_seen *at)
+{
+    uint64_t version = router_version(&t->router);
+    if ((version & 1) != 0) return false;
+    uint16_t index = side == TREES_COVERING ? router_find(&t->router, key) : router_find_before(&t->router, key);
+    partition *p = &t->partitions[index];
+    uint32_t root = atomic_load_explicit(&p->root, memory_order_acquire);
+    if (root >= t->pool.frame_count) return false;
+    at->frame = root;
+    at->version = frame_version(&t->pool.frames[root]);
+    return (at->version & 1) == 0 && atomic_load_explicit(&p->root, memory_order_acquire) == root &&
+           router_unchanged(&t->router, version);
+}
+
+/* From a root to the leaf. Each step: the child's version is taken while its parent is known not to have changed. */
+RW_RACY static descent descend(trees *t, rw_slice key, trees_side side, leaf_seen *at, tree_miss *miss)
+{
+    if (!root_find(t, key, side, at)) return DESCENT_RESTART;
+    for (;;) {
+        frame *fr = &t->pool.frames[at->frame];
+        const node *n = pool_page(&t->pool, at->frame);
+        unsigned level = rw_racy_u8(&fr->level);
+        frame_use(fr);
+        if (level == 0) return DESCENT_LEAF;
+        unsigned slot = side == TREES_COVERING ? node_child_slot(n, t->page_size, key) : node_child_slot_before(n, t->page_size, key);
+        page_ref ref = node_child(n, t->page_size, slot);
+        if (page_ref_is_frame(ref) && page_ref_frame(ref) < t->pool.frame_count) {
+            uint32_t child = page_ref_frame(ref);
+            page_prefetch(pool_page(&t->pool, child));
+            uint64_t version = frame_version(&t->pool.frames[child]);
+            if ((version & 1) != 0 || !frame_unchanged(fr, at->version)) return DESCENT_RESTART;
+            *at = (leaf_seen){.frame = child, .version = version};
+            continue;
+        }
+        if (!frame_unchanged(fr, at->version)) return DESCENT_RESTART;
+        RW_ASSERT(!page_ref_is_frame(ref) && !page_ref_is_none(ref));
+        *miss = (tree_miss){.ref = ref, .level = level - 1};
+        return DESCENT_MISS;
+    }
+}
+
+static void restart_wait(trees *t, unsigned *restarts)
+{
+    atomic_fetch_add_explicit(&t->restarts, 1, memory_order_relaxed);
+    if (++*restarts >= RESTARTS_BEFORE_YIELD) {
+        kio_yield(t->kio);
+        *restarts = 0;
+    } else rw_cpu_relax();
+}
+
+/* Descends until it stands on a leaf, reading what is missing. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts)
+{
+    page_ref suspect = page_ref_none();
+    for (;;) {
+        tree_miss miss;
+        descent found = descend(t, key, side, at, &miss);
+        if (RW_LIKELY(found == DESCENT_LEAF)) return 0;
+        if (found == DESCENT_RESTART) {
+            restart_wait(t, restarts);
+            continue;
+        }
+        int error = trees_load(t, &miss, &suspect);
+        if (error != 0) return error;
+    }
+}
+
+typedef struct {
+    bool found;
+    bool fits;
+    unsigned flags;
+    size_t size;
+    extent_ref extent;
+} value_seen;
+
+/* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. */
+RW_RACY static value_seen leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room)
+{
+    value_seen seen = {0};
+    const node *n = pool_page(&t->pool, leaf);
+    unsigned slot = node_lower_bound(n, t->page_size, key, &seen.found);
+    if (!seen.found) return seen;
+    rw_slice value = node_value(n, t->page_size, slot, &seen.flags);
+    if (value.data == NULL) {
+        seen.found = false;
+        return seen;
+    }
+    seen.size = value.size;
+    if ((seen.flags & NODE_SLOT_EXTENT) != 0) {
+        rw_racy_copy(&seen.extent, value.data, RW_MIN(sizeof seen.extent, value.size));
+        return seen;
+    }
+    seen.fits = value.size <= room;
+    if (seen.fits && value.size > 0) rw_racy_copy(buf, value.data, value.size);
+    return seen;
+}
+
+int trees_get(trees *t, rw_slice key, void *buf, size_t *size, bool *is_extent, extent_ref *extent)
+{
+    unsigned restarts = 0;
+    for (;;) {
+        leaf_seen at;
+        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts);
+        if (error != 0) return error;
+        value_seen seen = leaf_read(t, at.frame, key, buf, *size);
+        if (!frame_unchanged(&t->pool.frames[at.frame], at.version)) {
+            restart_wait(t, &restarts);
+            continue;
+        }
+        if (!seen.found) return RW_ENOTFOUND;
+        *is_extent = (seen.flags & NODE_SLOT_EXTENT) != 0;
+        if (*is_extent) {
+            *extent = seen.extent;
+            return 0;
+        }
+        size_t room = *size;
+        *size = seen.size;
+        if (seen.fits) return 0;
+        return rw_error(RW_ETOOSMALL, "the value has %zu bytes, the buffer %zu", seen.size, room);
+    }
+}
+
+RW_RACY static void page_copy(trees *t, uint32_t f, node *to)
+{
+    rw_racy_copy(to, pool_page(&t->pool, f), t->page_size);
+}
+
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page)
+{
+    unsigned restarts = 0;
+    for (;;) {
+        leaf_seen at;
+        int error = leaf_find(t, key, side, &at, &restarts);
+        if (error != 0) return error;
+        page_copy(t, at.frame, page);
+        if (frame_unchanged(&t->pool.frames[at.frame], at.version)) return 0;
+        restart_wait(t, &restarts);
+    }
+}

@@ -1,0 +1,138 @@
+/* Making room: splits from the leaf upwards, under the partition's token. Frames come from the writer's reserve, so nothing fails half-way. */
+#include "base/memory.h"
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+int tree_writer_open(trees *t, tree_writer **out)
+{
+    tree_writer *w = calloc(1, sizeof *w);
+    if (w != NULL) w->scratch = rw_memory_aligned(2u * t->page_size);
+    if (w == NULL || w->scratch == NULL) {
+        free(w);
+        return rw_error(RW_ENOMEM, "no memory to change the tree");
+    }
+    w->t = t;
+    *out = w;
+    return 0;
+}
+
+void tree_writer_close(tree_writer *w)
+{
+    while (w->reserved > 0) pool_frame_free(&w->t->pool, w->reserve[--w->reserved]);
+    free(w->scratch);
+    free(w);
+}
+
+/* Enough for a split at every level of a high tree; a small cache must not be drained by it. */
+static unsigned reserve_target(const tree_writer *w)
+{
+    return RW_MIN((unsigned)RW_ARRAY_SIZE(w->reserve), RW_MAX(8u, w->t->pool.frame_count / 64));
+}
+
+int tree_writer_fill(tree_writer *w)
+{
+    unsigned target = reserve_target(w);
+    while (w->reserved < target) {
+        int error = pool_frame_take(&w->t->pool, &w->reserve[w->reserved]);
+        if (error != 0) return error;
+        w->reserved++;
+    }
+    return 0;
+}
+
+int tree_writer_fill_holding(tree_writer *w, const partition_set *held)
+{
+    unsigned target = reserve_target(w);
+    while (w->reserved < target) {
+        int error = pool_frame_take_holding(&w->t->pool, held, &w->reserve[w->reserved]);
+        if (error != 0) return error;
+        w->reserved++;
+    }
+    return 0;
+}
+
+static uint32_t reserve_pop(tree_writer *w)
+{
+    RW_ASSERT(w->reserved > 0);
+    return w->reserve[--w->reserved];
+}
+
+/* Puts a new root above the old one, which becomes its only child. Readers who took the old root's version before see it change. */
+static void root_grow(tree_writer *w, partition *p)
+{
+    trees *t = w->t;
+    uint32_t old = tree_root(p), top = reserve_pop(w);
+    frame *old_frame = tree_frame(t, old);
+    node *n = tree_node(t, top), *old_node = tree_node(t, old);
+    page_ref ref = tree_ref_of_frame(old);
+    node_init(n, t->page_size, old_frame->level + 1u, node_lower_fence(old_node), node_upper_fence(old_node));
+    n->page.newest_timestamp = old_node->page.newest_timestamp;
+    node_insert(n, t->page_size, 0, node_lower_fence(old_node), tree_ref_value(&ref), 0);
+    frame_change_begin(old_frame);
+    tree_frame_install(t, p, top, old_frame->level + 1u, FRAME_NONE, page_ref_none());
+    old_frame->parent = top;
+    tree_frame(t, top)->resident_children = 1;
+    tree_root_set(p, top);
+    frame_change_end(old_frame);
+    pool_mark_dirty(&t->pool, p, top);
+    p->pages++;
+}
+
+/* The planned split of f; its parent has room for the separator. */
+static void split_apply(tree_writer *w, partition *p, uint32_t f)
+{
+    trees *t = w->t;
+    frame *left = tree_frame(t, f), *parent = tree_frame(t, left->parent);
+    uint32_t parent_index = left->parent, right_index = reserve_pop(w);
+    node *n = tree_node(t, f), *right = tree_node(t, right_index), *parent_node = tree_node(t, parent_index);
+    page_ref ref = tree_ref_of_frame(right_index);
+    frame_change_begin(left);
+    frame_change_begin(parent);
+    node_split_apply(n, right, t->page_size, &w->plan, w->scratch);
+    tree_frame_install(t, p, right_index, left->level, parent_index, page_ref_none());
+    node_insert(parent_node, t->page_size, node_slot_of_frame(parent_node, f) + 1,
+                rw_slice_of(w->plan.separator, w->plan.separator_length), tree_ref_value(&ref), 0);
+    uint32_t moved = tree_children_adopt(t, right_index);
+    tree_frame(t, right_index)->resident_children = (uint16_t)moved;
+    left->resident_children = (uint16_t)(left->resident_children - moved);
+    left->flags |= FRAME_RESHAPED;
+    frame_change_end(parent);
+    frame_change_end(left);
+    pool_mark_dirty(&t->pool, p, f);
+    pool_mark_dirty(&t->pool, p, right_index);
+    p->pages++;
+}
+
+/* Splits f, and first what is above it as far as needed. Every step leaves a sound tree, so it may stop between two: TREE_FRAMES. */
+static int split(tree_writer *w, partition *p, uint32_t f, rw_slice key)
+{
+    trees *t = w->t;
+    for (;;) {
+        if (w->reserved < 2) return TREE_FRAMES;
+        if (tree_frame(t, f)->parent == FRAME_NONE) root_grow(w, p);
+        uint32_t parent = tree_frame(t, f)->parent;
+        node_split_plan(tree_node(t, f), t->page_size, key, &w->plan);
+        if (node_fits(tree_node(t, parent), t->page_size, w->plan.separator_length, sizeof(page_ref))) break;
+        int state = split(w, p, parent, key);
+        if (state != 0) return state;
+    }
+    split_apply(w, p, f);
+    return 0;
+}
+
+int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss)
+{
+    for (;;) {
+        tree_position at;
+        int state = tree_find(w->t, p, key, &at, miss);
+        if (state != 0) return state;
+        if (tree_has_room(w->t, &at, key, value_length)) return 0;
+        state = split(w, p, at.leaf, key);
+        if (state != 0) return state;
+    }
+}
+
+unsigned tree_height(trees *t, const partition *p)
+{
+    return tree_frame(t, tree_root(p))->level + 1u;
+}

@@ -1,0 +1,137 @@
+/*
+ * The face of btree/: the ordered map over all partitions. See README.md for the rules (T1..).
+ *
+ * Reads (trees_get, trees_copy_leaf) take no token and write nothing shared. Everything that changes a tree is called with the token of its
+ * partition held, and never waits: what needs a page that is not in the cache returns TREE_MISS, what needs frames returns TREE_FRAMES, having
+ * changed nothing that matters; the caller lets the token go, does what is missing, and begins again.
+ */
+#ifndef RW_TREES_H
+#define RW_TREES_H
+
+#include "btree/node.h"
+#include "btree/router.h"
+#include "buffer/buffer.h"
+
+typedef struct trees {
+    kio *kio;
+    store *store;
+    uint32_t page_size;
+    pool pool;
+    router router;
+    partition partitions[RW_PARTITIONS_MAX];
+    _Atomic uint64_t restarts;
+} trees;
+
+/* Results besides 0 and RW_E codes. */
+enum { TREE_MISS = 1, TREE_FRAMES = 2 };
+
+/* A page that an operation met and that is not in the cache. */
+typedef struct {
+    page_ref ref;
+    unsigned level;
+} tree_miss;
+
+int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes);
+void trees_close(trees *t);
+
+/* ---- partitions -------------------------------------------------------------------------------------------------- */
+
+/* A new partition, its root an empty leaf without fences: the first of a new database. */
+int trees_create_first(trees *t, uint32_t id);
+/* A partition of an existing database: reads its root page. */
+int trees_adopt(trees *t, const store_partition *image);
+/* The partition that key belongs to, its token taken. */
+partition *trees_lock(trees *t, rw_slice key);
+static inline void trees_unlock(trees *t, partition *p) { partition_unlock(t->kio, p); }
+/* Whether a partition whose token is held covers key. */
+bool trees_covers(trees *t, const partition *p, rw_slice key);
+
+/*
+ * Cuts a partition in two at its root, under its token: costs no page, moves no record. Needs a frame from writer's reserve (TREE_FRAMES). *created: the new
+ * one (right half), not locked by anybody yet. RW_ENOTFOUND: its root is a leaf, or there is no free partition.
+ */
+struct tree_writer;
+int trees_partition_split(struct tree_writer *w, partition *p, uint32_t new_id, partition **created);
+/* Joins right, one empty leaf, to its left neighbour, both tokens held. TREE_MISS: a page of left's right edge is missing; RW_ENOTFOUND: one has no
+ * room for the other fence. Nothing was changed then. */
+int trees_partition_join(struct tree_writer *w, partition *left, partition *right, tree_miss *miss);
+
+/* ---- reads ------------------------------------------------------------------------------------------------------- */
+
+/*
+ * Copies the newest value of key to buf; reads missing pages itself. *size: in room, out the value's size. A large value: *is_extent is set, *extent says
+ * where, and neither buf nor *size is touched. RW_ENOTFOUND, RW_ETOOSMALL (*size set), RW_ECORRUPT, RW_EIO.
+ */
+int trees_get(trees *t, rw_slice key, void *buf, size_t *size, bool *is_extent, extent_ref *extent);
+
+typedef enum {
+    TREES_COVERING,            /* the leaf whose range holds key */
+    TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
+} trees_side;
+/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. */
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page);
+
+/*
+ * Reads a missing page and hangs it into its tree. 0 also when another thread has done it, or when it is not missing any more. Without a token the
+ * page may have moved since the miss, and its old place may hold something else by now: what reads as damaged is therefore noted in *suspect (at
+ * first page_ref_none) with 0 as the result, and is an error only if the tree still names it, that is, when it comes a second time.
+ */
+int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);
+/* As trees_load, for who holds the tokens of held, p's among them. What reads as damaged is. */
+int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss);
+
+/* ---- changes, under the token ------------------------------------------------------------------------------------ */
+
+typedef struct {
+    uint32_t leaf;             /* frame */
+    unsigned slot;             /* where key is, or would go */
+    bool found;
+} tree_position;
+
+/* Finds key's place. 0 or TREE_MISS. */
+int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
+/* Whether a put there needs tree_make_room first. */
+bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length);
+/* Puts or replaces; there is room. A replaced extent is retired. timestamp: the commit's LSN. */
+void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, rw_slice value, unsigned flags, uint64_t timestamp);
+/* Removes a key that was found. Its extent is retired. */
+void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, uint64_t timestamp);
+/* The extent that a found key names; false: the value is inline. */
+bool tree_extent_at(trees *t, const tree_position *at, extent_ref *extent);
+/* Removes all keys of one leaf in [from, to) (to.size 0: no end). *next: the leaf's upper fence, copied to next_buffer (a key's room), size 0: last leaf of the partition. */
+int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, void *next_buffer, rw_slice *next, tree_miss *miss);
+uint64_t tree_leaf_timestamp(trees *t, uint32_t leaf);
+/* Whether the leaf is so empty that tree_shrink is worth calling. */
+bool tree_wants_shrink(trees *t, uint32_t leaf);
+
+/* What structure changes need: frames at hand, and scratch. Made for an operation that met TREE_FRAMES; kept and used again. */
+typedef struct tree_writer {
+    trees *t;
+    uint32_t reserve[2 * TREE_LEVELS_MAX];
+    unsigned reserved;
+    node_split plan;
+    unsigned char *scratch;    /* 2 pages */
+} tree_writer;
+
+int tree_writer_open(trees *t, tree_writer **out);
+void tree_writer_close(tree_writer *w);
+/* Fills the reserve: without tokens held, or with those of held (then it may evict their pages: positions are void). */
+int tree_writer_fill(tree_writer *w);
+int tree_writer_fill_holding(tree_writer *w, const partition_set *held);
+
+/* Splits until the leaf for key has room. 0: look the position up again. TREE_FRAMES, TREE_MISS never leave a half-done split. */
+int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss);
+/* Merges the leaf that covers key, and what is above it, with neighbours as long as they are too empty. TREE_MISS: a neighbour had to be read;
+ * worth trying again, but never a must. Not during recovery: a merged leaf would claim commits that its left half still waits for (T8). */
+int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
+
+/* ---- images ------------------------------------------------------------------------------------------------------ */
+
+/* What a parent's image and eviction need of nodes: given to the pool. */
+extern const page_ops tree_page_ops;
+
+/* Checks the resident part of a partition's tree under its token: fences, levels, parents, dirty flags. 0 or RW_ECORRUPT. */
+int tree_check_resident(trees *t, partition *p);
+unsigned tree_height(trees *t, const partition *p);
+
+#endif

@@ -1,0 +1,43 @@
+/* Between the files of btree/. */
+#ifndef RW_TREES_INTERNAL_H
+#define RW_TREES_INTERNAL_H
+
+#include "btree/trees.h"
+
+static inline node *tree_node(trees *t, uint32_t f)
+{
+    return pool_page(&t->pool, f);
+}
+
+static inline frame *tree_frame(trees *t, uint32_t f)
+{
+    return &t->pool.frames[f];
+}
+
+static inline page_ref tree_ref_of_frame(uint32_t f)
+{
+    return (page_ref){.word = PAGE_REF_IN_MEMORY | f, .checksum = 0, .estimate = 0};
+}
+
+static inline rw_slice tree_ref_value(const page_ref *ref)
+{
+    return rw_slice_of(ref, sizeof *ref);
+}
+
+/* The page at `level` on the way to key, under the token: 0, or TREE_MISS with the page that is missing. */
+int tree_descend(trees *t, partition *p, rw_slice key, unsigned level, uint32_t *f, tree_miss *miss);
+/* Makes a frame with an odd version part of p's tree: fields set, version even. Its place in a parent is the caller's matter. */
+void tree_frame_install(trees *t, partition *p, uint32_t f, unsigned level, uint32_t parent, page_ref disk);
+/* Takes a page out of the tree for good: its run is retired, its frame freed. Its version is odd already. */
+void tree_frame_drop(trees *t, partition *p, uint32_t f);
+/* The children of an inner page that are resident get it as their parent. Returns how many. */
+uint32_t tree_children_adopt(trees *t, uint32_t f);
+void tree_root_set(partition *p, uint32_t f);
+/* A root with one resident child gives way to it. */
+bool tree_root_collapse(trees *t, partition *p);
+static inline uint32_t tree_root(const partition *p)
+{
+    return atomic_load_explicit(&p->root, memory_order_relaxed);
+}
+
+#endif

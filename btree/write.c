@@ -1,0 +1,113 @@
+/* Changes to one leaf, under its partition's token. Structure is changed elsewhere (split.c, merge.c): here there is room. */
+#include "btree/trees.h"
+#include "btree/trees_internal.h"
+
+int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss)
+{
+    int state = tree_descend(t, p, key, 0, &at->leaf, miss);
+    if (state != 0) return state;
+    at->slot = node_lower_bound(tree_node(t, at->leaf), t->page_size, key, &at->found);
+    return 0;
+}
+
+bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length)
+{
+    const node *n = tree_node(t, at->leaf);
+    if (at->found) return node_fits_update(n, t->page_size, at->slot, value_length);
+    return node_fits(n, t->page_size, key.size, value_length);
+}
+
+static void extent_retire(partition *p, rw_slice key, extent_ref extent)
+{
+    store_retire(&p->retired, extent.address, extent_blocks((uint32_t)key.size, extent.length));
+}
+
+bool tree_extent_at(trees *t, const tree_position *at, extent_ref *extent)
+{
+    unsigned flags = 0;
+    RW_ASSERT(at->found);
+    rw_slice value = node_value(tree_node(t, at->leaf), t->page_size, at->slot, &flags);
+    if ((flags & NODE_SLOT_EXTENT) == 0) return false;
+    RW_ASSERT(value.size == sizeof *extent);
+    memcpy(extent, value.data, sizeof *extent);
+    return true;
+}
+
+static void leaf_stamp(node *n, uint64_t timestamp)
+{
+    if (n->page.newest_timestamp < timestamp) n->page.newest_timestamp = timestamp;
+}
+
+void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, rw_slice value, unsigned flags, uint64_t timestamp)
+{
+    frame *fr = tree_frame(t, at->leaf);
+    node *n = tree_node(t, at->leaf);
+    extent_ref old;
+    RW_ASSERT(fr->level == 0);
+    if (at->found && tree_extent_at(t, at, &old)) extent_retire(p, key, old);
+    frame_change_begin(fr);
+    if (at->found) node_update(n, t->page_size, at->slot, value, flags);
+    else node_insert(n, t->page_size, at->slot, key, value, flags);
+    leaf_stamp(n, timestamp);
+    frame_change_end(fr);
+    pool_mark_dirty(&t->pool, p, at->leaf);
+}
+
+void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, uint64_t timestamp)
+{
+    frame *fr = tree_frame(t, at->leaf);
+    node *n = tree_node(t, at->leaf);
+    extent_ref old;
+    RW_ASSERT(at->found && fr->level == 0);
+    if (tree_extent_at(t, at, &old)) extent_retire(p, key, old);
+    frame_change_begin(fr);
+    node_remove(n, t->page_size, at->slot);
+    leaf_stamp(n, timestamp);
+    frame_change_end(fr);
+    pool_mark_dirty(&t->pool, p, at->leaf);
+}
+
+uint64_t tree_leaf_timestamp(trees *t, uint32_t leaf)
+{
+    return tree_node(t, leaf)->page.newest_timestamp;
+}
+
+/* Retires the extents that slots of a leaf name. */
+static void leaf_extents_retire(trees *t, partition *p, const node *n, unsigned first, unsigned end)
+{
+    for (unsigned i = first; i < end; i++) {
+        unsigned flags = 0;
+        rw_slice value = node_value(n, t->page_size, i, &flags);
+        if ((flags & NODE_SLOT_EXTENT) == 0) continue;
+        extent_ref extent;
+        memcpy(&extent, value.data, sizeof extent);
+        store_retire(&p->retired, extent.address, extent_blocks((uint32_t)node_key_length(n, i), extent.length));
+    }
+}
+
+int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, void *next_buffer, rw_slice *next,
+                        tree_miss *miss)
+{
+    tree_position at;
+    int state = tree_find(t, p, from, &at, miss);
+    if (state != 0) return state;
+    node *n = tree_node(t, at.leaf);
+    rw_slice upper = node_upper_fence(n);
+    bool ignored;
+    unsigned end = to.size == 0 ? n->count : node_lower_bound(n, t->page_size, to, &ignored);
+    memcpy(next_buffer, upper.size == 0 ? "" : upper.data, upper.size);
+    *next = rw_slice_of(next_buffer, upper.size);
+    if (end <= at.slot || n->page.newest_timestamp >= timestamp) return 0;
+    leaf_extents_retire(t, p, n, at.slot, end);
+    frame_change_begin(tree_frame(t, at.leaf));
+    node_remove_many(n, t->page_size, at.slot, end);
+    leaf_stamp(n, timestamp);
+    frame_change_end(tree_frame(t, at.leaf));
+    pool_mark_dirty(&t->pool, p, at.leaf);
+    return 0;
+}
+
+bool tree_wants_shrink(trees *t, uint32_t leaf)
+{
+    return tree_frame(t, leaf)->parent != FRAME_NONE && node_used(tree_node(t, leaf), t->page_size) < node_capacity(t->page_size) / 4;
+}

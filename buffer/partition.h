@@ -1,0 +1,73 @@
+/*
+ * A partition: a contiguous range of keys with a tree of its own, and the unit of ownership. Whoever changes anything in its tree, pages or
+ * lists holds its token.
+ */
+#ifndef RW_PARTITION_H
+#define RW_PARTITION_H
+
+#include "base/base.h"
+#include "kernel_io/kernel_io.h"
+#include "store/store.h"
+
+#define PARTITION_NONE UINT16_MAX
+#define TREE_LEVELS_MAX 16u
+
+typedef struct {
+    uint32_t head, tail;               /* frames; FRAME_NONE: empty */
+} dirty_list;
+
+typedef struct partition {
+    /* any thread */
+    RW_ALIGNED(64) kio_mutex token;
+    _Atomic uint32_t root;             /* frame; FRAME_NONE: the partition is not in use */
+    /* set when it comes into use */
+    uint16_t index;                    /* its place in the array */
+    uint32_t id;                       /* never used twice in a database */
+    /* token holder */
+    uint32_t epoch;                    /* raised when a checkpoint of it begins and ends */
+    uint32_t imaging_epoch;            /* while its checkpoint runs: the epoch it began with; pages with a smaller dirty_epoch belong to it. 0: none runs */
+    _Atomic uint32_t writes_in_flight[4];  /* write-back batches, by the epoch in which they were filled, modulo 4 */
+    dirty_list dirty[TREE_LEVELS_MAX]; /* for each level, in the order in which pages became dirty */
+    uint32_t dirty_count;
+    uint64_t pages;                    /* nodes in its tree, about */
+    uint64_t commits;
+    store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
+    store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
+    /* the checkpointer's */
+    page_ref image_root;               /* newest complete image */
+    uint64_t image_lsn;
+    uint32_t image_height;
+    bool image_needed;                 /* its range changed: no superblock may be published before a new image is there */
+} partition;
+
+/* The partitions whose tokens a thread holds. */
+typedef struct {
+    uint64_t bits[RW_PARTITIONS_MAX / 64];
+} partition_set;
+
+static inline bool partition_set_has(const partition_set *set, unsigned index)
+{
+    return (set->bits[index / 64] >> (index % 64) & 1) != 0;
+}
+
+static inline void partition_set_add(partition_set *set, unsigned index)
+{
+    set->bits[index / 64] |= (uint64_t)1 << (index % 64);
+}
+
+static inline void partition_lock(kio *k, partition *p)
+{
+    kio_mutex_lock(k, &p->token);
+}
+
+static inline bool partition_try(partition *p)
+{
+    return kio_mutex_try(&p->token);
+}
+
+static inline void partition_unlock(kio *k, partition *p)
+{
+    kio_mutex_unlock(k, &p->token);
+}
+
+#endif

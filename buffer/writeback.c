@@ -1,0 +1,150 @@
+/* Write-back: images of dirty pages gathered in one buffer, placed one behind the other, written at once. */
+#include "base/memory.h"
+#include "buffer/buffer.h"
+#include "buffer/buffer_internal.h"
+
+int write_batch_init(write_batch *batch, uint32_t page_size)
+{
+    memset(batch, 0, sizeof *batch);
+    batch->capacity = RW_WRITE_BATCH_BYTES / page_size;
+    batch->buffer = rw_memory_aligned(RW_WRITE_BATCH_BYTES);
+    batch->scratch = rw_memory_aligned(page_size);
+    batch->frames = calloc(batch->capacity, sizeof *batch->frames);
+    if (batch->buffer != NULL && batch->scratch != NULL && batch->frames != NULL) return 0;
+    write_batch_destroy(batch);
+    return rw_error(RW_ENOMEM, "no memory for write-back");
+}
+
+void write_batch_destroy(write_batch *batch)
+{
+    free(batch->buffer);
+    free(batch->scratch);
+    free(batch->frames);
+    batch->buffer = NULL;
+    batch->scratch = NULL;
+    batch->frames = NULL;
+}
+
+/* The run of the image that is being replaced. A page that belongs to the checkpoint that runs is not named by it there: its parent belongs
+ * to it too and is still to be written (B4). */
+static void page_retire(partition *part, const frame *fr)
+{
+    if (page_ref_is_none(fr->disk)) return;
+    bool of_checkpoint = part->imaging_epoch != 0 && (fr->flags & FRAME_DIRTY) != 0 && fr->dirty_epoch < part->imaging_epoch;
+    store_retire(of_checkpoint ? &part->maturing : &part->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
+}
+
+static void batch_add(pool *p, write_batch *batch, uint32_t f)
+{
+    frame *fr = &p->frames[f];
+    uint64_t address = batch->address + (uint64_t)batch->count * p->page_blocks;
+    void *to = (char *)batch->buffer + (size_t)batch->count * p->page_size;
+    bool dirty_below = false;
+    page_ref ref = p->ops->image(p, f, to, batch->scratch, address, &dirty_below);
+    page_retire(batch->partition, fr);
+    fr->disk = ref;
+    pool_mark_clean(p, batch->partition, f);
+    if (dirty_below) pool_mark_dirty(p, batch->partition, f);
+    fr->flags &= (uint8_t)~FRAME_RESHAPED;
+    fr->flags |= FRAME_WRITING;
+    batch->frames[batch->count++] = f;
+}
+
+int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count)
+{
+    RW_ASSERT(!batch->in_flight && count > 0 && count <= batch->capacity);
+    uint64_t address;
+    int error = store_allocate(p->store, STORE_PAGES, count * p->page_blocks, &address);
+    atomic_store_explicit(&p->space_error, error, memory_order_relaxed);
+    if (error != 0) return error;
+    batch->partition = part;
+    batch->address = address;
+    batch->count = 0;
+    batch->epoch_slot = part->epoch & 3;
+    atomic_fetch_add(&part->writes_in_flight[batch->epoch_slot], 1);
+    for (uint32_t i = 0; i < count; i++) batch_add(p, batch, frames[i]);
+    batch->op = (kio_op){.kind = KIO_WRITE,
+                         .file = store_file(p->store),
+                         .buffer = batch->buffer,
+                         .offset = address * RW_BLOCK_SIZE,
+                         .length = count * p->page_size,
+                         .context = batch};
+    atomic_fetch_add_explicit(&p->counters.pages_written, count, memory_order_relaxed);
+    return 0;
+}
+
+/* True when the page in its frame is still the one that the batch wrote, of a partition that the caller holds. */
+static bool batch_entry_done(pool *p, write_batch *batch, uint32_t i, bool evict)
+{
+    uint32_t f = batch->frames[i];
+    frame *fr = &p->frames[f];
+    if (page_ref_address(fr->disk) != batch->address + (uint64_t)i * p->page_blocks) return false;
+    fr->flags &= (uint8_t)~FRAME_WRITING;
+    if (evict && fr->flags == 0 && fr->resident_children == 0 && fr->parent != FRAME_NONE &&
+        atomic_load_explicit(&fr->cool, memory_order_relaxed) != 0)
+        evict_clean(p, f);
+    return true;
+}
+
+/* A page that went to another partition when its own was split. */
+static void batch_entry_stray(pool *p, write_batch *batch, uint32_t i, bool evict)
+{
+    for (;;) {
+        uint16_t index = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire);
+        if (index == PARTITION_NONE) return;
+        partition *part = &p->partitions[index];
+        partition_lock(p->kio, part);
+        bool same = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_relaxed) == index;
+        if (same) batch_entry_done(p, batch, i, evict);
+        partition_unlock(p->kio, part);
+        if (same) return;
+    }
+}
+
+static void batch_failed(pool *p, write_batch *batch)
+{
+    int none = 0;
+    kio_op_error(&batch->op);
+    atomic_compare_exchange_strong(&p->write_error, &none, batch->op.result);
+    atomic_fetch_sub(&batch->partition->writes_in_flight[batch->epoch_slot], 1);
+    batch->count = 0; /* its pages stay FRAME_WRITING, so they are never dropped from memory */
+}
+
+void write_batch_finish(pool *p, write_batch *batch, bool evict)
+{
+    if (batch->op.result != 0) {
+        batch_failed(p, batch);
+        return;
+    }
+    uint32_t strays = 0;
+    partition_lock(p->kio, batch->partition);
+    for (uint32_t i = 0; i < batch->count; i++) {
+        if (atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_relaxed) == batch->partition->index)
+            batch_entry_done(p, batch, i, evict);
+        else strays++;
+    }
+    partition_unlock(p->kio, batch->partition);
+    for (uint32_t i = 0; strays > 0 && i < batch->count; i++)
+        if (atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire) != batch->partition->index)
+            batch_entry_stray(p, batch, i, evict);
+    atomic_fetch_sub(&batch->partition->writes_in_flight[batch->epoch_slot], 1);
+    batch->count = 0;
+}
+
+/* ---- for holders of tokens --------------------------------------------------------------------------------------- */
+
+int write_batch_now(pool *p, write_batch *batch, partition *held, const uint32_t *frames, uint32_t count)
+{
+    int error = write_batch_fill(p, batch, held, frames, count);
+    if (error != 0) return error;
+    error = kio_file_write(p->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
+    batch->op.result = error;
+    if (error != 0) {
+        batch_failed(p, batch);
+        return error;
+    }
+    for (uint32_t i = 0; i < batch->count; i++) batch_entry_done(p, batch, i, true);
+    atomic_fetch_sub(&held->writes_in_flight[batch->epoch_slot], 1);
+    batch->count = 0;
+    return 0;
+}
