@@ -4,11 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/memory.h"
 #include "store/store_internal.h"
 
 void *store_memory(size_t bytes)
 {
-    void *memory = aligned_alloc(RW_BLOCK_SIZE, bytes);
+    void *memory = rw_memory_aligned(bytes);
     if (memory != NULL) memset(memory, 0, bytes);
     return memory;
 }

@@ -9,6 +9,7 @@ typedef struct {
     const char *path;
     uint32_t number;
     uint32_t available;        /* bytes of it that the file has: whole blocks */
+    bool scrap;                /* the file has something, and not one block: we never leave it so */
     unsigned char *bytes;      /* SUPERBLOCK_SLOT_BYTES of memory; the superblock's length is filled */
     superblock_slot *out;
 } slot_reader;
@@ -141,6 +142,7 @@ static int slot_read(kio *k, kio_file *file, slot_reader *r)
 {
     superblock_header header;
     uint64_t at = slot_offset(r->number);
+    if (r->scrap) return slot_says(r, RW_EFOREIGN, "the whole file is shorter than a block");
     if (r->available == 0) return slot_says(r, RW_ENOENT, "lies past the end of the file");
     int result = kio_file_read(k, file, r->bytes, RW_BLOCK_SIZE, at);
     if (result != 0) return result;
@@ -169,8 +171,8 @@ int superblock_read(kio *k, kio_file *file, uint64_t file_bytes, superblock_slot
     unsigned char *bytes = store_memory(SUPERBLOCK_SLOT_BYTES);
     if (bytes == NULL) return rw_error(RW_ENOMEM, "no memory to read a superblock of %s", kio_file_path(file));
     for (uint32_t i = 0; i < SUPERBLOCK_SLOTS && result == 0; i++) {
-        slot_reader reader = {
-            .path = kio_file_path(file), .number = i, .available = slot_available(file_bytes, i), .bytes = bytes, .out = &slots[i]};
+        slot_reader reader = {.path = kio_file_path(file), .number = i, .available = slot_available(file_bytes, i), .bytes = bytes, .out = &slots[i],
+                              .scrap = file_bytes > 0 && file_bytes < RW_BLOCK_SIZE};
         result = slot_read(k, file, &reader);
         /* what is wrong with the slot itself is a finding, not a failure */
         if (result == slots[i].code) result = 0;
