@@ -1,0 +1,292 @@
+/*
+ * Files that are not as they should be: missing, truncated, foreign, of another database, zeroed, damaged. Each is an error that names
+ * the file, or harmless; never a crash, never wrong data.
+ */
+#include <stdio.h>
+#include <unistd.h>
+
+#include "tests/support/sample_db.h"
+
+#define TIMEOUT 60
+
+/* Codes that may tell of a file's state. */
+static bool is_damage_code(int code)
+{
+    return code == RW_ECORRUPT || code == RW_EFOREIGN || code == RW_EVERSION || code == RW_ENOENT || code == RW_EIO;
+}
+
+typedef struct {
+    sample_db sample;         /* dir: the copy that is opened */
+    const char *file;         /* the file that was changed, relative */
+    bool read_only;
+} probe;
+
+/* The exit status is a sample_state. */
+static int open_and_compare(void *arg)
+{
+    probe *self = arg;
+    rw_db *db = NULL;
+    sample_check check;
+    self->sample.options.read_only = self->read_only;
+    self->sample.options.create = 0;
+    int code = rw_open(self->sample.dir, &self->sample.options, &db);
+    if (code != 0) {
+        const char *base = strrchr(self->file, '/');
+        bool named = strstr(rw_last_error(NULL), base == NULL ? self->file : base + 1) != NULL;
+        child_say("%d: %s", code, rw_last_error(NULL));
+        return is_damage_code(code) && named ? SAMPLE_REFUSED : SAMPLE_WRONG;
+    }
+    sample_state state = sample_compare_all(&self->sample, db, &check);
+    if (state == SAMPLE_PARTLY && !is_damage_code(check.last_code)) return SAMPLE_WRONG;
+    rw_close(db);
+    return (int)state;
+}
+
+typedef bool (*change_fn)(const char *path, uint64_t size, const char *twin);
+
+static bool change_remove(const char *path, uint64_t size, const char *twin)
+{
+    (void)size, (void)twin;
+    return unlink(path) == 0;
+}
+
+static bool change_empty(const char *path, uint64_t size, const char *twin)
+{
+    (void)size, (void)twin;
+    return file_truncate(path, 0);
+}
+
+static bool change_half(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_truncate(path, size / 2);
+}
+
+static bool change_short_by_one(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_truncate(path, size - 1);
+}
+
+static bool change_short_by_page(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_truncate(path, size > 4096 ? size - 4096 : 0);
+}
+
+static bool change_foreign(const char *path, uint64_t size, const char *twin)
+{
+    static const char text[] = "This is a letter to a friend and not a database.\n";
+    (void)twin;
+    for (uint64_t at = 0; at < size; at += sizeof(text))
+        if (!file_write_at(path, at, text, size - at < sizeof(text) ? size - at : sizeof(text))) return false;
+    return true;
+}
+
+static bool change_noise(const char *path, uint64_t size, const char *twin)
+{
+    prng random = {size};
+    uint8_t *noise = malloc(size);
+    (void)twin;
+    if (noise == NULL) return false;
+    prng_fill(&random, noise, size);
+    bool good = file_write_at(path, 0, noise, size);
+    free(noise);
+    return good;
+}
+
+static bool change_swap(const char *path, uint64_t size, const char *twin)
+{
+    (void)size;
+    return file_copy(twin, path);
+}
+
+static bool change_zero_head(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_zero(path, 0, size < 4096 ? size : 4096);
+}
+
+static bool change_zero_all(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_zero(path, 0, size);
+}
+
+static const struct {
+    const char *name;
+    change_fn change;
+    bool must_show;      /* on a file of data, this cannot go unnoticed */
+} changes[] = {
+    {"removed", change_remove, true},
+    {"truncated to nothing", change_empty, true},
+    {"truncated to a half", change_half, false},
+    {"one byte shorter", change_short_by_one, false},
+    {"a page shorter", change_short_by_page, false},
+    {"overwritten with a letter", change_foreign, true},
+    {"overwritten with noise", change_noise, true},
+    {"taken from another database", change_swap, true},
+    {"zeroed at its head", change_zero_head, false},
+    {"zeroed", change_zero_all, true},
+};
+
+/* Small files, a lock or a note, may be renewed in silence; one with content may not. */
+static bool holds_data(const char *path)
+{
+    return file_size(path) >= 4096;
+}
+
+static void try_change(const sample_db *original, const sample_db *twin, const char *file, size_t which, bool read_only)
+{
+    static char copy[DIRS_PATH_MAX];
+    char path[DIRS_PATH_MAX], twin_path[DIRS_PATH_MAX];
+    probe self = {.sample = *original, .file = file, .read_only = read_only};
+    if (copy[0] == 0 && !dir_make(copy, "files")) return;
+    if (!dir_copy(original->dir, copy)) return;
+    memcpy(self.sample.dir, copy, sizeof(copy));
+    path_join(path, copy, file);
+    path_join(twin_path, twin->dir, file);
+    bool data = holds_data(path);
+    int64_t size = file_size(path);
+    if (size == 0 && changes[which].change != change_remove) return;
+    if (!TAP_CHECK(changes[which].change(path, (uint64_t)size, twin_path))) return;
+    int state = child_run(open_and_compare, &self, TIMEOUT);
+    bool good = state == SAMPLE_REFUSED || state == SAMPLE_PARTLY || (state == SAMPLE_RIGHT && !(data && changes[which].must_show));
+    tap_ok(good, "%s %s%s: %d %s", file, changes[which].name, read_only ? ", opened read-only" : "", state, child_said());
+}
+
+static void try_all_changes(const sample_db *original, const sample_db *twin, bool read_only)
+{
+    static dir_listing listing;
+    if (!dir_list(original->dir, &listing)) return;
+    TAP_CHECK(listing.count >= 1);
+    for (size_t file = 0; file < listing.count; file++) {
+        char path[DIRS_PATH_MAX];
+        path_join(path, original->dir, listing.names[file]);
+        tap_diag("%s: %lld bytes", listing.names[file], (long long)file_size(path));
+        for (size_t which = 0; which < sizeof(changes) / sizeof(changes[0]); which++)
+            try_change(original, twin, listing.names[file], which, read_only);
+    }
+}
+
+/* The unchanged copy must open, or nothing above means anything. */
+static void test_copy_is_right(const sample_db *original)
+{
+    probe self = {.sample = *original, .file = "none"};
+    if (!dir_make(self.sample.dir, "files") || !dir_copy(original->dir, self.sample.dir)) return;
+    int state = child_run(open_and_compare, &self, TIMEOUT);
+    tap_ok(state == SAMPLE_RIGHT, "an unchanged copy holds what was written: %d %s", state, child_said());
+    int again = child_run(open_and_compare, &self, TIMEOUT);
+    tap_ok(again == SAMPLE_RIGHT, "and so it does when opened once more: %d %s", again, child_said());
+    CHECK_OK(rw_verify(self.sample.dir, note_finding, NULL));
+    dir_remove(self.sample.dir);
+}
+
+typedef struct {
+    int findings;
+    char first[256];
+} findings;
+
+static void count_finding(void *arg, const char *finding)
+{
+    findings *found = arg;
+    if (found->findings++ == 0) snprintf(found->first, sizeof(found->first), "%s", finding);
+}
+
+static bool flip_record(const sample_db *sample, uint64_t record)
+{
+    static dir_listing listing;
+    char value[1024], path[DIRS_PATH_MAX];
+    int flipped = 0;
+    rw_slice want = sample_value(sample, record, value);
+    if (!dir_list(sample->dir, &listing)) return false;
+    for (size_t i = 0; i < listing.count; i++) {
+        path_join(path, sample->dir, listing.names[i]);
+        for (int64_t at = 0; (at = file_find(path, want.data, want.size, (uint64_t)at)) >= 0; at++)
+            flipped += file_flip(path, (uint64_t)at + want.size / 2, 0x10);
+    }
+    return flipped > 0;
+}
+
+/* The damaged record's page cannot be read; whatever lies elsewhere can. The store stays open and takes writes elsewhere. */
+static void test_flipped_record(const sample_db *original)
+{
+    sample_db sample = *original;
+    char key[32], value[1024];
+    size_t readable = 0, failed = 0;
+    if (!dir_make(sample.dir, "files") || !dir_copy(original->dir, sample.dir)) return;
+    if (!tap_ok(flip_record(&sample, 150), "the bytes of a record are found in the files")) return;
+    rw_db *db = open_or_exit(sample.dir, &sample.options);
+    size_t size = sizeof(value);
+    CHECK_CODE(rw_get(db, BUCKET, sample_key(150, key), value, &size), RW_ECORRUPT);
+    tap_ok(size == sizeof(value), "the read that meets a flipped byte: %s", rw_last_error(db));
+    for (uint64_t i = 60; i < 200; i++) {
+        size = sizeof(value);
+        int code = rw_get(db, BUCKET, sample_key(i, key), value, &size);
+        char want[1024];
+        if (code == RW_ECORRUPT) failed++;
+        else readable += TAP_CHECK(code == 0 && slice_same(slice_bytes(value, size), sample_value(&sample, i, want)));
+    }
+    tap_ok(failed >= 1 && failed < 70 && readable + failed == 140, "%zu neighbours cannot be read, %zu others can", failed - 1, readable);
+    CHECK_OK(put_text(db, BUCKET, "a new key far away", "v"));
+    TAP_CHECK(get_is_text(db, BUCKET, "a new key far away", "v"));
+    rw_close(db);
+    findings found = {0, ""};
+    CHECK_CODE(rw_verify(sample.dir, count_finding, &found), RW_ECORRUPT);
+    tap_ok(found.findings > 0, "rw_verify reports it: %s", found.first);
+    dir_remove(sample.dir);
+}
+
+/* Verification changes nothing and agrees with what was done to the files. */
+static void test_verify(const sample_db *original)
+{
+    sample_db sample = *original;
+    findings found = {0, ""};
+    if (!dir_make(sample.dir, "files") || !dir_copy(original->dir, sample.dir)) return;
+    CHECK_OK(rw_verify(sample.dir, count_finding, &found));
+    CHECK_OK(rw_verify(sample.dir, count_finding, &found));
+    TAP_CHECK(found.findings == 0);
+    tap_ok(dir_same(original->dir, sample.dir), "rw_verify finds nothing in sound files and leaves them alone%s", original->killed ? ", log tail too" : "");
+    CHECK_CODE(rw_verify(NULL, count_finding, &found), RW_EINVAL);
+    if (!dir_copy(original->dir, sample.dir) || !flip_record(&sample, 150)) return;
+    CHECK_CODE(rw_verify(sample.dir, count_finding, &found), RW_ECORRUPT);
+    tap_ok(found.findings > 0, "a flipped byte: %s", found.first);
+    dir_remove(sample.dir);
+}
+
+/* What is not the database's is neither read nor removed. */
+static void test_stray_files(const sample_db *original)
+{
+    sample_db sample = *original;
+    probe self = {.sample = *original, .file = "none"};
+    char path[DIRS_PATH_MAX];
+    if (!dir_make(sample.dir, "files") || !dir_copy(original->dir, sample.dir)) return;
+    path_join(path, sample.dir, "a stray note");
+    FILE *note = fopen(path, "w");
+    if (!TAP_CHECK(note != NULL)) return;
+    fputs("not the database's\n", note);
+    fclose(note);
+    memcpy(self.sample.dir, sample.dir, sizeof(sample.dir));
+    int state = child_run(open_and_compare, &self, TIMEOUT);
+    tap_ok(state == SAMPLE_RIGHT && file_size(path) == 19, "a stray file in the directory does no harm: %d %s", state, child_said());
+    dir_remove(sample.dir);
+}
+
+int main(void)
+{
+    static sample_db closed, closed_twin, killed, killed_twin;
+    if (!sample_make(&closed, 1, false) || !sample_make(&closed_twin, 2, false)) return tap_done();
+    if (!sample_make(&killed, 3, true) || !sample_make(&killed_twin, 4, true)) return tap_done();
+    test_copy_is_right(&closed);
+    test_copy_is_right(&killed);
+    test_verify(&closed);
+    test_verify(&killed);
+    test_stray_files(&killed);
+    test_flipped_record(&closed);
+    tap_diag("after a clean close");
+    try_all_changes(&closed, &closed_twin, false);
+    tap_diag("after a kill");
+    try_all_changes(&killed, &killed_twin, false);
+    try_all_changes(&killed, &killed_twin, true);
+    return tap_done();
+}
