@@ -38,11 +38,20 @@ static void model_mark(model *m, uint64_t address, uint32_t blocks, bool taken)
     m->live_blocks += taken ? blocks : -(uint64_t)blocks;
 }
 
+/* Blocks of the space map, which the store allocates for itself, in segment n; the model's maps are small. */
+static uint32_t model_map_blocks(const model *m, uint32_t n)
+{
+    uint64_t address;
+    uint32_t blocks;
+    store_space_map_run(m->b.s, &address, &blocks);
+    return blocks > 0 && address / SEGMENT_BLOCKS == n ? blocks : 0;
+}
+
 /* The lowest segment that holds nothing and that no stream appends to. */
 static uint32_t model_lowest_free(const model *m)
 {
     uint32_t n = 1;
-    while (m->live[n] != 0 || m->open[STORE_PAGES] == n || m->open[STORE_EXTENTS] == n) n++;
+    while (m->live[n] + model_map_blocks(m, n) != 0 || m->open[STORE_PAGES] == n || m->open[STORE_EXTENTS] == n) n++;
     return n;
 }
 
@@ -73,7 +82,7 @@ static void model_compare(model *m)
     uint64_t map_address;
     store_space_map_run(m->b.s, &map_address, &map_blocks);
     for (uint32_t n = 1; n < space.segments; n++) {
-        uint32_t extra = map_blocks > 0 && map_address / SEGMENT_BLOCKS == n ? map_blocks : 0;
+        uint32_t extra = model_map_blocks(m, n);
         uint32_t live = store_segment_live(m->b.s, n);
         if (live != (m->live[n] + extra) * RW_BLOCK_SIZE) WRONG(m, "segment %u has %u live bytes, expected %u blocks", n, live, m->live[n] + extra);
         free_count += m->live[n] + extra == 0 && n != m->open[0] && n != m->open[1];
@@ -265,7 +274,7 @@ static void test_growth(void)
     for (uint32_t i = 0; i < 200; i++) must(store_allocate(b.s, STORE_PAGES, SEGMENT_BLOCKS, &address), "allocate");
     store_space space;
     store_space_get(b.s, &space);
-    tap_ok(b.io.allocates < 60 && space.segments < 200 + 200 / 16 + 2, "200 segments in %u steps, %u in the file", (unsigned)b.io.allocates, space.segments);
+    tap_ok(b.io.allocates < 80 && space.segments < 200 + 200 / 16 + 2, "200 segments in %u steps, %u in the file", (unsigned)b.io.allocates, space.segments);
     while (space.segments_free > 0) {
         must(store_allocate(b.s, STORE_PAGES, SEGMENT_BLOCKS, &address), "allocate");
         store_space_get(b.s, &space);
