@@ -37,21 +37,23 @@ RW_RACY static inline uint32_t node_head_of(const unsigned char *rest, size_t le
     return head;
 }
 
-/* Short strings of unforeseeable length: cheaper than a call of memcmp. */
+/* Short strings of unforeseeable length: cheaper than a call of memcmp. The last word overlaps the one before, whose bytes are equal. */
 RW_RACY static inline int node_bytes_compare(const unsigned char *a, const unsigned char *b, size_t size)
 {
-    if (size > 64) return rw_racy_compare(a, b, size);
-    size_t i = 0;
-    for (; i + 8 <= size; i += 8) {
-        uint64_t x = rw_racy_u64(a + i), y = rw_racy_u64(b + i);
-        if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+    if (RW_UNLIKELY(size > 64)) return rw_racy_compare(a, b, size);
+    if (size >= 8) {
+        for (size_t i = 0;; i = i + 8 < size - 8 ? i + 8 : size - 8) {
+            uint64_t x = rw_racy_u64(a + i), y = rw_racy_u64(b + i);
+            if (x != y) return __builtin_bswap64(x) < __builtin_bswap64(y) ? -1 : 1;
+            if (i == size - 8) return 0;
+        }
     }
-    if (i + 4 <= size) {
-        uint32_t x = rw_racy_u32(a + i), y = rw_racy_u32(b + i);
-        if (x != y) return __builtin_bswap32(x) < __builtin_bswap32(y) ? -1 : 1;
-        i += 4;
+    if (size >= 4) {
+        uint64_t x = (uint64_t)__builtin_bswap32(rw_racy_u32(a)) << 32 | __builtin_bswap32(rw_racy_u32(a + size - 4));
+        uint64_t y = (uint64_t)__builtin_bswap32(rw_racy_u32(b)) << 32 | __builtin_bswap32(rw_racy_u32(b + size - 4));
+        return x == y ? 0 : x < y ? -1 : 1;
     }
-    for (; i < size; i++) {
+    for (size_t i = 0; i < size; i++) {
         if (a[i] != b[i]) return a[i] < b[i] ? -1 : 1;
     }
     return 0;
@@ -71,8 +73,8 @@ RW_RACY static inline int node_tie_order(const node *n, uint32_t page_size, unsi
 {
     size_t offset = node_load_u16(&n->slots[slot].offset), key_length = node_load_u16(&n->slots[slot].key_length);
     if (RW_UNLIKELY(offset + key_length > page_size)) return -1;
-    size_t shared = length < key_length ? length : key_length, skip = shared < 4 ? shared : 4;
-    int order = node_bytes_compare(rest + skip, (const unsigned char *)n + offset + skip, shared - skip);
+    size_t shared = length < key_length ? length : key_length;
+    int order = node_bytes_compare(rest, (const unsigned char *)n + offset, shared);
     return order != 0 ? order : length < key_length ? -1 : length > key_length;
 }
 
@@ -80,11 +82,24 @@ RW_RACY static inline int node_tie_order(const node *n, uint32_t page_size, unsi
 RW_RACY unsigned node_search_run(const node *n, uint32_t page_size, uint32_t head, rw_slice rest, unsigned low, unsigned high,
                                  bool *found);
 
+typedef uint32_t node_hint_vector __attribute__((vector_size(16), aligned(4), may_alias));
+typedef int32_t node_hint_counts __attribute__((vector_size(16)));
+
+/* How many hints are smaller: four at a time, without a branch. */
+RW_RACY static inline unsigned node_hints_below(const node *n, uint32_t head)
+{
+    const node_hint_vector *hints = (const node_hint_vector *)n->hints;
+    node_hint_vector heads = {head, head, head, head};
+    node_hint_counts counts = (hints[0] < heads) + (hints[1] < heads) + (hints[2] < heads) + (hints[3] < heads);
+    return (unsigned)-(counts[0] + counts[1] + counts[2] + counts[3]);
+}
+
+_Static_assert(NODE_HINTS == 16, "four vectors of four");
+
 /* The first slot with a head >= head. count > 0. */
 RW_RACY static inline unsigned node_head_bound(const node *n, unsigned count, uint32_t head)
 {
-    unsigned smaller = 0;
-    for (unsigned i = 0; i < NODE_HINTS; i++) smaller += n->hints[i] < head;
+    unsigned smaller = node_hints_below(n, head);
     unsigned low = node_hint_slot(count, smaller - 1) + (smaller != 0), high = node_hint_slot(count, smaller);
     if (low >= high) return low;
     unsigned length = high - low;
