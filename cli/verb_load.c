@@ -107,7 +107,9 @@ static int load_end(load *l, const char *line)
 static int load_first_line(const load *l, const char *line, size_t size)
 {
     if (size == strlen(DUMP_HEADER) && memcmp(line, DUMP_HEADER, size) == 0) return EXIT_DONE;
-    bool other_version = size > strlen(DUMP_HEADER_NAME) && memcmp(line, DUMP_HEADER_NAME, strlen(DUMP_HEADER_NAME)) == 0;
+    size_t named = strlen(DUMP_HEADER_NAME);
+    bool other_version = size > named && memcmp(line, DUMP_HEADER_NAME, named) == 0;
+    for (size_t i = named; i < size; i++) other_version &= line[i] >= '0' && line[i] <= '9';
     return load_mistake(l, other_version ? "this version of the dump format is not known" : "no ringwood dump: it must begin with \"" DUMP_HEADER "\"");
 }
 
