@@ -75,6 +75,11 @@ $(OUT)/tests/%: $(OBJ)/tests/api/%.o $(SUPPORT_OBJ) $(OUT)/libringwood.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood.a $(LIBS) -lsqlite3 -lm
 
+# crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
+$(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 deps:
 	@tools/install-deps
 

@@ -1,0 +1,5 @@
+#include "base/planted.h"
+
+#ifdef RW_PLANTED_BUGS
+int rw_planted = RW_PLANTED_none;
+#endif

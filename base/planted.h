@@ -1,0 +1,38 @@
+/*
+ * Bugs planted on purpose, to measure the tests by. In a build with -DRW_PLANTED_BUGS the one that rw_planted names is active; in any other
+ * build RW_PLANTED is 0 and nothing of them is left. Each name stands in one place of the engine.
+ */
+#ifndef RW_PLANTED_H
+#define RW_PLANTED_H
+
+/* name, which kind of run must find it (crashes or faults), what goes wrong */
+#define RW_PLANTED_MAP(X)                                                                                          \
+    X(skip_log_sync, crashes, "a batch of the log counts as durable without its sync")                             \
+    X(ack_before_sync, crashes, "a commit is acknowledged before it is durable")                                   \
+    X(lose_async_flush, crashes, "rw_flush returns at once")                                                       \
+    X(drop_log_block, crashes, "recovery takes the end of the log for torn one block early")                       \
+    X(skip_last_replay_record, crashes, "recovery leaves out the last record of the log")                          \
+    X(skip_data_sync, crashes, "a superblock is published over pages that were not synced")                        \
+    X(publish_early, crashes, "a superblock is published before the log is durable as far as the image goes")      \
+    X(reuse_block_early, crashes, "blocks are free again before the image that names them is gone")                \
+    X(trim_log_early, crashes, "the log is recycled past what recovery still needs")                               \
+    X(forget_extent_sync, crashes, "the log names an extent that was not synced")                                  \
+    X(lose_one_of_batch, crashes, "a log record lacks the last write of its batch")                                \
+    X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
+    X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
+    X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")
+
+#ifdef RW_PLANTED_BUGS
+enum {
+    RW_PLANTED_none,
+#define RW_PLANTED_ENUM(name, kind, text) RW_PLANTED_##name,
+    RW_PLANTED_MAP(RW_PLANTED_ENUM)
+#undef RW_PLANTED_ENUM
+};
+extern int rw_planted;    /* set before a database is opened */
+#define RW_PLANTED(name) (__builtin_expect(rw_planted == RW_PLANTED_##name, 0))
+#else
+#define RW_PLANTED(name) 0
+#endif
+
+#endif

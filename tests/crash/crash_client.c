@@ -1,0 +1,458 @@
+/* The clients of a run: what they write, and what they expect to read while nothing has crashed yet. */
+#include <stdlib.h>
+
+#include "engine/engine.h"
+#include "tests/crash/crash_run.h"
+
+typedef struct {
+    crash_run *run;
+    crash_history *history;
+    rw_random random;
+    unsigned char *value;        /* value_max bytes each */
+    unsigned char *scratch;
+    unsigned char key[CRASH_KEY_MAX], other_key[CRASH_KEY_MAX];
+    uint32_t *staged;            /* for each slot: what a batch or transaction leaves */
+} client;
+
+bool crash_result(const crash_run *run, int rc, const char *what)
+{
+    if (rc == 0) return true;
+    bool possible = run->faults && (rc == RW_EIO || rc == RW_ENOSPC || rc == RW_EREADONLY || rc == RW_EUNKNOWN || rc == RW_ECORRUPT ||
+                                    rc == RW_EFOREIGN || rc == RW_EVERSION || rc == RW_EACCESS || rc == RW_EFILES);
+    if (!possible) crash_fail("%s: %s: %s", what, rw_strerror(rc), rw_last_error(run->db));
+    return false;
+}
+
+static uint64_t draw(client *c, uint64_t bound)
+{
+    return rw_random_below(&c->random, bound);
+}
+
+static uint32_t draw_slot(client *c)
+{
+    const crash_plan *plan = c->history->plan;
+    return 3 + (uint32_t)draw(c, plan->slots - 3);
+}
+
+static rw_bucket bucket_of(const client *c, uint32_t slot)
+{
+    return crash_slot_is_second_bucket(slot) ? c->run->second : RW_DEFAULT_BUCKET;
+}
+
+static rw_slice key_of(client *c, uint32_t owner, uint32_t slot)
+{
+    return crash_key(c->history->plan, owner, slot, c->key);
+}
+
+static rw_slice value_of(client *c, uint32_t slot, uint32_t id)
+{
+    return crash_value(c->history->plan, c->history->client, slot, id, c->value);
+}
+
+static unsigned draw_flags(client *c)
+{
+    return draw(c, 3) == 0 ? RW_SYNC : RW_ASYNC;
+}
+
+static void commit_begin(client *c)
+{
+    crash_commit_begin(c->run->histories, c->history->client);
+}
+
+/* Ends the commit that began, as rc says. */
+static void commit_end(client *c, int rc, unsigned flags, const char *what)
+{
+    if (rc == 0) {
+        crash_commit_acked(c->history, sim_world_now_ns(c->run->world), flags == RW_SYNC);
+    } else if (rc == RW_EUNKNOWN && c->run->faults) {
+        crash_commit_unknown(c->history);
+    } else {
+        crash_commit_failed(c->history);
+        if (rc != RW_ENOTFOUND && rc != RW_ECONFLICT) (void)crash_result(c->run, rc, what);
+    }
+}
+
+/* ---- single writes ---- */
+
+static void client_put(client *c)
+{
+    uint32_t slot = draw_slot(c), id = crash_history_new_id(c->history, slot);
+    unsigned flags = draw_flags(c);
+    commit_begin(c);
+    crash_commit_add(c->history, slot, id);
+    int rc = rw_put(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), flags);
+    if (rc == RW_ENOTFOUND) crash_fail("put: not found: %s", rw_last_error(c->run->db));
+    commit_end(c, rc, flags, "put");
+}
+
+static void client_delete(client *c)
+{
+    uint32_t slot = draw_slot(c);
+    bool is_there = c->history->current[slot] != 0;
+    unsigned flags = draw_flags(c);
+    commit_begin(c);
+    crash_commit_add(c->history, slot, 0);
+    int rc = rw_del(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), flags);
+    if ((rc == 0 && !is_there) || (rc == RW_ENOTFOUND && is_there)) {
+        crash_fail("del of a key that is %s returned %d", is_there ? "there" : "not there", rc);
+    }
+    commit_end(c, rc, flags, "del");
+}
+
+/* Draws a range of the client's own keys, and adds its deletion to the commit and to staged. */
+static void range_draw(client *c, rw_slice *from, rw_slice *to)
+{
+    const crash_plan *plan = c->history->plan;
+    uint32_t count = crash_own_count(plan), me = c->history->client;
+    uint32_t first = 1 + (uint32_t)draw(c, count - 1);
+    uint32_t end = RW_MIN(count, first + 1 + (uint32_t)draw(c, draw(c, 4) == 0 ? count : 8));
+    *from = crash_key_stem(plan, me, crash_own_slot(first), c->key);
+    *to = crash_key_stem(plan, me, crash_own_slot(end), c->other_key);
+    for (uint32_t index = first; index < end; index++) {
+        crash_commit_add(c->history, crash_own_slot(index), 0);
+        c->staged[crash_own_slot(index)] = 0;
+    }
+}
+
+static void client_delete_range(client *c)
+{
+    unsigned flags = draw_flags(c);
+    rw_slice from, to;
+    commit_begin(c);
+    range_draw(c, &from, &to);
+    commit_end(c, rw_delete_range(c->run->db, RW_DEFAULT_BUCKET, from, to, flags), flags, "delete_range");
+}
+
+/* ---- batches and transactions ---- */
+
+static int batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
+{
+    crash_commit_add(c->history, slot, id);
+    c->staged[slot] = id;
+    rw_slice key = key_of(c, c->history->client, slot);
+    if (id == 0) return rw_batch_del(batch, bucket_of(c, slot), key);
+    return rw_batch_put(batch, bucket_of(c, slot), key, value_of(c, slot, id));
+}
+
+static int batch_fill(client *c, rw_batch *batch)
+{
+    int rc = 0;
+    if (draw(c, 2) == 0) {   /* the pair */
+        uint32_t id = crash_history_new_id(c->history, 0);
+        rc = batch_write(c, batch, 0, id);
+        if (rc == 0) rc = batch_write(c, batch, 2, id);
+    }
+    uint64_t writes = draw(c, 4) == 0 ? 40 : 6;
+    for (uint64_t i = draw(c, writes) + 1; i > 0 && rc == 0; i--) {
+        uint32_t slot = draw_slot(c);
+        rw_slice from, to;
+        if (draw(c, 16) == 0) {
+            range_draw(c, &from, &to);
+            rc = rw_batch_delete_range(batch, RW_DEFAULT_BUCKET, from, to);
+        } else {
+            rc = batch_write(c, batch, slot, draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+        }
+    }
+    return rc;
+}
+
+static void client_batch(client *c)
+{
+    unsigned flags = draw_flags(c);
+    rw_batch *batch;
+    int rc = rw_batch_new(c->run->db, &batch);
+    if (!crash_result(c->run, rc, "batch_new")) return;
+    commit_begin(c);
+    rc = batch_fill(c, batch);
+    if (rc == 0) rc = rw_batch_commit(batch, flags);
+    if (rc == RW_ENOTFOUND || rc == RW_ECONFLICT) crash_fail("batch: %s", rw_last_error(c->run->db));
+    commit_end(c, rc, flags, "batch");
+    rw_batch_free(batch);
+}
+
+/* Reads a slot of the client's own in a transaction, and compares with what it must see. */
+static int txn_read(client *c, rw_txn *txn, uint32_t slot)
+{
+    size_t size = c->history->plan->value_max;
+    uint32_t expected = c->staged[slot];
+    int rc = rw_txn_get(txn, bucket_of(c, slot), key_of(c, c->history->client, slot), c->value, &size);
+    if (rc != 0 && rc != RW_ENOTFOUND) return rc;
+    uint32_t id = rc == 0 ? crash_value_id(c->history->plan, c->history->client, slot, rw_slice_of(c->value, size), c->scratch) : 0;
+    if (id != expected || (rc == 0 && id == 0)) {
+        crash_fail("client %u, slot %u, read in a transaction: expected id %u, found %u", c->history->client, slot, expected, id);
+    }
+    return 0;
+}
+
+static int txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id)
+{
+    rw_slice key = key_of(c, c->history->client, slot);
+    int rc;
+    if (id == 0) {
+        rc = rw_txn_del(txn, bucket_of(c, slot), key);
+        bool is_there = c->staged[slot] != 0;
+        if ((rc == 0 && !is_there) || (rc == RW_ENOTFOUND && is_there)) crash_fail("txn_del: %d for a key that is %sthere", rc, is_there ? "" : "not ");
+        if (rc == RW_ENOTFOUND) rc = 0;
+    } else {
+        rc = rw_txn_put(txn, bucket_of(c, slot), key, value_of(c, slot, id));
+    }
+    if (rc == 0) c->staged[slot] = id;
+    return rc;
+}
+
+static int txn_fill(client *c, rw_txn *txn)
+{
+    const crash_plan *plan = c->history->plan;
+    uint32_t *at_savepoint = calloc(plan->slots, sizeof *at_savepoint);
+    RW_ASSERT(at_savepoint != NULL);
+    bool has_savepoint = false;
+    unsigned savepoint = 0;
+    int rc = 0;
+    for (uint64_t i = draw(c, 12) + 1; i > 0 && rc == 0; i--) {
+        uint32_t slot = draw_slot(c);
+        uint64_t choice = draw(c, 10);
+        if (choice < 5) {
+            rc = txn_write(c, txn, slot, draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+        } else if (choice < 8) {
+            rc = txn_read(c, txn, slot);
+        } else if (choice == 8 || !has_savepoint) {
+            rc = rw_txn_savepoint(txn, &savepoint);
+            memcpy(at_savepoint, c->staged, plan->slots * sizeof *at_savepoint);
+            has_savepoint = true;
+        } else {
+            rc = rw_txn_rollback_to(txn, savepoint);
+            memcpy(c->staged, at_savepoint, plan->slots * sizeof *at_savepoint);
+        }
+    }
+    free(at_savepoint);
+    return rc;
+}
+
+static void client_transaction(client *c)
+{
+    unsigned flags = draw_flags(c);
+    rw_txn *txn;
+    if (!crash_result(c->run, rw_txn_begin(c->run->db, RW_SNAPSHOT, &txn), "txn_begin")) return;
+    int rc = txn_fill(c, txn);
+    if (!crash_result(c->run, rc, "transaction") || draw(c, 6) == 0) {
+        rw_txn_abort(txn);
+        return;
+    }
+    commit_begin(c);   /* perhaps of nothing */
+    for (uint32_t slot = 0; slot < c->history->plan->slots; slot++) {
+        if (c->staged[slot] != c->history->current[slot]) crash_commit_add(c->history, slot, c->staged[slot]);
+    }
+    commit_end(c, rw_txn_commit(txn, flags), flags, "txn_commit");
+}
+
+/* ---- reads ---- */
+
+static void client_get(client *c)
+{
+    uint32_t owner = (uint32_t)draw(c, c->run->plan.clients), slot = (uint32_t)draw(c, c->run->plan.slots);
+    size_t size = c->run->plan.value_max;
+    uint32_t me = c->history->client, expected = c->history->current[slot];
+    int rc = rw_get(c->run->db, bucket_of(c, slot), key_of(c, owner, slot), c->value, &size);
+    if (rc != RW_ENOTFOUND && !crash_result(c->run, rc, "get")) return;
+    uint32_t id = rc == 0 ? crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch) : 0;
+    if (rc == 0 && id == 0) crash_fail("client %u, slot %u: a value that was never written, %zu bytes", owner, slot, size);
+    if (owner == me && id != expected) crash_fail("client %u, slot %u: expected id %u, found %u", owner, slot, expected, id);
+}
+
+/* A snapshot stays as it was while the client writes on, and holds other clients' batches whole. */
+static void client_snapshot(client *c)
+{
+    rw_txn *txn;
+    if (!crash_result(c->run, rw_txn_begin(c->run->db, RW_READONLY, &txn), "txn_begin")) return;
+    uint32_t owner = (uint32_t)draw(c, c->run->plan.clients), ids[2] = {0};
+    bool failed = false;
+    if (!c->history->is_stopped) client_put(c);
+    for (unsigned i = 0; i < 2; i++) {
+        uint32_t slot = i * 2;
+        size_t size = c->run->plan.value_max;
+        int rc = rw_txn_get(txn, bucket_of(c, slot), key_of(c, owner, slot), c->value, &size);
+        if (rc == 0) ids[i] = crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch);
+        else if (rc != RW_ENOTFOUND) failed = !crash_result(c->run, rc, "txn_get") || failed;
+    }
+    if (!failed && ids[0] != ids[1]) crash_fail("a snapshot holds half a batch of client %u: ids %u and %u", owner, ids[0], ids[1]);
+    for (unsigned i = 0; i < 4; i++) (void)crash_result(c->run, txn_read(c, txn, draw_slot(c)), "txn_get");
+    rw_txn_abort(txn);
+}
+
+/* Where a walk over the own keys stands: the next index that must come. */
+static uint32_t own_next(const client *c, uint32_t index, bool forwards)
+{
+    uint32_t count = crash_own_count(&c->run->plan);
+    for (; index < count; index = forwards ? index + 1 : index - 1) {
+        if (c->staged[crash_own_slot(index)] != 0) return index;
+    }
+    return UINT32_MAX;
+}
+
+static bool own_expect(client *c, rw_cursor *cursor, uint32_t index)
+{
+    rw_slice key, value;
+    uint32_t slot = crash_own_slot(index);
+    if (!crash_result(c->run, rw_cursor_key(cursor, &key), "cursor_key")) return false;
+    if (!crash_result(c->run, rw_cursor_value(cursor, &value), "cursor_value")) return false;
+    if (!rw_slice_equal(key, key_of(c, c->history->client, slot))) {
+        crash_fail("client %u: a cursor stands on the wrong key, slot %u expected", c->history->client, slot);
+    }
+    uint32_t id = crash_value_id(&c->run->plan, c->history->client, slot, value, c->scratch);
+    if (id != c->staged[slot]) crash_fail("client %u, slot %u under a cursor: id %u, found %u", c->history->client, slot, c->staged[slot], id);
+    return true;
+}
+
+/* Walks over the own keys with a cursor, while other clients and this one write on: it shows what was there when it was opened. */
+static void client_scan(client *c)
+{
+    rw_cursor *cursor;
+    bool forwards = draw(c, 2) == 0;
+    uint32_t count = crash_own_count(&c->run->plan);
+    uint32_t start = (uint32_t)draw(c, count), index = own_next(c, start, true);
+    if (index == UINT32_MAX) return;
+    if (!crash_result(c->run, rw_cursor_open(c->run->db, NULL, RW_DEFAULT_BUCKET, &cursor), "cursor_open")) return;
+    bool good = crash_result(c->run, rw_cursor_seek(cursor, crash_key_stem(&c->run->plan, c->history->client, crash_own_slot(start), c->key)), "seek");
+    for (uint32_t left = 30; good && left > 0; left--) {
+        good = own_expect(c, cursor, index);
+        if (left % 8 == 0 && !c->history->is_stopped) client_put(c);
+        index = own_next(c, forwards ? index + 1 : index - 1, forwards);
+        if (!good || index == UINT32_MAX) break;
+        good = crash_result(c->run, forwards ? rw_cursor_next(cursor) : rw_cursor_prev(cursor), "cursor step");
+    }
+    rw_cursor_close(cursor);
+}
+
+/* ---- upkeep ---- */
+
+/* All that was acknowledged before the call is durable after it. */
+static void client_make_durable(client *c, int (*call)(rw_db *), const char *what)
+{
+    uint32_t acked[CRASH_CLIENTS_MAX] = {0};
+    for (uint32_t i = 0; i < c->run->plan.clients; i++) acked[i] = c->run->histories[i].acked;
+    if (!crash_result(c->run, call(c->run->db), what)) return;
+    for (uint32_t i = 0; i < c->run->plan.clients; i++) {
+        crash_history *history = &c->run->histories[i];
+        history->durable = RW_MAX(history->durable, acked[i]);
+    }
+}
+
+static void client_sleep(client *c)
+{
+    static const _Atomic uint32_t never = 0;
+    kio_sleep(c->run->k, &never, 0, (int64_t)(1 + draw(c, draw(c, 8) == 0 ? 4000 : 60)) * 1000000);
+}
+
+static void client_read(client *c)
+{
+    uint64_t choice = draw(c, 5);
+    if (choice < 3) client_get(c);
+    else if (choice == 3) client_snapshot(c);
+    else client_scan(c);
+}
+
+static void client_step(client *c)
+{
+    memcpy(c->staged, c->history->current, c->run->plan.slots * sizeof *c->staged);
+    uint64_t choice = draw(c, 100);
+    if (choice >= 94) {
+        if (choice == 94) (void)crash_result(c->run, rw_compact(c->run->db), "compact");
+        else if (choice == 95) client_make_durable(c, rw_checkpoint, "checkpoint");
+        else if (choice < 98) client_make_durable(c, rw_flush, "flush");
+        else client_sleep(c);
+    } else if (choice >= 78 || c->history->is_stopped) {
+        client_read(c);
+    } else if (choice < 40) {
+        client_put(c);
+    } else if (choice < 50) {
+        client_delete(c);
+    } else if (choice < 54) {
+        client_delete_range(c);
+    } else if (choice < 66) {
+        client_batch(c);
+    } else {
+        client_transaction(c);
+    }
+}
+
+/* At first, all slots in order, so that there is something to lose. */
+static void client_load(client *c)
+{
+    for (uint32_t slot = 3; slot < c->run->plan.slots && !c->history->is_stopped; slot++) {
+        uint32_t id = crash_history_new_id(c->history, slot);
+        commit_begin(c);
+        crash_commit_add(c->history, slot, id);
+        int rc = rw_put(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), RW_ASYNC);
+        commit_end(c, rc, RW_ASYNC, "put");
+    }
+}
+
+static void client_main(void *arg)
+{
+    client *c = arg;
+    if (c->run->plan.counts_from_zero && c->history->commit_count == 0) client_load(c);
+    for (uint32_t i = 0; i < c->run->plan.operations; i++) client_step(c);
+}
+
+static void client_open(client *c, crash_run *run, uint32_t number)
+{
+    *c = (client){.run = run, .history = &run->histories[number]};
+    rw_random_seed(&c->random, rw_random_next(&run->random));
+    c->value = malloc(run->plan.value_max);
+    c->scratch = malloc(run->plan.value_max);
+    c->staged = calloc(run->plan.slots, sizeof *c->staged);
+    RW_ASSERT(c->value != NULL && c->scratch != NULL && c->staged != NULL);
+}
+
+static void client_close(client *c)
+{
+    free(c->value);
+    free(c->scratch);
+    free(c->staged);
+}
+
+static void round_run(crash_run *run)
+{
+    client *clients = calloc(run->plan.clients, sizeof *clients);
+    RW_ASSERT(clients != NULL);
+    kio_thread *threads[CRASH_CLIENTS_MAX];
+    for (uint32_t i = 0; i < run->plan.clients; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "client %u", i);
+        client_open(&clients[i], run, i);
+        crash_expect_ok(kio_thread_start(run->k, name, -1, client_main, &clients[i], &threads[i]), "thread_start");
+    }
+    for (uint32_t i = 0; i < run->plan.clients; i++) {
+        kio_thread_join(run->k, threads[i]);
+        client_close(&clients[i]);
+    }
+    free(clients);
+}
+
+/* True when all is open that the clients need. */
+static bool round_open(crash_run *run)
+{
+    crash_plan_options(&run->plan, &run->random, &run->options);
+    if (run->was_opened) run->options.create = 0;
+    run->db = NULL;
+    if (!crash_result(run, db_open_with(run->k, CRASH_DIRECTORY, &run->options, &run->db), "open")) return false;
+    run->was_opened = true;
+    if (!crash_result(run, rw_bucket_open(run->db, CRASH_SECOND_BUCKET, RW_CREATE, &run->second), "bucket_open")) return false;
+    run->has_second = true;
+    return true;
+}
+
+void crash_run_main(void *arg)
+{
+    crash_run *run = arg;
+    for (uint32_t round = 0; round < run->plan.rounds; round++) {
+        bool opened = round_open(run);
+        if (opened) round_run(run);
+        bool closed = run->db != NULL && crash_result(run, rw_close(run->db), "close");
+        run->db = NULL;
+        for (uint32_t i = 0; i < run->plan.clients && closed; i++) {
+            if (!run->histories[i].is_stopped) run->histories[i].durable = run->histories[i].acked;
+        }
+        if (!opened || !closed) return;
+    }
+}

@@ -1,0 +1,276 @@
+/* Keys, values and the history of commits. */
+#include "tests/crash/crash_model.h"
+
+#include <stdlib.h>
+
+#define STEM_DIGITS 6
+#define VALUE_HEADER 16u     /* id, client, slot, hash of the rest's seed */
+
+static uint64_t mix(uint64_t z)
+{
+    z += 0x9E3779B97F4A7C15u;
+    z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9u;
+    z = (z ^ (z >> 27)) * 0x94D049BB133111EBu;
+    return z ^ (z >> 31);
+}
+
+static uint64_t number_of(const crash_plan *plan, uint32_t client, uint32_t slot, uint32_t id)
+{
+    return mix(mix(plan->seed ^ (uint64_t)client << 56) ^ (uint64_t)slot << 32 ^ id);
+}
+
+static uint32_t pick(rw_random *random, const uint32_t *values, size_t count)
+{
+    return values[rw_random_below(random, count)];
+}
+#define PICK(random, ...) pick(random, (const uint32_t[]){__VA_ARGS__}, sizeof((uint32_t[]){__VA_ARGS__}) / sizeof(uint32_t))
+
+void crash_plan_draw(crash_plan *plan, uint64_t seed)
+{
+    rw_random random;
+    rw_random_seed(&random, seed);
+    *plan = (crash_plan){.seed = seed};
+    plan->clients = PICK(&random, 1, 2, 3, 4);
+    plan->slots = PICK(&random, 32, 120, 120, 400, 800);
+    plan->operations = PICK(&random, 20, 60, 150);
+    plan->rounds = PICK(&random, 1, 1, 2, 3);
+    plan->page_size = PICK(&random, 4096, 4096, 4096, 8192, 16384);
+    plan->value_scale = PICK(&random, 0, 0, 1, 2);
+    plan->large_256 = PICK(&random, 0, 2, 8);
+    plan->value_max = PICK(&random, 20000, 100000, 300000);
+    plan->prefix_length = PICK(&random, 0, 0, 9, 200);
+    plan->async_delay_ms = PICK(&random, 1, 20, 50);
+    plan->capture_mean = PICK(&random, 60, 300, 1500);
+    plan->counts_from_zero = rw_random_below(&random, 2) == 0;
+}
+
+void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *options)
+{
+    rw_options_init(options);
+    options->page_size = plan->page_size;
+    options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20);
+    options->workers = PICK(random, 1, 2, 3);
+    options->async_delay_ms = plan->async_delay_ms;
+    options->log_bytes = PICK(random, 1 << 20, 2 << 20, 8 << 20);
+    options->partition_bytes = PICK(random, 0, 64 << 10, 256 << 10);
+}
+
+/* ---- keys and values ---- */
+
+bool crash_slot_is_second_bucket(uint32_t slot)
+{
+    return slot % 4 == 2;
+}
+
+bool crash_slot_is_empty_value(uint32_t slot)
+{
+    return slot % 16 == 7;
+}
+
+rw_slice crash_key_stem(const crash_plan *plan, uint32_t client, uint32_t slot, void *buffer)
+{
+    char *to = buffer;
+    memset(to, 'p', plan->prefix_length);
+    char *at = to + plan->prefix_length;
+    int digits;
+    if (slot % 2 == 1) digits = snprintf(at, 32, "c%u/%0*u", client, STEM_DIGITS, slot / 2);
+    else digits = snprintf(at, 32, "s%0*u", STEM_DIGITS, slot / 2 * plan->clients + client);
+    return rw_slice_of(buffer, plan->prefix_length + (size_t)digits);
+}
+
+rw_slice crash_key(const crash_plan *plan, uint32_t client, uint32_t slot, void *buffer)
+{
+    rw_slice key = crash_key_stem(plan, client, slot, buffer);
+    uint64_t number = number_of(plan, client, slot, 0);
+    size_t tail = number % 4 == 0 ? (number >> 8) % 40 : 0;
+    size_t most = RW_MIN(rw_key_size_max(plan->page_size), (size_t)CRASH_KEY_MAX);
+    if (number % 64 == 1) tail = most - key.size;
+    RW_ASSERT(key.size + tail <= most);
+    memset((char *)buffer + key.size, 'a' + (int)(number >> 60), tail);
+    key.size += tail;
+    return key;
+}
+
+static size_t value_size(const crash_plan *plan, uint32_t client, uint32_t slot, uint32_t id)
+{
+    uint64_t number = number_of(plan, client, slot, id);
+    size_t most;
+    if ((number >> 40 & 255) < plan->large_256) most = plan->value_max;
+    else if (number % 16 < 10) most = 100u << (2 * plan->value_scale);
+    else if (number % 16 < 15) most = 700u << plan->value_scale;
+    else most = 3 * plan->page_size;
+    return VALUE_HEADER + (number >> 8) % (RW_MIN(most, plan->value_max) - VALUE_HEADER + 1);
+}
+
+rw_slice crash_value(const crash_plan *plan, uint32_t client, uint32_t slot, uint32_t id, void *buffer)
+{
+    RW_ASSERT(id != 0);
+    if (crash_slot_is_empty_value(slot)) return rw_slice_of("", 0);
+    unsigned char *to = buffer;
+    size_t size = value_size(plan, client, slot, id);
+    uint64_t number = number_of(plan, client, slot, id);
+    rw_store_u32(to, id);
+    rw_store_u32(to + 4, client << 24 | slot);
+    rw_store_u64(to + 8, number);
+    for (size_t at = VALUE_HEADER; at < size; at += sizeof number) {
+        number = number * 0xD1342543DE82EF95u + 1;
+        uint64_t bits = number ^ number >> 32;
+        memcpy(to + at, &bits, RW_MIN(sizeof bits, size - at));
+    }
+    return rw_slice_of(buffer, size);
+}
+
+uint32_t crash_value_id(const crash_plan *plan, uint32_t client, uint32_t slot, rw_slice value, void *scratch)
+{
+    if (crash_slot_is_empty_value(slot)) return value.size == 0 ? CRASH_ID_PRESENT : 0;
+    if (value.size < VALUE_HEADER) return 0;
+    uint32_t id = rw_load_u32(value.data);
+    if (id == 0 || value.size != value_size(plan, client, slot, id)) return 0;
+    return rw_slice_equal(value, crash_value(plan, client, slot, id, scratch)) ? id : 0;
+}
+
+/* ---- histories ---- */
+
+void crash_history_open(crash_history *history, const crash_plan *plan, uint32_t client)
+{
+    *history = (crash_history){.plan = plan, .client = client, .next_id = CRASH_ID_PRESENT + 1};
+    history->current = calloc(plan->slots, sizeof *history->current);
+    RW_ASSERT(history->current != NULL);
+}
+
+void crash_history_close(crash_history *history)
+{
+    free(history->current);
+    free(history->commits);
+    free(history->writes);
+}
+
+uint32_t crash_history_new_id(crash_history *history, uint32_t slot)
+{
+    return crash_slot_is_empty_value(slot) ? CRASH_ID_PRESENT : history->next_id++;
+}
+
+void crash_commit_begin(crash_history *all, uint32_t client)
+{
+    crash_history *history = &all[client];
+    RW_ASSERT(history->acked == history->commit_count && !history->is_stopped);
+    if (history->commit_count == history->commit_capacity) {
+        history->commit_capacity = 2 * history->commit_capacity + 64;
+        history->commits = realloc(history->commits, history->commit_capacity * sizeof *history->commits);
+        RW_ASSERT(history->commits != NULL);
+    }
+    crash_commit *commit = &history->commits[history->commit_count++];
+    *commit = (crash_commit){.first_write = history->write_count};
+    for (uint32_t i = 0; i < history->plan->clients; i++) commit->acked_before[i] = all[i].acked;
+}
+
+void crash_commit_add(crash_history *history, uint32_t slot, uint32_t id)
+{
+    RW_ASSERT(history->commit_count > history->acked);
+    if (history->write_count == history->write_capacity) {
+        history->write_capacity = 2 * history->write_capacity + 256;
+        history->writes = realloc(history->writes, history->write_capacity * sizeof *history->writes);
+        RW_ASSERT(history->writes != NULL);
+    }
+    history->writes[history->write_count++] = (crash_write){.slot = slot, .id = id};
+    history->commits[history->commit_count - 1].write_count++;
+}
+
+static void commit_apply(const crash_history *history, const crash_commit *commit, uint32_t *state)
+{
+    for (uint32_t i = 0; i < commit->write_count; i++) {
+        const crash_write *write = &history->writes[commit->first_write + i];
+        state[write->slot] = write->id;
+    }
+}
+
+void crash_commit_acked(crash_history *history, uint64_t now_ns, bool durable)
+{
+    crash_commit *commit = &history->commits[history->acked++];
+    RW_ASSERT(history->acked == history->commit_count);
+    commit->acked_ns = now_ns;
+    bool changes = false;
+    for (uint32_t i = 0; i < commit->write_count; i++) {
+        const crash_write *write = &history->writes[commit->first_write + i];
+        changes = changes || history->current[write->slot] != write->id;
+    }
+    commit_apply(history, commit, history->current);
+    if (durable && changes) history->durable = history->acked;
+}
+
+void crash_commit_failed(crash_history *history)
+{
+    crash_commit *commit = &history->commits[--history->commit_count];
+    RW_ASSERT(history->acked == history->commit_count);
+    history->write_count = commit->first_write;
+}
+
+void crash_commit_unknown(crash_history *history)
+{
+    RW_ASSERT(history->acked + 1 == history->commit_count);
+    commit_apply(history, &history->commits[history->acked], history->current);
+    history->is_stopped = true;
+}
+
+void crash_history_due(crash_history *history, uint64_t before_ns)
+{
+    while (history->durable < history->acked && history->commits[history->durable].acked_ns < before_ns) history->durable++;
+}
+
+static bool state_fits(const uint32_t *state, const uint32_t *found, uint32_t slots)
+{
+    for (uint32_t slot = 0; slot < slots; slot++) {
+        if (state[slot] != found[slot] && found[slot] != CRASH_UNREADABLE) return false;
+    }
+    return true;
+}
+
+bool crash_history_match(const crash_history *history, const uint32_t *found, uint32_t *fewest, uint32_t *most)
+{
+    uint32_t slots = history->plan->slots;
+    uint32_t *state = calloc(slots, sizeof *state);
+    RW_ASSERT(state != NULL);
+    bool matched = false;
+    for (uint32_t count = 0; count <= history->commit_count; count++) {
+        if (count >= history->durable && state_fits(state, found, slots)) {
+            if (!matched) *fewest = count;
+            *most = count;
+            matched = true;
+        }
+        if (count < history->commit_count) commit_apply(history, &history->commits[count], state);
+    }
+    free(state);
+    return matched;
+}
+
+/* Slots in which two states differ; *first one of them. */
+static uint32_t state_distance(const uint32_t *a, const uint32_t *b, uint32_t slots, uint32_t *first)
+{
+    uint32_t distance = 0;
+    for (uint32_t slot = slots; slot-- > 0;) {
+        if (a[slot] == b[slot] || b[slot] == CRASH_UNREADABLE) continue;
+        distance++;
+        *first = slot;
+    }
+    return distance;
+}
+
+void crash_history_explain(const crash_history *history, const uint32_t *found, char *text, size_t size)
+{
+    uint32_t slots = history->plan->slots, best = UINT32_MAX, nearest = 0, slot = 0, expected = 0;
+    uint32_t *state = calloc(slots, sizeof *state);
+    RW_ASSERT(state != NULL);
+    for (uint32_t count = 0; count <= history->commit_count; count++) {
+        uint32_t first = 0, distance = state_distance(state, found, slots, &first);
+        if (distance < best) best = distance, nearest = count, slot = first, expected = state[first];
+        if (count < history->commit_count) commit_apply(history, &history->commits[count], state);
+    }
+    char buffer[CRASH_KEY_MAX];
+    rw_slice key = crash_key_stem(history->plan, history->client, slot, buffer);
+    snprintf(text, size,
+             "client %u: %u commits begun, %u acknowledged, %u must be durable; nearest to the state after %u commits, %u slots differ, "
+             "first slot %u (key %.*s...): expected id %u, found %u",
+             history->client, history->commit_count, history->acked, history->durable, nearest, best, slot, (int)key.size,
+             (const char *)key.data, expected, found[slot]);
+    free(state);
+}

@@ -1,0 +1,70 @@
+/* One run from one seed: clients work on a database in a simulated machine, which is crashed again and again on the side. */
+#ifndef TESTS_CRASH_RUN_H
+#define TESTS_CRASH_RUN_H
+
+#include "kernel_io/kernel_io.h"
+#include "tests/crash/crash_model.h"
+#include "tests/sim/sim.h"
+
+#define CRASH_STEP_LIMIT 30000000u
+
+typedef struct crash_run {
+    crash_plan plan;
+    sim_world *world;
+    kio *k;
+    rw_db *db;
+    rw_options options;
+    rw_bucket second;
+    rw_random random;                /* the main thread's */
+    crash_history histories[CRASH_CLIENTS_MAX];
+    bool was_opened;                 /* rw_open has returned: the database is there from now on */
+    bool has_second;                 /* the same for the second bucket */
+    bool faults;                     /* calls may fail; they must not lie */
+    /* crashes */
+    rw_random capture_random;
+    uint64_t until_capture;          /* steps */
+    uint32_t states, states_max;
+    int64_t only_state;              /* check this one; -1: all */
+    uint32_t checked;
+} crash_run;
+
+#define CRASH_DIRECTORY "db"
+
+/* What is running, for the line that replays it. */
+void crash_note(const char *kind, uint64_t seed, int64_t state);
+void crash_note_write(void);   /* the line, from a signal handler */
+/* Prints the replay line and the words, and ends the process with status 1. */
+_Noreturn void crash_fail(const char *format, ...) __attribute__((format(printf, 1, 2)));
+/* Ends the run unless rc is 0. */
+void crash_expect_ok(int rc, const char *what);
+
+/* The machine for a run. */
+void crash_run_open(crash_run *run, uint64_t seed, sim_disk *disk);
+void crash_run_close(crash_run *run);
+
+/* The main thread of a run; arg: crash_run. Opens the database, starts clients, joins them, closes; for each round. */
+void crash_run_main(void *arg);
+/* True when rc is 0. Ends the run when it is an error that cannot be; while faults are planned most can. */
+bool crash_result(const crash_run *run, int rc, const char *what);
+
+/* Everything durable so far by time: called before a state is checked. */
+void crash_run_due(crash_run *run);
+
+/*
+ * Opens what is on that disk in a world of its own and checks it against the histories of run, down to further crashes during the
+ * recovery. The disk is the caller's; it is changed. random: all draws of the check come from it.
+ */
+void crash_check_disk(crash_run *run, sim_disk *disk, rw_random *random);
+
+/* The same over a medium that has lied: calls may fail, but what they return must be right. any_history: the log was hit; only that values are
+ * values that were written is certain then. */
+void crash_check_damaged(crash_run *run, sim_disk *disk, rw_random *random, bool any_history);
+
+/* Step hook of a run: crashes and checks at drawn steps; arg: crash_run. */
+void crash_capture(void *arg);
+
+/* One seed of each kind; returns how many states were checked. */
+uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_state);
+uint32_t crash_seed_faults(uint64_t seed);
+
+#endif
