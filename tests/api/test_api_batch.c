@@ -68,7 +68,7 @@ static void test_ranges_in_batch(rw_db *db)
     TAP_CHECK(absent(db, "b") && absent(db, "bb") && absent(db, "d") && absent(db, "g"));
     TAP_CHECK(get_is_text(db, BUCKET, "a", "old") && get_is_text(db, BUCKET, "h", "old") && get_is_text(db, BUCKET, "z", "outside"));
     TAP_CHECK(get_is_text(db, BUCKET, "c", "put after the range") && get_is_text(db, BUCKET, "e", "the end is not in it"));
-    TAP_CHECK(count_keys(db, BUCKET) == 9);
+    TAP_CHECK(count_keys(db, BUCKET) == 8);    /* a c e f h i j z */
     CHECK_OK(rw_batch_delete_range(batch, BUCKET, NO_KEY, NO_KEY));
     CHECK_OK(batch_put_text(batch, BUCKET, "only", "one"));
     CHECK_OK(rw_batch_commit(batch, RW_ASYNC));
