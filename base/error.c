@@ -8,6 +8,7 @@
 #define TEXT_SIZE 512
 
 static _Thread_local char error_text[TEXT_SIZE];
+static _Thread_local const char *error_fixed;      /* in place of error_text, when set */
 
 /* A sentence being put together. What does not fit is cut. */
 typedef struct {
@@ -38,6 +39,7 @@ static void sentence_publish(const sentence *s)
 {
     memcpy(error_text, s->text, s->length);
     error_text[s->length] = 0;
+    error_fixed = NULL;
 }
 
 int rw_error(int code, const char *format, ...)
@@ -48,6 +50,12 @@ int rw_error(int code, const char *format, ...)
     sentence_add_list(&s, format, args);
     va_end(args);
     sentence_publish(&s);
+    return code;
+}
+
+int rw_error_fixed(int code, const char *constant)
+{
+    error_fixed = constant;
     return code;
 }
 
@@ -78,7 +86,7 @@ int rw_error_prefix(int code, const char *format, ...)
 
 const char *rw_error_text(void)
 {
-    return error_text;
+    return error_fixed != NULL ? error_fixed : error_text;
 }
 
 int rw_error_from_errno(int errno_value)

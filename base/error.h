@@ -13,6 +13,9 @@
 /* Sets the thread's sentence and returns code, so that a caller can write: return rw_error(RW_EIO, "...", ...). */
 int rw_error(int code, const char *format, ...) __attribute__((format(printf, 2, 3)));
 
+/* As rw_error, for a constant sentence on a hot path: nothing is formatted or copied. */
+int rw_error_fixed(int code, const char *constant);
+
 /* As rw_error, with ": " and the words for errno_value at the end. */
 int rw_error_errno(int code, int errno_value, const char *format, ...) __attribute__((format(printf, 3, 4)));
 

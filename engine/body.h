@@ -1,0 +1,25 @@
+/* The operations of one commit, put together in the form in which the log will hold them. */
+#ifndef RW_ENGINE_BODY_H
+#define RW_ENGINE_BODY_H
+
+#include "engine/engine_internal.h"
+
+/* A zeroed one is empty. */
+typedef struct {
+    unsigned char *bytes;
+    size_t size, capacity;
+} commit_body;
+
+static inline rw_slice body_slice(const commit_body *body)
+{
+    return rw_slice_of(body->bytes, body->size);
+}
+
+int body_add(commit_body *body, const wal_op *op);
+/* A put of a value of any length: a large one is placed in an extent first. */
+int body_add_put(engine *e, commit_body *body, rw_slice key, rw_slice value);
+/* Gives back the extents of a body that was not committed, and empties it. */
+void body_discard(engine *e, commit_body *body);
+void body_free(commit_body *body);
+
+#endif

@@ -1,0 +1,187 @@
+/*
+ * Commits. Under the tokens of all partitions concerned: make sure that the change can be made, append the record to the log, make the change. So
+ * the log's order is the order in which each key changed, and a change that is refused was neither logged nor made.
+ */
+#include "base/memory.h"
+#include "engine/engine_internal.h"
+
+#define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
+#define THROTTLE_WAIT_NS 500000
+#define SHRINK_ATTEMPTS 16
+
+int engine_writer_take(engine *e, tree_writer **w)
+{
+    kio_mutex_lock(e->kio, &e->writers_mutex);
+    tree_writer *idle = e->writer_count > 0 ? e->writers[--e->writer_count] : NULL;
+    kio_mutex_unlock(e->kio, &e->writers_mutex);
+    if (idle != NULL) {
+        *w = idle;
+        return 0;
+    }
+    return tree_writer_open(&e->trees, w);
+}
+
+void engine_writer_give(engine *e, tree_writer *w)
+{
+    if (w == NULL) return;
+    while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]); /* a small cache cannot spare idle frames */
+    kio_mutex_lock(e->kio, &e->writers_mutex);
+    bool kept = e->writer_count < ENGINE_WRITERS;
+    if (kept) e->writers[e->writer_count++] = w;
+    kio_mutex_unlock(e->kio, &e->writers_mutex);
+    if (!kept) tree_writer_close(w);
+}
+
+void engine_throttle(engine *e)
+{
+    uint64_t limit = e->options.log_bytes * THROTTLE_FACTOR;
+    while (RW_UNLIKELY(wal_end_lsn(e->wal) - atomic_load_explicit(&e->checkpointer.checkpoint_lsn, memory_order_relaxed) > limit)) {
+        if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;
+        uint32_t word = atomic_load(&e->checkpointer.done_word);
+        kio_sleep(e->kio, &e->checkpointer.done_word, word, THROTTLE_WAIT_NS);
+    }
+}
+
+int engine_durable(engine *e, uint64_t end_lsn, unsigned flags)
+{
+    return (flags & RW_ASYNC) != 0 ? 0 : wal_wait(e->wal, end_lsn);
+}
+
+/* ---- large values ------------------------------------------------------------------------------------------------ */
+
+int engine_place_value(engine *e, wal_op *op, extent_ref *ref)
+{
+    if (op->kind != WAL_OP_PUT || op->second.size <= node_value_inline_max(e->page_size, op->key.size)) return 0;
+    void *staging = rw_memory_aligned(EXTENT_STAGING_BYTES);
+    if (staging == NULL) return rw_error(RW_ENOMEM, "no memory to write a value of %zu bytes", op->second.size);
+    int error = store_extent_write(e->store, op->key, op->second, staging, EXTENT_STAGING_BYTES, ref);
+    free(staging);
+    if (error != 0) return error;
+    op->kind = WAL_OP_PUT_EXTENT;
+    op->second = rw_slice_of(ref, sizeof *ref);
+    return 0;
+}
+
+void engine_unplace_value(engine *e, const wal_op *op)
+{
+    if (op->kind != WAL_OP_PUT_EXTENT) return;
+    extent_ref ref;
+    memcpy(&ref, op->second.data, sizeof ref);
+    store_give_back(e->store, ref.address, extent_blocks((uint32_t)op->key.size, ref.length));
+}
+
+/* ---- one operation on one key ------------------------------------------------------------------------------------ */
+
+static int op_log(engine *e, const wal_op *op, uint64_t *lsn, uint64_t *end_lsn)
+{
+    unsigned char head[16];
+    rw_slice pieces[3] = {rw_slice_of(head, wal_op_encode_head(op, head)), op->key, op->second};
+    unsigned flags = op->kind == WAL_OP_PUT_EXTENT ? WAL_NEEDS_DATA : 0;
+    return wal_append(e->wal, WAL_COMMIT, pieces, op->second.size > 0 ? 3 : 2, flags, lsn, end_lsn);
+}
+
+/* One attempt with p's token held: 0 committed, TREE_MISS, TREE_FRAMES, or an error. w may be NULL. */
+static int commit_attempt(engine *e, partition *p, const wal_op *op, tree_writer *w, tree_miss *miss, uint64_t *end_lsn, bool *shrink)
+{
+    trees *t = &e->trees;
+    tree_position at;
+    int state = tree_find(t, p, op->key, &at, miss);
+    if (state != 0) return state;
+    if (op->kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
+    if (op->kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, op->key, op->second.size))) {
+        if (w == NULL) return TREE_FRAMES;
+        state = tree_make_room(w, p, op->key, op->second.size, miss);
+        if (state == 0) state = tree_find(t, p, op->key, &at, miss);
+        if (state != 0) return state;
+    }
+    uint64_t lsn;
+    int error = op_log(e, op, &lsn, end_lsn);
+    if (error != 0) return error;
+    if (op->kind == WAL_OP_DELETE) {
+        tree_delete_at(t, p, &at, op->key, lsn);
+        *shrink = tree_wants_shrink(t, at.leaf);
+    } else {
+        tree_put_at(t, p, &at, op->key, op->second, op->kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0, lsn);
+    }
+    p->commits++;
+    return 0;
+}
+
+static int commit_key(engine *e, const wal_op *op, uint64_t *end_lsn)
+{
+    tree_writer *w = NULL;
+    page_ref suspect = page_ref_none();
+    bool shrink = false;
+    int state;
+    do {
+        tree_miss miss;
+        partition *p = trees_lock(&e->trees, op->key);
+        state = commit_attempt(e, p, op, w, &miss, end_lsn, &shrink);
+        trees_unlock(&e->trees, p);
+        int error = 0;
+        if (state == TREE_MISS) error = trees_load(&e->trees, &miss, &suspect);
+        else if (state == TREE_FRAMES && w == NULL) error = engine_writer_take(e, &w);
+        if (state == TREE_FRAMES && error == 0) error = tree_writer_fill(w);
+        if (error != 0) state = error;
+    } while (state == TREE_MISS || state == TREE_FRAMES);
+    engine_writer_give(e, w);
+    if (state == 0 && shrink) engine_shrink(e, op->key);
+    return state;
+}
+
+int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
+{
+    RW_ASSERT(op->kind != WAL_OP_DELETE_RANGE);
+    extent_ref ref;
+    uint64_t end_lsn;
+    wal_op placed = *op;
+    engine_throttle(e);
+    int error = engine_place_value(e, &placed, &ref);
+    if (error != 0) return error;
+    error = commit_key(e, &placed, &end_lsn);
+    if (error != 0) {
+        engine_unplace_value(e, &placed);
+        return error;
+    }
+    return engine_durable(e, end_lsn, flags);
+}
+
+static void shrink_at(engine *e, tree_writer *w, rw_slice key)
+{
+    page_ref suspect = page_ref_none();
+    for (unsigned attempt = 0; attempt < SHRINK_ATTEMPTS; attempt++) {
+        tree_miss miss;
+        partition *p = trees_lock(&e->trees, key);
+        int state = tree_shrink(w, p, key, &miss);
+        trees_unlock(&e->trees, p);
+        if (state != TREE_MISS || trees_load(&e->trees, &miss, &suspect) != 0) return;
+    }
+}
+
+void engine_shrink(engine *e, rw_slice key)
+{
+    tree_writer *w;
+    if (engine_writer_take(e, &w) != 0) return;
+    shrink_at(e, w, key);
+    engine_writer_give(e, w);
+}
+
+void engine_shrink_range(engine *e, rw_slice from, rw_slice to)
+{
+    tree_writer *w;
+    if (engine_writer_take(e, &w) != 0) return;
+    node *leaf = rw_memory_aligned(e->page_size);
+    unsigned char *key = malloc(e->trees.router.key_stride);
+    rw_slice at = from;
+    while (leaf != NULL && key != NULL && rw_slice_compare(at, to) < 0) {
+        shrink_at(e, w, at);
+        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf) != 0) break;
+        rw_slice upper = node_upper_fence(leaf);
+        if (upper.size == 0) break;
+        memcpy(key, upper.data, upper.size);
+        at = rw_slice_of(key, upper.size);
+    }
+    free(key);
+    free(leaf);
+    engine_writer_give(e, w);
+}

@@ -1,0 +1,174 @@
+/* Between the files of engine/: the database object and who may touch what in it. */
+#ifndef RW_ENGINE_INTERNAL_H
+#define RW_ENGINE_INTERNAL_H
+
+#include "btree/trees.h"
+#include "engine/engine.h"
+#include "txn/write_set.h"
+#include "wal/wal.h"
+
+#define ENGINE_WRITERS 16u
+#define WORKER_BATCHES 4u
+#define EXTENT_STAGING_BYTES ((size_t)256 << 10)
+#define CATALOG_BUCKET 0u                  /* holds the names of buckets; not open to users */
+
+typedef struct engine engine;
+
+/* A worker: evicts and writes back ahead of demand. */
+typedef struct {
+    engine *e;
+    kio_thread *thread;
+    kio_ring *ring;                        /* the worker's own; woken by others */
+    write_batch batches[WORKER_BATCHES];
+    unsigned index;
+    int error;                             /* of its start */
+    _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start */
+} worker;
+
+typedef struct {
+    kio_thread *thread;
+    _Atomic uint32_t word;                 /* raised to wake it */
+    _Atomic uint32_t done_word;            /* raised when a round was finished */
+    _Atomic uint64_t requested;            /* rounds asked for */
+    _Atomic uint64_t finished;             /* rounds done */
+    _Atomic uint64_t compactions_requested, compactions_finished;
+    _Atomic uint32_t stop;
+    /* its thread's only */
+    tree_writer *writer;
+    write_batch batch;
+    unsigned char *segment;                /* a segment's bytes, for cleaning */
+    uint32_t next_partition_id;
+    /* any thread, atomic */
+    _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
+    _Atomic uint64_t published, cleaned;
+    _Atomic int last_error;                /* of the last round */
+    char last_error_text[256];             /* written before last_error, by its thread */
+} checkpointer;
+
+/* Which bucket ids are in use. Replaced as a whole? No: bits are set and cleared under mutex, read by anyone. */
+typedef struct {
+    kio_mutex mutex;
+    _Atomic uint32_t next_id;
+    _Atomic uint32_t count;
+    _Atomic(uint8_t) *live;                /* one for each id below capacity */
+    uint32_t capacity;
+} bucket_table;
+
+struct engine {
+    /* set at open */
+    kio *kio;
+    bool kio_owned;
+    bool read_only;
+    rw_options options;                    /* as in effect */
+    char *dir;
+    char io_note[112];
+    kio_lock *lock;
+    store *store;
+    wal *wal;
+    uint32_t page_size;
+    uint32_t key_max;                      /* of a user's key */
+    bool recovering;                       /* until rw_open returns */
+    trees trees;
+    worker *workers;
+    unsigned worker_count;
+    checkpointer checkpointer;
+    bucket_table buckets;
+    uint64_t recovery_records, recovery_ns;
+    /* any thread */
+    _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
+    _Atomic uint32_t workers_stop;
+    _Atomic int failure;                   /* why the database takes no writes any more; 0: it does */
+    kio_mutex failure_mutex;
+    char failure_text[256];                /* under failure_mutex */
+    _Atomic uint32_t children;             /* open batches, transactions, cursors */
+    /* under writers_mutex */
+    kio_mutex writers_mutex;
+    tree_writer *writers[ENGINE_WRITERS];  /* idle ones */
+    unsigned writer_count;
+};
+
+/* ---- handles (handle.c) ------------------------------------------------------------------------------------------ */
+
+/* What every public call begins with: 0 and the engine, or RW_EINVAL, RW_ECLOSED, RW_EFORK. */
+int engine_of(rw_db *db, engine **e);
+/* The same for calls that write: also RW_EREADONLY. */
+int engine_of_writer(rw_db *db, engine **e);
+/* Turns the database read-only for good; the first reason counts. */
+void engine_fail(engine *e, int code, const char *reason);
+int engine_write_allowed(engine *e);
+rw_db *handle_make(engine *e);
+engine *handle_close(rw_db *db);
+
+/* ---- keys and buckets (keys.c, bucket.c) ------------------------------------------------------------------------- */
+
+/* A key with its bucket in front, on the stack of the caller when it is short. */
+typedef struct {
+    rw_slice slice;
+    unsigned char *heap;
+    unsigned char small[96];
+} stored_key;
+
+/* Checks bucket and key; on success key_free must follow. */
+int key_make(engine *e, rw_bucket bucket, rw_slice key, stored_key *out);
+/* For bounds: an empty key is allowed (the bucket's beginning), or, with after, the first key behind the bucket. */
+int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored_key *out);
+static inline void key_free(stored_key *key)
+{
+    if (RW_UNLIKELY(key->heap != NULL)) free(key->heap);
+}
+int bucket_check(engine *e, rw_bucket bucket);
+int buckets_open(engine *e);
+void buckets_close(engine *e);
+static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
+{
+    rw_store_u32(to, __builtin_bswap32(bucket));
+}
+
+/* ---- reading and writing (read.c, commit.c, apply.c) ------------------------------------------------------------- */
+
+int engine_get(engine *e, rw_slice key, void *buf, size_t *size);
+/* A value that the caller frees (*heap) when it is not NULL; found in a leaf copy, or read from its extent. */
+int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
+
+/* Commits operations given in WAL order. Keys are stored keys. RW_ENOTFOUND: one operation, a delete, and nothing was there. */
+int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
+/* body: the operations, encoded for the log. */
+int engine_commit_many(engine *e, rw_slice body, unsigned flags);
+/* Value of a put, written to an extent when it is too long for a leaf: then *op becomes a PUT_EXTENT that points to *ref. */
+int engine_place_value(engine *e, wal_op *op, extent_ref *ref);
+void engine_unplace_value(engine *e, const wal_op *op);
+/* Applies one operation with tokens held, waiting for pages where it must. lsn: the operation's own (record's + its place in the body). */
+int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, uint64_t lsn);
+int engine_writer_take(engine *e, tree_writer **w);
+void engine_writer_give(engine *e, tree_writer *w);
+/* Merges what a delete left too empty around key. Best effort. */
+void engine_shrink(engine *e, rw_slice key);
+void engine_shrink_range(engine *e, rw_slice from, rw_slice to);
+/* Waits while the log has outrun the checkpoints too far. */
+void engine_throttle(engine *e);
+int engine_durable(engine *e, uint64_t end_lsn, unsigned flags);
+
+/* ---- threads ----------------------------------------------------------------------------------------------------- */
+
+int workers_start(engine *e);
+void workers_stop(engine *e);
+int checkpointer_start(engine *e);
+void checkpointer_stop(engine *e);
+/* One full checkpoint by the calling thread; no checkpointer may be running. */
+int checkpoint_all(engine *e, bool clean);
+/* Asks for a round and waits for it. */
+int checkpointer_round(engine *e, bool compact);
+
+/* The checkpointer's parts: image of one partition; superblock; space. */
+int checkpoint_partition(engine *e, partition *p);
+int checkpoint_publish(engine *e, bool clean);
+/* Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. */
+int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
+
+/* ---- open -------------------------------------------------------------------------------------------------------- */
+
+int recovery_run(engine *e);
+int recovery_claim_image(engine *e);
+int options_check(const rw_options *options);
+
+#endif

@@ -1,0 +1,42 @@
+/* Stored keys: the bucket's id, big-endian, and the user's key behind it. */
+#include "engine/engine_internal.h"
+
+static int key_store(stored_key *out, rw_bucket bucket, rw_slice key)
+{
+    size_t size = RW_BUCKET_PREFIX + key.size;
+    unsigned char *to = out->small;
+    out->heap = NULL;
+    if (size > sizeof out->small) {
+        to = out->heap = malloc(size);
+        if (to == NULL) return rw_error(RW_ENOMEM, "no memory for a key of %zu bytes", key.size);
+    }
+    bucket_prefix_store(to, bucket);
+    if (key.size > 0) memcpy(to + RW_BUCKET_PREFIX, key.data, key.size);
+    out->slice = rw_slice_of(to, size);
+    return 0;
+}
+
+static int key_check(engine *e, rw_slice key)
+{
+    if (RW_UNLIKELY(key.size > e->key_max))
+        return rw_error(RW_ETOOBIG, "the key has %zu bytes, at most %u are possible with pages of %u bytes", key.size, e->key_max, e->page_size);
+    if (RW_UNLIKELY(key.data == NULL && key.size > 0)) return rw_error(RW_EINVAL, "the key is NULL but has %zu bytes", key.size);
+    return 0;
+}
+
+int key_make(engine *e, rw_bucket bucket, rw_slice key, stored_key *out)
+{
+    int error = bucket_check(e, bucket);
+    if (error == 0) error = key_check(e, key);
+    if (error != 0) return error;
+    if (RW_UNLIKELY(key.size == 0)) return rw_error(RW_EINVAL, "the key is empty");
+    return key_store(out, bucket, key);
+}
+
+int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored_key *out)
+{
+    int error = bucket_check(e, bucket);
+    if (error == 0) error = key_check(e, key);
+    if (error != 0) return error;
+    return after && key.size == 0 ? key_store(out, bucket + 1, key) : key_store(out, bucket, key);
+}
