@@ -1,0 +1,208 @@
+/* The log's handle: creating, opening, starting, failing, closing. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "wal/wal_internal.h"
+
+/* ---- the file, counted ---- */
+
+int wal_file_write(wal *w, const void *from, size_t length, uint64_t offset)
+{
+    int rc = kio_file_write(w->k, w->file, from, length, offset);
+    if (rc != 0) return rc;
+    atomic_fetch_add_explicit(&w->writes, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&w->write_bytes, length, memory_order_relaxed);
+    return 0;
+}
+
+int wal_file_sync(wal *w)
+{
+    int rc = kio_file_sync(w->k, w->file);
+    if (rc != 0) return rc;
+    atomic_fetch_add_explicit(&w->syncs, 1, memory_order_relaxed);
+    return 0;
+}
+
+void wal_counters_get(const wal *w, wal_counters *counters)
+{
+    *counters = (wal_counters){
+        .file_bytes = atomic_load_explicit(&w->file_bytes, memory_order_relaxed),
+        .writes = atomic_load_explicit(&w->writes, memory_order_relaxed),
+        .write_bytes = atomic_load_explicit(&w->write_bytes, memory_order_relaxed),
+        .syncs = atomic_load_explicit(&w->syncs, memory_order_relaxed),
+        .batches = atomic_load_explicit(&w->batches, memory_order_relaxed),
+    };
+}
+
+/* ---- failure ---- */
+
+void wal_fail(wal *w, int code)
+{
+    kio_mutex_lock(w->k, &w->failure_mutex);
+    bool first = atomic_load(&w->failed) == 0;
+    if (first) {
+        w->failure_code = code;
+        strncpy(w->failure_text, rw_error_text(), sizeof w->failure_text - 1);
+        atomic_store(&w->failed, 1);
+    }
+    kio_mutex_unlock(w->k, &w->failure_mutex);
+    if (!first) return;
+    if (w->options.on_failure != NULL) w->options.on_failure(w->options.on_failure_arg, code, w->failure_text);
+    _Atomic uint32_t *words[] = {&w->batch_word[0], &w->batch_word[1], &w->space_word, &w->slot_word};
+    for (size_t i = 0; i < RW_ARRAY_SIZE(words); i++) {
+        atomic_fetch_add(words[i], 1);
+        kio_wake(w->k, words[i], INT_MAX);
+    }
+}
+
+int wal_failure(wal *w, int code)
+{
+    RW_ASSERT(wal_has_failed(w));
+    return rw_error(code, "the log takes no more records since it failed: %s", w->failure_text);
+}
+
+/* ---- open and close ---- */
+
+static void wal_free(wal *w)
+{
+    if (w->file != NULL) kio_file_close(w->k, w->file);
+    free(w->staging);
+    free(w->blocks);
+    free(w->zeros);
+    free(w->slots);
+    free(w);
+}
+
+/* A handle over dir/log, opened with those flags. */
+static int open_file(kio *k, const char *dir, const wal_options *options, unsigned flags, wal **out)
+{
+    wal *w = aligned_alloc(RW_CACHE_LINE, rw_align_up(sizeof *w, RW_CACHE_LINE));
+    char *path = NULL;
+    if (w != NULL) memset(w, 0, sizeof *w);
+    if (w == NULL || asprintf(&path, "%s/log", dir) < 0) {
+        free(w);
+        return rw_error(RW_ENOMEM, "no memory to open the log of %s", dir);
+    }
+    w->k = k;
+    w->options = *options;
+    w->prepare_slot = WAL_NO_SLOT;
+    int rc = kio_file_open(k, path, flags | KIO_DIRECT, &w->file);
+    free(path);
+    if (rc != 0) {
+        wal_free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+int wal_open(kio *k, const char *dir, const wal_options *options, wal **out)
+{
+    wal *w = NULL;
+    int rc = open_file(k, dir, options, options->read_only ? KIO_READ_ONLY : 0, &w);
+    if (rc != 0) return rc;
+    /* What a crashed process wrote may still be on its way: it must not be read now and be gone after the next crash. */
+    if (!options->read_only) rc = kio_file_sync(k, w->file);
+    if (rc == 0) rc = wal_slots_scan(w);
+    if (rc != 0) {
+        wal_free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+int wal_create(kio *k, const char *dir, const wal_options *options, wal **out)
+{
+    wal *w = NULL;
+    int rc = open_file(k, dir, options, KIO_CREATE, &w);
+    if (rc != 0) return rc;
+    /* What a creation that was cut short left behind is taken over; records are not. */
+    rc = wal_refuse_records(w);
+    if (rc == 0) rc = kio_file_resize(k, w->file, 0);
+    if (rc == 0) rc = kio_file_sync(k, w->file);
+    if (rc == 0) rc = kio_directory_sync(k, dir);
+    if (rc != 0) {
+        wal_free(w);
+        return rc;
+    }
+    *out = w;
+    return 0;
+}
+
+/* The memory of a log that takes records. */
+static int allocate(wal *w)
+{
+    if (w->staging != NULL) return 0;
+    w->zeros = rw_memory_aligned(WAL_IO_BYTES);
+    w->blocks = rw_memory_aligned((WAL_BATCH_BLOCKS + 1) * RW_BLOCK_SIZE);
+    w->staging = rw_memory_aligned(RW_LOG_STAGING_BYTES);
+    if (w->zeros == NULL || w->blocks == NULL || w->staging == NULL) return rw_error(RW_ENOMEM, "no memory for the log's staging space");
+    memset(w->zeros, 0, WAL_IO_BYTES);
+    memset(w->blocks, 0, (WAL_BATCH_BLOCKS + 1) * RW_BLOCK_SIZE);
+    memset(w->staging, 0, RW_LOG_STAGING_BYTES);
+    return 0;
+}
+
+/* The stream's positions, all at lsn. */
+static void set_positions(wal *w, uint64_t lsn)
+{
+    atomic_store(&w->reserve, lsn);
+    atomic_store(&w->consumed, lsn);
+    atomic_store(&w->durable, lsn);
+    atomic_store(&w->demand, lsn);
+    atomic_store(&w->extent[0], lsn);
+    atomic_store(&w->extent[1], lsn);
+    w->scanned = w->next_header = w->record_end = w->tick_lsn = lsn;
+}
+
+int wal_start(wal *w, uint64_t keep_lsn)
+{
+    RW_ASSERT(w->replayed && !w->started && keep_lsn <= w->replay_end_lsn);
+    if (w->options.read_only) return rw_error(RW_EREADONLY, "%s is open for reading only", kio_file_path(w->file));
+    if (wal_has_failed(w)) return wal_failure(w, RW_EREADONLY);
+    int rc = allocate(w);
+    if (rc != 0) return rc;
+    uint32_t failures = w->growth_failures;
+    w->growth_blocked = false;
+    w->capacity = 0;
+    wal_slots_lay_out(w, w->replay_end_lsn, keep_lsn);
+    while (w->ready_count == 0) {
+        wal_slots_prepare(w, UINT64_MAX);
+        if (wal_has_failed(w)) return wal_failure(w, w->failure_code);
+        if (w->growth_failures != failures) return rw_error(w->growth_code, "the log cannot grow: %s", w->growth_text);
+    }
+    rc = wal_slots_begin(w, w->replay_end_lsn);
+    if (rc != 0) {
+        wal_fail(w, rc);
+        return rc;
+    }
+    set_positions(w, w->replay_end_lsn);
+    w->started = true;
+    rc = wal_writer_start(w);
+    if (rc != 0) w->started = false;
+    return rc;
+}
+
+int wal_close(wal *w)
+{
+    int rc = 0;
+    if (w->started) {
+        wal_wait(w, wal_reserved(w));
+        wal_writer_stop(w);
+        if (wal_has_failed(w)) rc = wal_failure(w, w->failure_code);
+    }
+    wal_free(w);
+    return rc;
+}
+
+uint64_t wal_end_lsn(const wal *w)
+{
+    return w->started ? wal_reserved(w) : w->replay_end_lsn;
+}
+
+uint64_t wal_durable_lsn(const wal *w)
+{
+    return w->started ? atomic_load_explicit(&w->durable, memory_order_acquire) : w->replay_end_lsn;
+}
