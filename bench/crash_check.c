@@ -175,13 +175,10 @@ static int gets_compare(rw_db *db, const crash_bounds *bounds, const crash_state
     return code;
 }
 
-int crash_check(rw_db *db, const crash_bounds *bounds, crash_state *state, uint64_t *records, char *complaint, size_t room)
+int crash_compare(const crash_bounds *bounds, crash_state *state, const crash_state *found, char *complaint, size_t room)
 {
     complaint_space space = {.text = complaint, .room = room};
-    complaint[0] = '\0';
-    crash_state *found = calloc(1, sizeof *found);
-    int code = found == NULL ? rw_error(RW_ENOMEM, "no memory to compare") : 0;
-    for (unsigned bucket = 0; code == 0 && bucket < CRASH_BUCKETS; bucket++) code = bucket_read(db, bucket, found, records, &space);
+    int code = 0;
     for (unsigned lane = 0; code == 0 && lane < CRASH_LANES; lane++) {
         for (uint64_t s = 1; s <= bounds->durable[lane]; s++) {
             crash_operation operation;
@@ -190,6 +187,17 @@ int crash_check(rw_db *db, const crash_bounds *bounds, crash_state *state, uint6
         }
         code = lane_compare(bounds, lane, state, found, &space);
     }
+    return code;
+}
+
+int crash_check(rw_db *db, const crash_bounds *bounds, crash_state *state, uint64_t *records, char *complaint, size_t room)
+{
+    complaint_space space = {.text = complaint, .room = room};
+    complaint[0] = '\0';
+    crash_state *found = calloc(1, sizeof *found);
+    int code = found == NULL ? rw_error(RW_ENOMEM, "no memory to compare") : 0;
+    for (unsigned bucket = 0; code == 0 && bucket < CRASH_BUCKETS; bucket++) code = bucket_read(db, bucket, found, records, &space);
+    if (code == 0) code = crash_compare(bounds, state, found, complaint, room);
     if (code == 0) code = gets_compare(db, bounds, found, &space);
     if (code == 0) *state = *found;
     free(found);

@@ -106,8 +106,14 @@ typedef struct {
 } crash_bounds;
 
 /*
- * Reads the whole database and compares it with what may stand there after a round that began with state. On success state is what was found.
- * 0; RW_ENOTFOUND: a promise was broken, complaint says which; else the failure of a call.
+ * Whether found is a state in which a round that began with state may have left the database. state is moved on to the durable bounds.
+ * 0; RW_ENOTFOUND: a promise was broken, complaint says which; RW_ENOMEM.
+ */
+int crash_compare(const crash_bounds *bounds, crash_state *state, const crash_state *found, char *complaint, size_t room);
+
+/*
+ * Reads the whole database and compares it so. On success state is what was found.
+ * 0; RW_ENOTFOUND with a complaint: a promise was broken; else the failure of a call.
  */
 int crash_check(rw_db *db, const crash_bounds *bounds, crash_state *state, uint64_t *records, char *complaint, size_t room);
 

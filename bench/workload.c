@@ -195,7 +195,7 @@ static int shared_init(bench_shared *shared, rw_db *db, const bench_dataset *dat
     shared_set_shares(shared, request);
     if (workload->loads) return 0;
     uint64_t present = shared->end - shared->first;
-    if (!dataset->loaded || present == 0) return rw_error(RW_EINVAL, "%s: there are no records; run fillseq or fillrandom first", workload->name);
+    if (!dataset->loaded || present == 0) return rw_error(RW_EINVAL, "there are no records; run fillseq or fillrandom first");
     if (distribution != BENCH_UNIFORM) bench_zipfian_init(&shared->zipfian, present, BENCH_ZIPFIAN_THETA);
     bool deletes = workload->step == bench_step_delete;
     if (deletes) shared->delete_end = shared->first + RW_MIN(request->operations, present);
@@ -329,7 +329,7 @@ static void crew_free(crew *c)
 static uint64_t operations_default(const bench_workload *workload, const bench_dataset *dataset, const bench_request *request)
 {
     uint64_t present = dataset->end - dataset->first;
-    if (workload->step == bench_step_delete) return request->seconds > 0 ? present : RW_MAX(present / 2, (uint64_t)1);
+    if (workload->step == bench_step_delete) return RW_MAX(present / 2, (uint64_t)1);
     if (request->seconds > 0) return 0;
     return workload->shares[BENCH_SCAN] > 0 ? RW_MAX(present / request->scan_length, (uint64_t)1) : present;
 }
