@@ -105,7 +105,8 @@ static void range_draw(client *c, rw_slice *from, rw_slice *to)
     const crash_plan *plan = c->history->plan;
     uint32_t count = crash_own_count(plan), me = c->history->client;
     uint32_t first = 1 + (uint32_t)draw(c, count - 1);
-    uint32_t end = RW_MIN(count, first + 1 + (uint32_t)draw(c, draw(c, 4) == 0 ? count : 8));
+    uint32_t end = first + 1 + (uint32_t)draw(c, draw(c, 4) == 0 ? count : 8);
+    if (end > count) end = count;
     *from = crash_key_stem(plan, me, crash_own_slot(first), c->key);
     *to = crash_key_stem(plan, me, crash_own_slot(end), c->other_key);
     for (uint32_t index = first; index < end; index++) {
