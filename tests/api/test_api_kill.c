@@ -21,6 +21,7 @@ typedef struct {
     char dir[DIRS_PATH_MAX];
     volatile uint64_t durable;   /* newest commit known durable */
     volatile uint64_t begun;     /* newest commit begun */
+    volatile bool open;          /* the writer has opened the database */
     uint64_t mode;               /* draws the writer's flags and its partner's work */
 } kill_log;
 
@@ -135,16 +136,18 @@ static int write_on(kill_log *log, prng *random)
     options.async_delay_ms = 10;
     if (rw_open(log->dir, &options, &db) != 0 || rw_bucket_open(db, "other", RW_CREATE, &buckets[1]) != 0) return 2;
     if (rw_batch_new(db, &batch) != 0) return 2;
+    log->open = true;
     beside = (partner){db, log->mode};
     if (log->mode % 2 == 0 && pthread_create(&thread, NULL, disturb, &beside) != 0) return 2;
     for (uint64_t number = newest_commit(db) + 1;; number++)
         if (commit_number(log, db, batch, buckets, number, random) != 0) return 4;
 }
 
-/* Runs a writer for some microseconds; false when it ended by itself. */
-static bool run_and_kill(kill_log *log, useconds_t life, uint64_t seed)
+/* Runs a writer for some microseconds, counted from its start or from when it is open; false when it ended by itself. */
+static bool run_and_kill(kill_log *log, useconds_t life, bool once_open, uint64_t seed)
 {
     fflush(NULL);
+    log->open = false;
     pid_t child = fork();
     if (child == 0) {
         prng random = {seed};
@@ -153,6 +156,7 @@ static bool run_and_kill(kill_log *log, useconds_t life, uint64_t seed)
         fprintf(stderr, "# the writer failed: %d, %s\n", status, rw_last_error(NULL));
         _exit(status);
     }
+    for (int waited = 0; once_open && !log->open && waited < 20000; waited++) usleep(1000);
     usleep(life);
     kill(child, SIGKILL);
     int status = 0;
@@ -220,8 +224,10 @@ static void test_rounds(void)
     for (uint64_t round = 0; round < rounds; round++) {
         log->mode = prng_next(&random) % 1000;
         for (uint64_t again = prng_below(&random, 3); again > 0; again--)    /* in creation or recovery, most likely */
-            if (!TAP_CHECK(run_and_kill(log, (useconds_t)prng_below(&random, 15000), prng_next(&random)))) return;
-        if (!TAP_CHECK(run_and_kill(log, (useconds_t)(20000 + prng_below(&random, 200000)), prng_next(&random)))) return;
+            if (!TAP_CHECK(run_and_kill(log, (useconds_t)prng_below(&random, 15000), false, prng_next(&random)))) return;
+        uint64_t begun = log->begun;
+        if (!TAP_CHECK(run_and_kill(log, (useconds_t)(20000 + prng_below(&random, 200000)), true, prng_next(&random)))) return;
+        TAP_CHECK(log->begun > begun);
         if (check_round(log, round)) continue;
         tap_diag("replay, though not to the microsecond: KILL_SEED=%llu", (unsigned long long)seed);
         return;
