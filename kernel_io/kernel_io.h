@@ -150,7 +150,7 @@ static inline void kio_yield(kio *k) { k->ops->yield(k); }
 static inline int kio_ring_open(kio *k, unsigned depth, kio_ring **r) { return k->ops->ring_open(k, depth, r); }
 /* Waits for what is in flight. */
 static inline void kio_ring_close(kio *k, kio_ring *r) { k->ops->ring_close(k, r); }
-/* Hands count operations over, in one system call where the back end can. */
+/* Hands count operations over, many with one system call where the back end can. */
 static inline void kio_ring_submit(kio *k, kio_ring *r, kio_op **ops, unsigned count) { k->ops->ring_submit(k, r, ops, count); }
 /*
  * Collects up to max finished operations. When there is none, waits up to wait_ns (0: not at all; < 0: no limit) for one to finish, or for
