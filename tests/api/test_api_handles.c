@@ -2,6 +2,7 @@
 #include <pthread.h>
 #include <signal.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 #include "tests/support/dirs.h"
@@ -220,6 +221,63 @@ static void test_killed_holder(void)
     dir_remove(place.dir);
 }
 
+/* Several processes open one directory at the same moment, which the first of them creates. */
+#define RACERS 6
+
+typedef struct {
+    char dir[DIRS_PATH_MAX];
+    int inside;               /* processes that have it open right now */
+    int most_inside;
+    int opened;
+} race;
+
+static int race_to_open(void *arg)
+{
+    race *shared = arg;
+    rw_options options = options_small();
+    for (int attempt = 0; attempt < 20; attempt++) {
+        rw_db *db = NULL;
+        int code = rw_open(shared->dir, &options, &db);
+        if (code == 0) {
+            int inside = __atomic_add_fetch(&shared->inside, 1, __ATOMIC_SEQ_CST);
+            if (inside > shared->most_inside) shared->most_inside = inside;
+            __atomic_add_fetch(&shared->opened, 1, __ATOMIC_SEQ_CST);
+            usleep(2000);
+            __atomic_sub_fetch(&shared->inside, 1, __ATOMIC_SEQ_CST);
+            if (!CHILD_CODE(rw_close(db), 0)) return 1;
+        } else if (!CHILD_CODE(code, RW_EBUSY)) {
+            return 1;
+        }
+        usleep(1000);
+    }
+    return 0;
+}
+
+static void test_race_to_open(void)
+{
+    race *shared = child_shared(sizeof(*shared));
+    pid_t racers[RACERS];
+    char parent[DIRS_PATH_MAX];
+    int failed = 0;
+    if (!dir_make(parent, "handles")) return;
+    path_join(shared->dir, parent, "db");
+    fflush(NULL);
+    for (int i = 0; i < RACERS; i++)
+        if ((racers[i] = fork()) == 0) {
+            alarm(60);
+            int status = race_to_open(shared);
+            if (status != 0) fprintf(stderr, "# %s\n", child_said());
+            _exit(status);
+        }
+    for (int i = 0; i < RACERS; i++) {
+        int status = 0;
+        failed += waitpid(racers[i], &status, 0) != racers[i] || status != 0;
+    }
+    tap_ok(failed == 0 && shared->most_inside == 1, "%d processes race to open: %d of them failed, %d opens, %d at once at most", RACERS, failed,
+           shared->opened, shared->most_inside);
+    dir_remove(parent);
+}
+
 static void *fail_elsewhere(void *arg)
 {
     rw_db *db = arg;
@@ -250,6 +308,7 @@ int main(void)
     test_fork();
     test_second_opener();
     test_killed_holder();
+    test_race_to_open();
     test_closed_handle();
     test_close_busy();
     test_last_error_per_thread();
