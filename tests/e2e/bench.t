@@ -1,0 +1,119 @@
+#!/usr/bin/perl
+# The verb bench: workloads, formats, existing records, mistakes.
+use strict;
+use warnings;
+use FindBin;
+use lib "$FindBin::Bin/lib";
+use Cwd qw(abs_path getcwd);
+use JSON::PP;
+use CliTest;
+use Test::More;
+
+my @small = ('--records=5000', '--ops=3000', '--threads=2', '--workers=1', '--cache=16M', '--seed=7');
+my $command = abs_path($ringwood);
+$ringwood = $command;
+chdir $scratch or die $!;
+
+sub bench { return run('', 'bench', @_) }
+sub bench_json {
+    my ($code, $out, $err) = bench(@_, '--format=json');
+    is($code, 0, "@_") or diag($err);
+    return eval { decode_json($out) } // {workloads => []};
+}
+sub leftovers { opendir my $dir, '.' or die $!; return join ' ', grep { /^ringwood-/ } readdir $dir }
+
+# every workload, in one run
+my @all = qw(fillseq fillrandom readrandom readmissing readseq scan overwrite mixed ycsb-a ycsb-b ycsb-c ycsb-d ycsb-e ycsb-f deleterandom readrandom readseq scan fillrandom readseq);
+my $report = bench_json(@small, '--workloads=' . join(',', @all));
+is(join(' ', map { $_->{workload} } @{$report->{workloads}}), "@all", 'all were run, in order');
+is((grep { $_->{errors} } @{$report->{workloads}}), 0, 'without errors');
+my @counts = map { $_->{operations} } @{$report->{workloads}};
+is($counts[0], 5000, 'fillseq writes every record');
+is($counts[2], 3000, '--ops is kept');
+is($counts[4], 5000, 'readseq reads every record');
+is($counts[14], 3000, 'deleterandom deletes --ops records');
+cmp_ok($counts[16], '>=', 2000, 'readseq then reads what is left');
+is($counts[19], 5000 + $counts[16] - 2000, 'and every record again after a fill, inserts included') or diag("@counts");
+for my $workload (@{$report->{workloads}}) {
+    my $l = $workload->{latency_us};
+    my @ascending = map { $l->{$_} } qw(p50 p90 p99 p99.9 p99.99 max);
+    is("@ascending", join(' ', sort { $a <=> $b } @ascending), "$workload->{workload}: percentiles ascend");
+    cmp_ok($l->{max}, '>', 0, "$workload->{workload}: something was measured");
+}
+cmp_ok($report->{workloads}[0]{for_each_operation}{log_bytes}, '>', 100, 'a write costs at least its bytes in the log');
+is($report->{settings}{workers}, 1, 'what is in effect is reported');
+like($report->{environment}{file_system}, qr/^\w+$/, 'so is the file system');
+is(leftovers(), '', 'the directory of its own is gone');
+
+# shapes of keys and values, batches, durability, threads of one workload
+bench_json(@small, '--workloads=fillrandom,readrandom,scan,readseq,ycsb-e,readmissing', '--keys=hashed', '--key-size=31', '--value-size=0');
+bench_json(@small, '--workloads=fillseq,readrandom,scan,readseq,overwrite,readmissing,deleterandom', '--key-size=4', '--value-size=3', '--batch=7');
+bench_json(@small, '--records=50', '--ops=60', '--workloads=fillrandom,readrandom,readseq', '--value-size=100000');
+for my $distribution (qw(uniform zipfian latest)) {
+    $report = bench_json(@small, '--workloads=fillrandom,readrandom,overwrite,mixed', '--read-share=80', "--distribution=$distribution");
+    is($report->{workloads}[1]{distribution}, $distribution, "reads are $distribution");
+}
+$report = bench_json(@small, '--ops=200', '--workloads=fillrandom,overwrite:sync:threads=3');
+is($report->{workloads}[1]{durability}, 'sync', ':sync');
+is($report->{workloads}[1]{threads}, 3, ':threads');
+cmp_ok($report->{workloads}[1]{for_each_operation}{log_syncs}, '>', 0, 'a durable write costs syncs');
+$report = bench_json(@small, '--workloads=fillrandom,readrandom', '--ops=1G', '--seconds=0.2', '--histogram');
+cmp_ok($report->{workloads}[1]{seconds}, '<', 5, '--seconds ends it');
+cmp_ok(scalar @{$report->{workloads}[1]{latency_distribution_us}}, '>', 10, '--histogram');
+
+# the other formats
+my ($code, $out, $err) = bench(@small, '--workloads=fillrandom,ycsb-a', '--histogram');
+is($code, 0, 'table');
+is($err, '', 'no progress where there is no terminal');
+like($out, qr/^records +5,000, keys 16 B.*^cache .*^io .*^file system .*^kernel /ms, 'a head that says what was run on what');
+like($out, qr/^fillrandom async +2 +5,000 .*^ycsb-a async .*^  reads .*^  updates /ms, 'a line for each workload, and for each kind of operation');
+like($out, qr/^ycsb-a async: latency distribution$/m, 'the distribution');
+($code, $out, $err) = bench(@small, '--workloads=fillrandom,readrandom', '--format=csv');
+my @lines = split /\n/, $out;
+is(@lines, 3, 'csv: a line for each workload') or diag($out);
+is(scalar(split /,/, $lines[0]), scalar(split /,/, $lines[2]), 'with as many fields as the first line names');
+
+# existing records
+my $dir = "$scratch/kept";
+bench_json($dir, @small, '--workloads=fillrandom,deleterandom');
+($code, $out, $err) = bench($dir, @small, '--workloads=readrandom');
+is($code, 2, 'a database is not used unasked');
+like($err, qr/--use-existing/, 'and the way is shown');
+$report = bench_json($dir, '--ops=1000', '--workers=1', '--workloads=readrandom,readseq,ycsb-d,readseq', '--use-existing');
+is($report->{workloads}[1]{operations}, 2000, 'what was deleted stays deleted');
+run('', 'del', $dir, '--bucket=ringwood-bench', 'dataset');
+($code, $out, $err) = bench($dir, '--workloads=readrandom', '--use-existing');
+is($code, 2, 'without the description of the records it refuses');
+
+# a wrong answer: one record is deleted, one value is damaged behind the benchmark's back
+$dir = "$scratch/wrong";
+bench_json($dir, @small, '--workloads=fillseq');
+run('', 'delete-range', $dir, '', '"\x00\x00\x00\x00\x00\x00\x01"');
+($code, $out, $err) = bench($dir, '--workloads=readseq', '--use-existing', '--threads=1');
+is($code, 1, 'a missing record fails the run');
+like($err, qr/4999 records were read where 5000 exist/, 'and is named');
+($code, $out, $err) = bench($dir, '--workloads=readrandom', '--ops=100000', '--use-existing', '--threads=1');
+is($code, 1, 'so it does in gets');
+like($err, qr/an existing record was not found/, 'and is named');
+
+# the standard job
+($code, $out, $err) = bench(@small, '--ops=500', '--crash-rounds=2');
+is($code, 0, 'the standard job') or diag($err);
+like($out, qr/^Random writes: .* a second.*^Random reads: .* a second.*^Range scans: .* a second.*^Crash recovery test: PASSED\n\z/ms, 'ends with what it is known for');
+is(leftovers(), '', 'and leaves nothing behind');
+
+# mistakes
+for my $mistake (['--records=0'], ['--records=abc'], ['--key-size=3'], ['--workloads=fastest'], ['--workloads=fillseq:fast'], ['--format=xml'],
+                 ['--distribution=normal'], ['--set=nonsense=1'], ['--set=cache'], ['--cache=lots'], ['--read-share=101'], ['--seconds=-1'],
+                 ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--keys=hashed', '--workloads=fillseq'],
+                 ['--workloads=readrandom'], ['--key-size=8000', '--workloads=fillseq'], ['--key-size=4', '--records=100M', '--workloads=fillseq']) {
+    ($code, $out, $err) = bench(@$mistake);
+    is($code, 2, "@$mistake: refused");
+    isnt($err, '', "@$mistake: explained");
+}
+is(leftovers(), '', 'mistakes leave nothing behind');
+($code, $out, $err) = bench('--help');
+is($code, 0, '--help');
+like($out, qr/^usage: .*--workloads.*^  fillseq +/ms, 'lists options and workloads');
+
+done_testing();
