@@ -660,6 +660,29 @@ static void test_ring_timeout(kio *k)
     kio_ring_close(k, ring);
 }
 
+/* A child that has the ring's memory could hand over operations of its parent's. */
+static void test_ring_fork(kio *k)
+{
+    kio_ring *ring = ring_make(k, 8);
+    FILE *maps = fopen("/proc/self/smaps", "re");
+    char line[512];
+    unsigned areas = 0, marked = 0;
+    bool is_ring = false;
+    while (maps != NULL && fgets(line, sizeof line, maps) != NULL) {
+        if (strstr(line, "io_uring") != NULL) {
+            is_ring = true;
+            areas++;
+        }
+        if (is_ring && strncmp(line, "VmFlags:", 8) == 0) {
+            marked += strstr(line, " dc") != NULL;
+            is_ring = false;
+        }
+    }
+    if (maps != NULL) fclose(maps);
+    tap_ok(areas == marked && (areas > 0) == (strcmp(backend, "uring") == 0), "%s: a fork does not copy the ring, %u areas", backend, areas);
+    kio_ring_close(k, ring);
+}
+
 /* ---- how short and failed transfers are taken ---- */
 
 static void test_advance(void)
@@ -800,6 +823,7 @@ static void test_backend(const char *name)
     test_ring_failures(k);
     child_test(short_write, NULL, "a short write");
     test_ring_close(k);
+    test_ring_fork(k);
     test_advance();
     kio_close(k);
     dir_remove(dir);
