@@ -1,9 +1,9 @@
 /*
  * The records that a benchmark works on: keys and values made from numbers, and which of them exist at this moment.
  *
- * A record has a position: 0, 1, 2 ... in the order in which fillrandom writes them; later inserts follow. Those present are always the positions
- * first <= p < end: deletes take them from the front, inserts add them at the end. Positions map to key codes by a bijection, so that neighbours
- * in position are strewn over the key range, and drawing positions by a popularity curve is a scrambled draw of keys.
+ * A record has a position: 0, 1, 2 ... in the order in which fillrandom writes them; later inserts follow. Those present are always the
+ * positions first <= p < end: deletes take loaded ones from the front, inserts add at the end. Positions map to key codes by a bijection,
+ * so that neighbours in position are strewn over the key range, and drawing positions by a popularity curve is a scrambled draw of keys.
  *
  * A key code is record number * 256 + slot: slot 0 for a loaded record, 1 for keys that never exist, 2, 4, 6 ... for inserts, which so
  * land between loaded records.

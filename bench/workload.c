@@ -198,7 +198,8 @@ static int shared_init(bench_shared *shared, rw_db *db, const bench_dataset *dat
     if (!dataset->loaded || present == 0) return rw_error(RW_EINVAL, "there are no records; run fillseq or fillrandom first");
     if (distribution != BENCH_UNIFORM) bench_zipfian_init(&shared->zipfian, present, BENCH_ZIPFIAN_THETA);
     bool deletes = workload->step == bench_step_delete;
-    if (deletes) shared->delete_end = shared->first + RW_MIN(request->operations, present);
+    /* Only loaded records are deleted: so a later fill brings back all positions below those of the inserts. */
+    if (deletes) shared->delete_end = RW_MIN(shared->first + request->operations, RW_MAX(dataset->records, shared->first));
     atomic_init(&shared->frontier.claimed, deletes ? shared->first : shared->end);
     atomic_init(&shared->frontier.done, shared->end);
     return 0;
@@ -210,7 +211,7 @@ static void dataset_update(bench_dataset *dataset, const bench_workload *workloa
     if (workload->loads) {
         dataset->loaded = true;
         dataset->first = 0;
-        dataset->end = dataset->records;
+        dataset->end = RW_MAX(dataset->end, dataset->records); /* inserts of earlier workloads are still there */
     } else if (workload->step == bench_step_delete) {
         dataset->first = RW_MIN(claimed, shared->delete_end);
     } else if (workload->changes_set) {
