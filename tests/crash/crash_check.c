@@ -15,11 +15,12 @@ typedef struct crash_check {
     kio *k;
     rw_db *db;
     rw_options options;
-    rw_bucket second;
-    bool has_second;
+    rw_bucket second, own[CRASH_CLIENTS_MAX];
+    bool has_second, has_own[CRASH_CLIENTS_MAX];
     rw_random *random;
     unsigned depth;
     const uint32_t *exact;          /* all slots of all clients, when nothing but this may be found */
+    bool some_bucket_unreadable;
     bool damaged;                   /* the medium has lied: errors are fine, wrong data is not */
     bool any_history;               /* it has lied about the log: commits may be lost, too */
     bool recovering;                /* crashes may strike */
@@ -37,9 +38,18 @@ static uint32_t all_slots(const crash_check *c)
     return c->run->plan.clients * c->run->plan.slots;
 }
 
-static rw_bucket bucket_of(const crash_check *c, uint32_t slot)
+static rw_bucket bucket_of(const crash_check *c, uint32_t client, crash_bucket bucket)
 {
-    return crash_slot_is_second_bucket(slot) ? c->second : RW_DEFAULT_BUCKET;
+    switch (bucket) {
+    case CRASH_SECOND: return c->second;
+    case CRASH_OWN: return c->own[client];
+    default: return RW_DEFAULT_BUCKET;
+    }
+}
+
+static bool has_bucket(const crash_check *c, uint32_t client, crash_bucket bucket)
+{
+    return bucket == CRASH_DEFAULT || (bucket == CRASH_SECOND ? c->has_second : c->has_own[client]);
 }
 
 static void expect_ok(const crash_check *c, int rc, const char *what)
@@ -65,15 +75,31 @@ static void check_verify(crash_check *c, const char *when)
     if (rc != 0) crash_fail("verify %s, after %s: %s: %s", when, sim_disk_origin(sim_world_disk(c->world)), rw_strerror(rc), rw_last_error(NULL));
 }
 
+static bool open_bucket(crash_check *c, const char *name, rw_bucket *bucket)
+{
+    int rc = rw_bucket_open(c->db, name, 0, bucket);
+    if (rc != 0 && rc != RW_ENOTFOUND && !(c->damaged && is_damage(rc))) expect_ok(c, rc, "bucket_open");
+    if (rc != 0 && rc != RW_ENOTFOUND) c->some_bucket_unreadable = true;
+    return rc == 0;
+}
+
+static void open_buckets(crash_check *c)
+{
+    c->has_second = open_bucket(c, CRASH_SECOND_BUCKET, &c->second);
+    for (uint32_t client = 0; client < c->run->plan.clients; client++) {
+        char name[16];
+        crash_own_bucket_name(client, name);
+        c->has_own[client] = open_bucket(c, name, &c->own[client]);
+    }
+}
+
 static void check_open(crash_check *c)
 {
     crash_plan_options(&c->run->plan, c->random, &c->options);
     c->options.create = !c->run->was_opened;
     expect_ok(c, db_open_with(c->k, CRASH_DIRECTORY, &c->options, &c->db), "open");
-    int rc = rw_bucket_open(c->db, CRASH_SECOND_BUCKET, 0, &c->second);
-    c->has_second = rc == 0;
-    if (rc == RW_ENOTFOUND && !c->run->has_second) return;
-    expect_ok(c, rc, "bucket_open");
+    open_buckets(c);
+    if (!c->has_second && c->run->has_second) crash_fail("the second bucket is gone, after %s", sim_disk_origin(sim_world_disk(c->world)));
 }
 
 static void check_close(crash_check *c)
@@ -88,11 +114,13 @@ static void check_close(crash_check *c)
 /* The id that slot holds, by get; 0: absent. */
 static uint32_t read_slot(crash_check *c, uint32_t client, uint32_t slot)
 {
-    if (crash_slot_is_second_bucket(slot) && !c->has_second) return 0;
+    crash_bucket bucket = crash_slot_bucket(slot);
+    if (!has_bucket(c, client, bucket)) return 0;
+    if (slot == CRASH_OWN_EXISTS) return CRASH_ID_PRESENT;
     const crash_plan *plan = &c->run->plan;
     size_t size = plan->value_max;
     rw_slice key = crash_key(plan, client, slot, c->key);
-    int rc = rw_get(c->db, bucket_of(c, slot), key, c->value, &size);
+    int rc = rw_get(c->db, bucket_of(c, client, bucket), key, c->value, &size);
     if (rc == RW_ENOTFOUND) return 0;
     if (c->damaged && is_damage(rc)) return CRASH_UNREADABLE;
     expect_ok(c, rc, "get");
@@ -107,7 +135,7 @@ static void read_all(crash_check *c, uint32_t *ids)
 }
 
 /* Which slot a key is; false: none. */
-static bool slot_of_key(crash_check *c, rw_slice key, bool second, uint32_t *client, uint32_t *slot)
+static bool slot_of_key(crash_check *c, rw_slice key, crash_bucket bucket, uint32_t *client, uint32_t *slot)
 {
     const crash_plan *plan = &c->run->plan;
     if (key.size < plan->prefix_length + 7) return false;
@@ -122,15 +150,15 @@ static bool slot_of_key(crash_check *c, rw_slice key, bool second, uint32_t *cli
     } else {
         return false;
     }
-    return *client < plan->clients && *slot < plan->slots && crash_slot_is_second_bucket(*slot) == second &&
+    return *client < plan->clients && *slot < plan->slots && *slot != CRASH_OWN_EXISTS && crash_slot_bucket(*slot) == bucket &&
            rw_slice_equal(key, crash_key(plan, *client, *slot, c->key));
 }
 
 /* Walks a bucket from one end; every record must be what get found, in order; returns how many. */
-static uint32_t check_walk(crash_check *c, rw_bucket bucket, bool second, bool forwards)
+static uint32_t check_walk(crash_check *c, uint32_t owner, crash_bucket bucket, bool forwards)
 {
     rw_cursor *cursor;
-    expect_ok(c, rw_cursor_open(c->db, NULL, bucket, &cursor), "cursor_open");
+    expect_ok(c, rw_cursor_open(c->db, NULL, bucket_of(c, owner, bucket), &cursor), "cursor_open");
     unsigned char last[CRASH_KEY_MAX];
     size_t last_size = 0;
     uint32_t count = 0;
@@ -140,7 +168,7 @@ static uint32_t check_walk(crash_check *c, rw_bucket bucket, bool second, bool f
         uint32_t client, slot;
         expect_ok(c, rw_cursor_key(cursor, &key), "cursor_key");
         expect_ok(c, rw_cursor_value(cursor, &value), "cursor_value");
-        if (!slot_of_key(c, key, second, &client, &slot)) crash_fail("a key that was never written, %zu bytes", key.size);
+        if (!slot_of_key(c, key, bucket, &client, &slot) || (bucket == CRASH_OWN && client != owner)) crash_fail("a key that was never written, %zu bytes", key.size);
         int order = rw_slice_compare(rw_slice_of(last, last_size), key);
         if (count > 0 && (forwards ? order >= 0 : order <= 0)) crash_fail("keys out of order at client %u, slot %u", client, slot);
         uint32_t id = crash_value_id(&c->run->plan, client, slot, value, c->scratch), got = c->found[client * c->run->plan.slots + slot];
@@ -154,19 +182,26 @@ static uint32_t check_walk(crash_check *c, rw_bucket bucket, bool second, bool f
     return count;
 }
 
+static void check_bucket(crash_check *c, uint32_t owner, crash_bucket bucket)
+{
+    if (!has_bucket(c, owner, bucket)) return;
+    uint32_t expected = 0;
+    for (uint32_t i = 0; i < all_slots(c); i++) {
+        uint32_t client = i / c->run->plan.slots, slot = i % c->run->plan.slots;
+        if (c->found[i] == 0 || slot == CRASH_OWN_EXISTS || crash_slot_bucket(slot) != bucket) continue;
+        if (bucket != CRASH_OWN || client == owner) expected++;
+    }
+    for (unsigned forwards = 0; forwards < 2; forwards++) {
+        uint32_t count = check_walk(c, owner, bucket, forwards == 1);
+        if (count != expected) crash_fail("get finds %u keys, a cursor %u", expected, count);
+    }
+}
+
 static void check_walks(crash_check *c)
 {
-    uint32_t expected[2] = {0};
-    for (uint32_t i = 0; i < all_slots(c); i++) {
-        if (c->found[i] != 0) expected[crash_slot_is_second_bucket(i % c->run->plan.slots)]++;
-    }
-    for (unsigned second = 0; second < 2; second++) {
-        if (second == 1 && !c->has_second) continue;
-        for (unsigned forwards = 0; forwards < 2; forwards++) {
-            uint32_t count = check_walk(c, second == 1 ? c->second : RW_DEFAULT_BUCKET, second == 1, forwards == 1);
-            if (count != expected[second]) crash_fail("get finds %u keys, a cursor %u", expected[second], count);
-        }
-    }
+    check_bucket(c, 0, CRASH_DEFAULT);
+    check_bucket(c, 0, CRASH_SECOND);
+    for (uint32_t client = 0; client < c->run->plan.clients; client++) check_bucket(c, client, CRASH_OWN);
 }
 
 /* Every client's state is one of its history, and the clients' states fit together. */
@@ -223,11 +258,12 @@ static void check_writes(crash_check *c)
     uint64_t writes = 1 + rw_random_below(c->random, 30);
     for (uint64_t i = 0; i < writes; i++) {
         uint32_t at = (uint32_t)rw_random_below(c->random, all_slots(c)), client = at / plan->slots, slot = at % plan->slots;
-        if (crash_slot_is_second_bucket(slot) && !c->has_second) continue;
+        crash_bucket bucket = crash_slot_bucket(slot);
+        if (!has_bucket(c, client, bucket) || slot == CRASH_OWN_EXISTS) continue;
         uint32_t id = crash_slot_is_empty_value(slot) ? CRASH_ID_PRESENT : NEW_IDS + (uint32_t)i;
         unsigned flags = rw_random_below(c->random, 4) == 0 ? RW_SYNC : RW_ASYNC;
         rw_slice key = crash_key(plan, client, slot, c->key);
-        expect_ok(c, rw_put(c->db, bucket_of(c, slot), key, crash_value(plan, client, slot, id, c->value), flags), "put");
+        expect_ok(c, rw_put(c->db, bucket_of(c, client, bucket), key, crash_value(plan, client, slot, id, c->value), flags), "put");
         c->found[at] = id;
     }
     if (rw_random_below(c->random, 4) == 0) expect_ok(c, rw_checkpoint(c->db), "checkpoint");
@@ -267,10 +303,8 @@ static void damaged_main(void *arg)
     int rc = db_open_with(c->k, CRASH_DIRECTORY, &c->options, &c->db);
     if (rc != 0 && verified != 0 && is_damage(rc)) return;
     expect_ok(c, rc, "open of what verify finds sound");
-    rc = rw_bucket_open(c->db, CRASH_SECOND_BUCKET, 0, &c->second);
-    c->has_second = rc == 0;
-    if (rc != 0 && !is_damage(rc) && !c->any_history) expect_ok(c, rc, "bucket_open");
-    if (c->has_second || rc == RW_ENOTFOUND) {
+    open_buckets(c);
+    if (!c->some_bucket_unreadable) {
         read_all(c, c->found);
         for (uint32_t i = 0; i < all_slots(c) && verified == 0; i++) {
             if (c->found[i] == CRASH_UNREADABLE) crash_fail("verify finds the database sound, get does not: %s", rw_last_error(c->db));

@@ -30,13 +30,24 @@ static uint64_t draw(client *c, uint64_t bound)
 
 static uint32_t draw_slot(client *c)
 {
-    const crash_plan *plan = c->history->plan;
-    return 3 + (uint32_t)draw(c, plan->slots - 3);
+    uint32_t slot;
+    do slot = 3 + (uint32_t)draw(c, c->history->plan->slots - 3);
+    while (crash_slot_bucket(slot) == CRASH_OWN && c->history->current[CRASH_OWN_EXISTS] == 0);
+    return slot;
 }
 
-static rw_bucket bucket_of(const client *c, uint32_t slot)
+static rw_bucket bucket_of(const client *c, uint32_t owner, uint32_t slot)
 {
-    return crash_slot_is_second_bucket(slot) ? c->run->second : RW_DEFAULT_BUCKET;
+    switch (crash_slot_bucket(slot)) {
+    case CRASH_SECOND: return c->run->second;
+    case CRASH_OWN: return c->run->own[owner];
+    default: return RW_DEFAULT_BUCKET;
+    }
+}
+
+static rw_bucket own_bucket_of(const client *c, uint32_t slot)
+{
+    return bucket_of(c, c->history->client, slot);
 }
 
 static rw_slice key_of(client *c, uint32_t owner, uint32_t slot)
@@ -80,7 +91,7 @@ static void client_put(client *c)
     unsigned flags = draw_flags(c);
     commit_begin(c);
     crash_commit_add(c->history, slot, id);
-    int rc = rw_put(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), flags);
+    int rc = rw_put(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), flags);
     if (rc == RW_ENOTFOUND) crash_fail("put: not found: %s", rw_last_error(c->run->db));
     commit_end(c, rc, flags, "put");
 }
@@ -92,7 +103,7 @@ static void client_delete(client *c)
     unsigned flags = draw_flags(c);
     commit_begin(c);
     crash_commit_add(c->history, slot, 0);
-    int rc = rw_del(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), flags);
+    int rc = rw_del(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), flags);
     if ((rc == 0 && !is_there) || (rc == RW_ENOTFOUND && is_there)) {
         crash_fail("del of a key that is %s returned %d", is_there ? "there" : "not there", rc);
     }
@@ -110,6 +121,7 @@ static void range_draw(client *c, rw_slice *from, rw_slice *to)
     *from = crash_key_stem(plan, me, crash_own_slot(first), c->key);
     *to = crash_key_stem(plan, me, crash_own_slot(end), c->other_key);
     for (uint32_t index = first; index < end; index++) {
+        if (crash_slot_bucket(crash_own_slot(index)) != CRASH_DEFAULT) continue;
         crash_commit_add(c->history, crash_own_slot(index), 0);
         c->staged[crash_own_slot(index)] = 0;
     }
@@ -124,6 +136,26 @@ static void client_delete_range(client *c)
     commit_end(c, rw_delete_range(c->run->db, RW_DEFAULT_BUCKET, from, to, flags), flags, "delete_range");
 }
 
+/* Creates the client's own bucket, or drops it with all that is in it. Either is durable on return. */
+static void client_bucket(client *c)
+{
+    char name[16];
+    int rc;
+    crash_own_bucket_name(c->history->client, name);
+    commit_begin(c);
+    if (c->history->current[CRASH_OWN_EXISTS] == 0) {
+        crash_commit_add(c->history, CRASH_OWN_EXISTS, CRASH_ID_PRESENT);
+        rc = rw_bucket_open(c->run->db, name, RW_CREATE, &c->run->own[c->history->client]);
+    } else {
+        for (uint32_t slot = 0; slot < c->history->plan->slots; slot++) {
+            if (crash_slot_bucket(slot) == CRASH_OWN) crash_commit_add(c->history, slot, 0);
+        }
+        rc = rw_bucket_drop(c->run->db, c->run->own[c->history->client]);
+    }
+    if (rc == RW_ENOTFOUND) crash_fail("bucket %s: %s", name, rw_last_error(c->run->db));
+    commit_end(c, rc, RW_SYNC, "bucket");
+}
+
 /* ---- batches and transactions ---- */
 
 static int batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
@@ -131,8 +163,8 @@ static int batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
     crash_commit_add(c->history, slot, id);
     c->staged[slot] = id;
     rw_slice key = key_of(c, c->history->client, slot);
-    if (id == 0) return rw_batch_del(batch, bucket_of(c, slot), key);
-    return rw_batch_put(batch, bucket_of(c, slot), key, value_of(c, slot, id));
+    if (id == 0) return rw_batch_del(batch, own_bucket_of(c, slot), key);
+    return rw_batch_put(batch, own_bucket_of(c, slot), key, value_of(c, slot, id));
 }
 
 static int batch_fill(client *c, rw_batch *batch)
@@ -176,7 +208,7 @@ static int txn_read(client *c, rw_txn *txn, uint32_t slot)
 {
     size_t size = c->history->plan->value_max;
     uint32_t expected = c->staged[slot];
-    int rc = rw_txn_get(txn, bucket_of(c, slot), key_of(c, c->history->client, slot), c->value, &size);
+    int rc = rw_txn_get(txn, own_bucket_of(c, slot), key_of(c, c->history->client, slot), c->value, &size);
     if (rc != 0 && rc != RW_ENOTFOUND) return rc;
     uint32_t id = rc == 0 ? crash_value_id(c->history->plan, c->history->client, slot, rw_slice_of(c->value, size), c->scratch) : 0;
     if (id != expected || (rc == 0 && id == 0)) {
@@ -190,12 +222,12 @@ static int txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id)
     rw_slice key = key_of(c, c->history->client, slot);
     int rc;
     if (id == 0) {
-        rc = rw_txn_del(txn, bucket_of(c, slot), key);
+        rc = rw_txn_del(txn, own_bucket_of(c, slot), key);
         bool is_there = c->staged[slot] != 0;
         if ((rc == 0 && !is_there) || (rc == RW_ENOTFOUND && is_there)) crash_fail("txn_del: %d for a key that is %sthere", rc, is_there ? "" : "not ");
         if (rc == RW_ENOTFOUND) rc = 0;
     } else {
-        rc = rw_txn_put(txn, bucket_of(c, slot), key, value_of(c, slot, id));
+        rc = rw_txn_put(txn, own_bucket_of(c, slot), key, value_of(c, slot, id));
     }
     if (rc == 0) c->staged[slot] = id;
     return rc;
@@ -253,7 +285,8 @@ static void client_get(client *c)
     uint32_t owner = (uint32_t)draw(c, c->run->plan.clients), slot = (uint32_t)draw(c, c->run->plan.slots);
     size_t size = c->run->plan.value_max;
     uint32_t me = c->history->client, expected = c->history->current[slot];
-    int rc = rw_get(c->run->db, bucket_of(c, slot), key_of(c, owner, slot), c->value, &size);
+    if (slot == CRASH_OWN_EXISTS || (crash_slot_bucket(slot) == CRASH_OWN && c->run->own[owner] == 0)) return;
+    int rc = rw_get(c->run->db, bucket_of(c, owner, slot), key_of(c, owner, slot), c->value, &size);
     if (rc != RW_ENOTFOUND && !crash_result(c->run, rc, "get")) return;
     uint32_t id = rc == 0 ? crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch) : 0;
     if (rc == 0 && id == 0) crash_fail("client %u, slot %u: a value that was never written, %zu bytes", owner, slot, size);
@@ -271,7 +304,7 @@ static void client_snapshot(client *c)
     for (unsigned i = 0; i < 2; i++) {
         uint32_t slot = i * 2;
         size_t size = c->run->plan.value_max;
-        int rc = rw_txn_get(txn, bucket_of(c, slot), key_of(c, owner, slot), c->value, &size);
+        int rc = rw_txn_get(txn, bucket_of(c, owner, slot), key_of(c, owner, slot), c->value, &size);
         if (rc == 0) ids[i] = crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch);
         else if (rc != RW_ENOTFOUND) failed = !crash_result(c->run, rc, "txn_get") || failed;
     }
@@ -285,7 +318,8 @@ static uint32_t own_next(const client *c, uint32_t index, bool forwards)
 {
     uint32_t count = crash_own_count(&c->run->plan);
     for (; index < count; index = forwards ? index + 1 : index - 1) {
-        if (c->staged[crash_own_slot(index)] != 0) return index;
+        uint32_t slot = crash_own_slot(index);
+        if (crash_slot_bucket(slot) == CRASH_DEFAULT && c->staged[slot] != 0) return index;
     }
     return UINT32_MAX;
 }
@@ -369,6 +403,8 @@ static void client_step(client *c)
         client_delete(c);
     } else if (choice < 54) {
         client_delete_range(c);
+    } else if (choice < 56) {
+        client_bucket(c);
     } else if (choice < 66) {
         client_batch(c);
     } else {
@@ -380,10 +416,11 @@ static void client_step(client *c)
 static void client_load(client *c)
 {
     for (uint32_t slot = 3; slot < c->run->plan.slots && !c->history->is_stopped; slot++) {
+        if (crash_slot_bucket(slot) == CRASH_OWN) continue;
         uint32_t id = crash_history_new_id(c->history, slot);
         commit_begin(c);
         crash_commit_add(c->history, slot, id);
-        int rc = rw_put(c->run->db, bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), RW_ASYNC);
+        int rc = rw_put(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), RW_ASYNC);
         commit_end(c, rc, RW_ASYNC, "put");
     }
 }
@@ -440,6 +477,12 @@ static bool round_open(crash_run *run)
     run->was_opened = true;
     if (!crash_result(run, rw_bucket_open(run->db, CRASH_SECOND_BUCKET, RW_CREATE, &run->second), "bucket_open")) return false;
     run->has_second = true;
+    for (uint32_t i = 0; i < run->plan.clients; i++) {
+        char name[16];
+        crash_own_bucket_name(i, name);
+        if (run->histories[i].current[CRASH_OWN_EXISTS] == 0) continue;
+        if (!crash_result(run, rw_bucket_open(run->db, name, 0, &run->own[i]), "bucket_open")) return false;
+    }
     return true;
 }
 

@@ -57,9 +57,15 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
 
 /* ---- keys and values ---- */
 
-bool crash_slot_is_second_bucket(uint32_t slot)
+crash_bucket crash_slot_bucket(uint32_t slot)
 {
-    return slot % 4 == 2;
+    if (slot % 4 == 2) return CRASH_SECOND;
+    return slot == CRASH_OWN_EXISTS || slot % 8 == 5 ? CRASH_OWN : CRASH_DEFAULT;
+}
+
+void crash_own_bucket_name(uint32_t client, char name[16])
+{
+    snprintf(name, 16, "own%u", client);
 }
 
 bool crash_slot_is_empty_value(uint32_t slot)

@@ -42,8 +42,15 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
 rw_slice crash_key(const crash_plan *plan, uint32_t client, uint32_t slot, void *buffer);
 /* The same without its tail: at or below this slot's key and above the one before it. */
 rw_slice crash_key_stem(const crash_plan *plan, uint32_t client, uint32_t slot, void *buffer);
-bool crash_slot_is_second_bucket(uint32_t slot);
-/* The slots of a client's own contiguous range of keys, in key order: index 0 to crash_own_count - 1. */
+/*
+ * Which bucket a slot lies in: the default one, a second one that all clients share, or one of the client's own, which it creates and drops.
+ * CRASH_OWN_EXISTS is no key: its id is CRASH_ID_PRESENT while the client's own bucket is there.
+ */
+#define CRASH_OWN_EXISTS 1u
+typedef enum { CRASH_DEFAULT, CRASH_SECOND, CRASH_OWN } crash_bucket;
+crash_bucket crash_slot_bucket(uint32_t slot);
+void crash_own_bucket_name(uint32_t client, char name[16]);
+/* The slots of a client's own contiguous range of keys, in key order: index 0 to crash_own_count - 1; those that are CRASH_DEFAULT. */
 static inline uint32_t crash_own_count(const crash_plan *plan) { return plan->slots / 2; }
 static inline uint32_t crash_own_slot(uint32_t index) { return 2 * index + 1; }
 

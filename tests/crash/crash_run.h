@@ -14,7 +14,7 @@ typedef struct crash_run {
     kio *k;
     rw_db *db;
     rw_options options;
-    rw_bucket second;
+    rw_bucket second, own[CRASH_CLIENTS_MAX];
     rw_random random;                /* the main thread's */
     crash_history histories[CRASH_CLIENTS_MAX];
     bool was_opened;                 /* rw_open has returned: the database is there from now on */
