@@ -72,6 +72,7 @@ static int begin_fragment(wal_assembler *a, uint64_t lsn, const unsigned char *f
     a->body_left = size;
     a->pad_left = rw_align_up(size, 8) - size;
     if (first) {
+        a->whole_end = lsn;
         a->skipping = false;
         a->in_record = true;
         a->buffer_size = 0;
@@ -123,7 +124,10 @@ int wal_assembler_feed(wal_assembler *a, const unsigned char *block, uint64_t li
         uint64_t expected = left < end ? left : WAL_NO_FRAGMENT;
         if (header.first_fragment != expected) return nonsense(a, header.lsn, "the block's fragments begin where none can");
     } else {
-        if (header.first_fragment == WAL_NO_FRAGMENT) return 0;
+        if (header.first_fragment == WAL_NO_FRAGMENT) {
+            if (header.flags & WAL_BLOCK_RECORD_END) a->whole_end = header.lsn + end;
+            return 0;
+        }
         a->synced = true;
         at = header.first_fragment;
     }

@@ -283,11 +283,7 @@ static bool prepare_begin(wal *w)
 /* All zeros are written: they are made durable, and the slot is ready. */
 static void prepare_finish(wal *w)
 {
-    int rc = wal_file_sync(w);
-    if (rc != 0) {
-        wal_fail(w, rc);
-        return;
-    }
+    if (wal_file_sync(w) != 0) return;
     kio_mutex_lock(w->k, &w->slots_mutex);
     w->slots[w->prepare_slot].written = true;
     make_ready(w, w->prepare_slot);
@@ -344,8 +340,5 @@ int wal_shrink(wal *w)
         atomic_store(&w->file_bytes, slot_offset(count));
     }
     kio_mutex_unlock(w->k, &w->slots_mutex);
-    if (rc != 0 || !shorter) return rc;
-    rc = wal_file_sync(w);
-    if (rc != 0) wal_fail(w, rc);
-    return rc;
+    return rc != 0 || !shorter ? rc : wal_file_sync(w);
 }

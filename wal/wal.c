@@ -16,12 +16,18 @@ int wal_file_write(wal *w, const void *from, size_t length, uint64_t offset)
     return 0;
 }
 
+/*
+ * One at a time, and none after one that failed: a failed sync may have lost what another thread wrote, and that thread's own sync would
+ * succeed.
+ */
 int wal_file_sync(wal *w)
 {
-    int rc = kio_file_sync(w->k, w->file);
-    if (rc != 0) return rc;
-    atomic_fetch_add_explicit(&w->syncs, 1, memory_order_relaxed);
-    return 0;
+    kio_mutex_lock(w->k, &w->sync_mutex);
+    int rc = wal_has_failed(w) ? wal_failure(w, w->failure_code) : kio_file_sync(w->k, w->file);
+    if (rc != 0) wal_fail(w, rc);
+    else atomic_fetch_add_explicit(&w->syncs, 1, memory_order_relaxed);
+    kio_mutex_unlock(w->k, &w->sync_mutex);
+    return rc;
 }
 
 void wal_counters_get(const wal *w, wal_counters *counters)

@@ -7,6 +7,8 @@
 #ifndef RW_WAL_H
 #define RW_WAL_H
 
+#include <stdio.h>
+
 #include "base/base.h"
 #include "kernel_io/kernel_io.h"
 #include "wal/record_format.h"
@@ -79,6 +81,9 @@ typedef struct {
     uint64_t file_bytes, writes, write_bytes, syncs, batches;
 } wal_counters;
 void wal_counters_get(const wal *w, wal_counters *counters);
+
+/* Prints every block and record of the log file at path, as far as it decodes, and says what does not. Changes nothing. */
+int wal_print(kio *k, const char *path, FILE *to);
 
 /* Writes and syncs what was appended, ends the writer thread; and frees everything. After a failure returns it. */
 int wal_close(wal *w);

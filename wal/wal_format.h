@@ -8,7 +8,7 @@
  *      8  2  format version
  *     10  2  offset in the payload of the first fragment header that begins in this block; WAL_NO_FRAGMENT: none does
  *     12  2  payload length, bytes, a multiple of 8
- *     14  2  flags: WAL_BLOCK_START
+ *     14  2  flags: WAL_BLOCK_START; WAL_BLOCK_RECORD_END: a record ends where the payload ends (a reader that begins here could not tell)
  *     16  8  database id
  *     24  8  LSN of the first payload byte
  *     32  8  segment number, from 1
@@ -44,6 +44,7 @@
 #define WAL_SEGMENT_BLOCKS (RW_LOG_SEGMENT_BYTES / RW_BLOCK_SIZE)
 #define WAL_NO_FRAGMENT 0xffffu
 #define WAL_BLOCK_START 1u
+#define WAL_BLOCK_RECORD_END 2u
 
 typedef struct {
     uint32_t magic;

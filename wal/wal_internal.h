@@ -108,6 +108,8 @@ struct wal {
     _Atomic uint32_t writer_asleep;
     _Atomic uint32_t stop;
 
+    kio_mutex sync_mutex;          /* held over a sync of the file, until its failure is known to all */
+
     /* ---- failure_mutex ---- */
     kio_mutex failure_mutex;
     int failure_code;
@@ -138,7 +140,7 @@ static inline bool wal_has_failed(const wal *w)
 }
 /* Returns code, with the failure in the sentence. */
 int wal_failure(wal *w, int code);
-/* Write or sync of the log file, counted. */
+/* Write or sync of the log file, counted. A failed sync is the log's failure. */
 int wal_file_write(wal *w, const void *from, size_t length, uint64_t offset);
 int wal_file_sync(wal *w);
 

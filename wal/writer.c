@@ -105,8 +105,9 @@ static void format_block(wal *w, unsigned char *block, uint64_t lsn, size_t size
     header->segment = w->segment;
     header->index = w->index;
     header->durable_lsn = atomic_load_explicit(&w->durable, memory_order_relaxed);
-    wal_block_seal(w, header);
     walk_headers(w, lsn + size, needs_data);
+    if (w->record_end == lsn + size) header->flags = WAL_BLOCK_RECORD_END;
+    wal_block_seal(w, header);
 }
 
 /* Makes blocks of [lsn, end) and decides where they go. */
