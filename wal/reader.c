@@ -1,6 +1,7 @@
 /* Reading the log back: which slot holds what, the walk from block to block, and the decision between a torn tail and damage. */
 #include <stdlib.h>
 
+#include "base/planted.h"
 #include "wal/wal_internal.h"
 
 typedef unsigned long long ull;
@@ -166,7 +167,7 @@ static int walk_segment(reader *r, uint64_t cut_lsn)
         if (rc != 0) return rc;
         const wal_block_header *header = (const wal_block_header *)(const void *)block;
         if (block == NULL || !wal_block_valid(block, r->w->options.database_id, r->index) || header->segment != slot->segment ||
-            header->epoch != slot->epoch || header->lsn != r->lsn) {
+            header->epoch != slot->epoch || header->lsn != r->lsn || (RW_PLANTED(drop_log_block) && header->payload_bytes < WAL_PAYLOAD_BYTES / 8)) {
             return 0;
         }
         rc = wal_assembler_feed(&r->assembler, block, cut_lsn);

@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "base/planted.h"
 #include "wal/wal_internal.h"
 
 /* ---- the file, counted ---- */
@@ -24,6 +25,7 @@ int wal_file_sync(wal *w)
 {
     kio_mutex_lock(w->k, &w->sync_mutex);
     int rc = wal_has_failed(w) ? wal_failure(w, w->failure_code) : kio_file_sync(w->k, w->file);
+    if (rc != 0 && RW_PLANTED(retry_failed_sync)) rc = kio_file_sync(w->k, w->file);
     if (rc != 0) wal_fail(w, rc);
     else atomic_fetch_add_explicit(&w->syncs, 1, memory_order_relaxed);
     kio_mutex_unlock(w->k, &w->sync_mutex);

@@ -1,6 +1,7 @@
 /* The writer: a role that one thread at a time holds. Batches, their wake-ups, and the thread that holds the role when callers do not. */
 #include <limits.h>
 
+#include "base/planted.h"
 #include "wal/wal_internal.h"
 
 #define PAUSE_TURNS 64u          /* yields before a holder of the role that waits for an appender's copy sleeps */
@@ -137,10 +138,12 @@ static void format_batch(wal *w, uint64_t lsn, uint64_t end, write_plan *plan)
 /* Writes the plan and makes it durable. The one place to change for a device where writes with RWF_DSYNC are the better way. */
 static int write_durably(wal *w, const write_plan *plan)
 {
-    int rc = plan->needs_data ? w->options.sync_data(w->options.sync_data_arg) : 0;
+    int rc = plan->needs_data && !RW_PLANTED(forget_extent_sync) ? w->options.sync_data(w->options.sync_data_arg) : 0;
     for (unsigned i = 0; i < plan->run_count && rc == 0; i++) {
         rc = wal_file_write(w, plan->runs[i].from, plan->runs[i].length, plan->runs[i].offset);
     }
+    if (RW_PLANTED(ignore_write_error)) rc = 0;
+    if (RW_PLANTED(skip_log_sync)) return rc;
     return rc != 0 ? rc : wal_file_sync(w);
 }
 
