@@ -10,7 +10,7 @@
     X(skip_log_sync, crashes, "a batch of the log counts as durable without its sync")                             \
     X(ack_before_sync, crashes, "a commit is acknowledged before it is durable")                                   \
     X(lose_async_flush, crashes, "rw_flush returns at once")                                                       \
-    X(drop_log_block, crashes, "recovery takes the end of the log for torn one block early")                       \
+    X(drop_log_block, crashes, "recovery takes a block with little in it for torn")                       \
     X(skip_last_replay_record, crashes, "recovery leaves out the last record of the log")                          \
     X(skip_data_sync, crashes, "a superblock is published over pages that were not synced")                        \
     X(publish_early, crashes, "a superblock is published before the log is durable as far as the image goes")      \
