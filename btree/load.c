@@ -139,3 +139,14 @@ int trees_load_holding(trees *t, partition *p, const partition_set *held, const 
     if (error != 0 || !page_install(t, p, miss, f)) pool_frame_free(&t->pool, f);
     return error;
 }
+
+int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t address, tree_miss *miss)
+{
+    uint32_t f;
+    if (tree_frame(t, tree_root(p))->level < level) return 0;
+    int state = tree_descend(t, p, lower, level, &f, miss);
+    if (state == TREE_MISS && miss->level == level && page_ref_address(miss->ref) != address) return 0;
+    if (state != 0) return state;
+    if (page_ref_address(tree_frame(t, f)->disk) == address) pool_mark_dirty(&t->pool, p, f);
+    return 0;
+}

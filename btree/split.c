@@ -23,16 +23,12 @@ void tree_writer_close(tree_writer *w)
     free(w);
 }
 
-/* Enough for a split at every level of a high tree; a small cache must not be drained by it. */
-static unsigned reserve_target(const tree_writer *w)
-{
-    return RW_MIN((unsigned)RW_ARRAY_SIZE(w->reserve), RW_MAX(8u, w->t->pool.frame_count / 64));
-}
+/* Enough for a split of a few levels; who needs more asks again. A small cache must not be drained by it. */
+#define RESERVE_TARGET 8u
 
 int tree_writer_fill(tree_writer *w)
 {
-    unsigned target = reserve_target(w);
-    while (w->reserved < target) {
+    while (w->reserved < RESERVE_TARGET) {
         int error = pool_frame_take(&w->t->pool, &w->reserve[w->reserved]);
         if (error != 0) return error;
         w->reserved++;
@@ -42,8 +38,7 @@ int tree_writer_fill(tree_writer *w)
 
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held)
 {
-    unsigned target = reserve_target(w);
-    while (w->reserved < target) {
+    while (w->reserved < RESERVE_TARGET) {
         int error = pool_frame_take_holding(&w->t->pool, held, &w->reserve[w->reserved]);
         if (error != 0) return error;
         w->reserved++;

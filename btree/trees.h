@@ -107,7 +107,7 @@ bool tree_wants_shrink(trees *t, uint32_t leaf);
 /* What structure changes need: frames at hand, and scratch. Made for an operation that met TREE_FRAMES; kept and used again. */
 typedef struct tree_writer {
     trees *t;
-    uint32_t reserve[2 * TREE_LEVELS_MAX];
+    uint32_t reserve[8];
     unsigned reserved;
     node_split plan;
     unsigned char *scratch;    /* 2 pages */
@@ -124,6 +124,10 @@ int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_leng
 /* Merges the leaf that covers key, and what is above it, with neighbours as long as they are too empty. TREE_MISS: a neighbour had to be read;
  * worth trying again, but never a must. Not during recovery: a merged leaf would claim commits that its left half still waits for (T8). */
 int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
+
+/* If the tree names the copy of a page at `address` (its level and lower fence are known), makes the page dirty, so that its next image goes
+ * elsewhere. 0 also when it names it no more; TREE_MISS. */
+int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t address, tree_miss *miss);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

@@ -96,17 +96,6 @@ size_t rw_key_size_max(uint32_t page_size)
     return supported ? rw_limits_key_max(page_size) : 0;
 }
 
-const char *rw_strerror(int code)
-{
-    switch (code) {
-    case 0: return "success";
-#define ERROR_CASE(name, number, text) case name: return text;
-        RW_ERROR_MAP(ERROR_CASE)
-#undef ERROR_CASE
-    default: return "unknown error";
-    }
-}
-
 const char *rw_last_error(rw_db *db)
 {
     (void)db; /* the sentence belongs to the thread */

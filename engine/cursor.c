@@ -17,12 +17,11 @@ struct rw_cursor {
     unsigned char *key;            /* stored key; room for the longest */
     size_t key_size;
     bool own;                      /* the value is the transaction's own write */
-    rw_slice own_value;
     unsigned slot;                 /* else: where in the leaf */
     /* the leaf copy */
     node *leaf;
     bool leaf_valid;
-    /* a large value, read when asked for */
+    /* a large value, read when asked for, or an own one */
     unsigned char *value;
     size_t value_size;
     bool value_valid;
@@ -181,14 +180,22 @@ static void stand_on_leaf(rw_cursor *c, unsigned slot)
     c->state = CURSOR_AT;
 }
 
-static void stand_on_own(rw_cursor *c, const write_entry *entry)
+/* The value is copied: a rollback to a savepoint would free it. */
+static int stand_on_own(rw_cursor *c, const write_entry *entry)
 {
-    if (entry->key.data != c->key) memcpy(c->key, entry->key.data, entry->key.size);
+    memcpy(c->key, entry->key.data, entry->key.size);
     c->key_size = entry->key.size;
     c->own = true;
-    c->own_value = entry->value;
     c->value_valid = false;
     c->state = CURSOR_AT;
+    if (entry->deleted) return 0;
+    unsigned char *room = realloc(c->value, RW_MAX(entry->value.size, (size_t)1));
+    if (room == NULL) return rw_error(RW_ENOMEM, "no memory for a value of %zu bytes", entry->value.size);
+    c->value = room;
+    if (entry->value.size > 0) memcpy(c->value, entry->value.data, entry->value.size);
+    c->value_size = entry->value.size;
+    c->value_valid = true;
+    return 0;
 }
 
 static rw_slice cursor_key(const rw_cursor *c)
@@ -196,7 +203,9 @@ static rw_slice cursor_key(const rw_cursor *c)
     return rw_slice_of(c->key, c->key_size);
 }
 
-/* Merges the tree's step with the transaction's own writes. Returns 1 to go on (the next key was deleted: c->key stands on it). */
+#define STEP_ON 1                  /* the next key was deleted in the transaction: the cursor stands on it, and must go on */
+
+/* Takes the nearer of the tree's key and the transaction's own. */
 static int stand_merged(rw_cursor *c, const leaf_step *step, const write_entry *own, bool own_found, bool forward)
 {
     int order = 0;                 /* of the tree's key against the own one, in the direction of the walk */
@@ -210,8 +219,8 @@ static int stand_merged(rw_cursor *c, const leaf_step *step, const write_entry *
         stand_on_leaf(c, step->slot);
         return 0;
     }
-    stand_on_own(c, own);
-    return own->deleted ? 1 : 0;
+    int error = stand_on_own(c, own);
+    return error == 0 && own->deleted ? STEP_ON : error;
 }
 
 static bool slot_in_bucket(rw_cursor *c, unsigned slot)
@@ -221,7 +230,7 @@ static bool slot_in_bucket(rw_cursor *c, unsigned slot)
     return in_bucket(c, rw_slice_of(c->fence, size));
 }
 
-static int walk(rw_cursor *c, rw_slice from, bool strict, bool forward)
+static int walk_steps(rw_cursor *c, rw_slice from, bool strict, bool forward)
 {
     for (;;) {
         leaf_step step;
@@ -233,10 +242,19 @@ static int walk(rw_cursor *c, rw_slice from, bool strict, bool forward)
                                                     : write_set_seek_before(c->txn->writes, from, &own));
         if (own_found && !in_bucket(c, own.key)) own_found = false;
         if (!step.found && !own_found) return stand_past(c, forward ? CURSOR_AFTER_LAST : CURSOR_BEFORE_FIRST);
-        if (stand_merged(c, &step, &own, own_found, forward) == 0) return 0;
+        error = stand_merged(c, &step, &own, own_found, forward);
+        if (error != STEP_ON) return error;
         from = cursor_key(c);
         strict = true;
     }
+}
+
+/* From a key on to the next that is there; after a failed read the cursor stands nowhere. */
+static int walk(rw_cursor *c, rw_slice from, bool strict, bool forward)
+{
+    int error = walk_steps(c, from, strict, forward);
+    if (error != 0 && error != RW_ENOTFOUND) c->state = CURSOR_NOWHERE;
+    return error;
 }
 
 /* ---- public moves ------------------------------------------------------------------------------------------------ */
@@ -344,7 +362,7 @@ int rw_cursor_value(rw_cursor *c, rw_slice *value)
     if (error != 0) return error;
     if (value == NULL) return rw_error(RW_EINVAL, "the out-parameter is NULL");
     if (c->own) {
-        *value = c->own_value;
+        *value = rw_slice_of(c->value, c->value_size);
         return 0;
     }
     unsigned flags = 0;

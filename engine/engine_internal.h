@@ -38,6 +38,7 @@ typedef struct {
     write_batch batch;
     unsigned char *segment;                /* a segment's bytes, for cleaning */
     uint32_t next_partition_id;
+    uint32_t cleaned_since_settled;        /* segments */
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
@@ -61,10 +62,10 @@ struct engine {
     bool read_only;
     rw_options options;                    /* as in effect */
     char *dir;
-    char io_note[112];
     kio_lock *lock;
     store *store;
     wal *wal;
+    uint64_t database_id;
     uint32_t page_size;
     uint32_t key_max;                      /* of a user's key */
     bool recovering;                       /* until rw_open returns */
@@ -152,8 +153,11 @@ int engine_durable(engine *e, uint64_t end_lsn, unsigned flags);
 
 int workers_start(engine *e);
 void workers_stop(engine *e);
+/* Memory, then the thread; stop ends the thread, free gives the memory back. */
 int checkpointer_start(engine *e);
+int checkpointer_run_thread(engine *e);
 void checkpointer_stop(engine *e);
+void checkpointer_free(engine *e);
 /* One full checkpoint by the calling thread; no checkpointer may be running. */
 int checkpoint_all(engine *e, bool clean);
 /* Asks for a round and waits for it. */

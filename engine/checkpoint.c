@@ -1,0 +1,185 @@
+/*
+ * Checkpoints: the image of one partition after the other, in small steps under its token, then the superblock. See README.md, C1 to C6.
+ */
+#include "engine/engine_internal.h"
+
+#define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
+
+/* Writes what the checkpointer's batch holds, without a token. */
+static int batch_write(engine *e, write_batch *batch)
+{
+    batch->op.result = kio_file_write(e->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
+    int error = batch->op.result;
+    if (error != 0) engine_fail(e, error, rw_error_text());
+    write_batch_finish(&e->trees.pool, batch, false);
+    return error;
+}
+
+/* Under the token: pages of a level that were dirty when the checkpoint began, with what must be written before them. */
+static uint32_t level_gather(engine *e, partition *p, unsigned level, uint32_t *list, uint32_t max)
+{
+    pool *frames = &e->trees.pool;
+    uint32_t count = 0;
+    for (uint32_t f = p->dirty[level].head; f != FRAME_NONE && count < max; f = frames->frames[f].dirty_next) {
+        if (frames->frames[f].dirty_epoch >= p->imaging_epoch) break;
+        count += frames->ops->gather(frames, f, list + count, max - count);
+    }
+    return count;
+}
+
+/* Under the token: the root, when it is not fit to be named by a superblock. */
+static uint32_t root_gather(engine *e, partition *p, uint32_t *list, uint32_t max)
+{
+    pool *frames = &e->trees.pool;
+    uint32_t f = atomic_load(&p->root);
+    const frame *root = &frames->frames[f];
+    bool of_checkpoint = (root->flags & FRAME_DIRTY) != 0 && root->dirty_epoch < p->imaging_epoch;
+    if (!page_ref_is_none(root->disk) && (root->flags & FRAME_RESHAPED) == 0 && !of_checkpoint) return 0;
+    return frames->ops->gather(frames, f, list, max);
+}
+
+/* Under the token: what to write next; 0 when the image is complete. */
+static uint32_t image_gather(engine *e, partition *p, uint32_t *list, uint32_t max)
+{
+    unsigned top = tree_height(&e->trees, p);
+    for (unsigned level = 0; level < top; level++) {
+        uint32_t count = level_gather(e, p, level, list, max);
+        if (count > 0) return count;
+    }
+    return root_gather(e, p, list, max);
+}
+
+static void image_begin(engine *e, partition *p, uint64_t *lsn)
+{
+    partition_lock(e->kio, p);
+    *lsn = wal_end_lsn(e->wal);        /* whatever changed p before holds its token no more, so it is in the pages (C1) */
+    p->epoch++;
+    p->imaging_epoch = p->epoch;
+    store_retired_move(&p->maturing, &p->retired);
+    partition_unlock(e->kio, p);
+}
+
+/* Under the token. */
+static void image_end(engine *e, partition *p, uint64_t lsn)
+{
+    const frame *root = &e->trees.pool.frames[atomic_load(&p->root)];
+    p->image_root = root->disk;
+    p->image_height = root->level + 1u;
+    p->image_lsn = lsn;
+    p->image_needed = false;
+    p->imaging_epoch = 0;
+    p->epoch++;
+}
+
+/* Waits for batches of workers that hold pages of the image: all that were filled before image_end. */
+static void image_drain(engine *e, partition *p)
+{
+    for (unsigned slot = 0; slot < 4; slot++) {
+        if (slot == (p->epoch & 3)) continue;
+        while (atomic_load(&p->writes_in_flight[slot]) != 0) {
+            uint32_t word = atomic_load(&p->writes_in_flight[slot]);
+            if (word != 0) kio_sleep(e->kio, &p->writes_in_flight[slot], word, DRAIN_WAIT_NS);
+        }
+    }
+}
+
+int checkpoint_partition(engine *e, partition *p)
+{
+    uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
+    write_batch *batch = &e->checkpointer.batch;
+    uint64_t lsn;
+    image_begin(e, p, &lsn);
+    for (;;) {
+        partition_lock(e->kio, p);
+        uint32_t count = image_gather(e, p, list, batch->capacity);
+        int error = count == 0 ? 0 : write_batch_fill(&e->trees.pool, batch, p, list, count);
+        if (count == 0) image_end(e, p, lsn);
+        else if (error != 0) p->imaging_epoch = 0; /* tried again later; what is in maturing stays there */
+        partition_unlock(e->kio, p);
+        if (count == 0) break;
+        if (error == 0) error = batch_write(e, batch);
+        if (error != 0) return error;
+    }
+    image_drain(e, p);
+    return atomic_load(&e->trees.pool.write_error) == 0 ? 0 : rw_error(RW_EIO, "a page of the checkpoint could not be written");
+}
+
+/* ---- the superblock ---------------------------------------------------------------------------------------------- */
+
+typedef struct {
+    engine *e;
+    store_image image;
+    store_partition entries[RW_PARTITIONS_MAX];
+} publication;
+
+static void publication_add(void *arg, uint16_t index, rw_slice low)
+{
+    publication *pub = arg;
+    const partition *p = &pub->e->trees.partitions[index];
+    pub->entries[pub->image.partition_count++] =
+        (store_partition){.root = p->image_root, .lsn = p->image_lsn, .id = p->id, .height = p->image_height, .low_key = low};
+    pub->image.checkpoint_lsn = RW_MIN(pub->image.checkpoint_lsn, p->image_lsn);
+}
+
+static int images_complete(engine *e)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) == FRAME_NONE || !p->image_needed) continue;
+        int error = checkpoint_partition(e, p);
+        if (error != 0) return error;
+    }
+    return 0;
+}
+
+/* What the new superblock no longer names is free now. */
+static void images_mature(engine *e)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) == FRAME_NONE) continue;
+        store_retired ripe = {0};
+        partition_lock(e->kio, p);
+        store_retired_move(&ripe, &p->maturing);
+        partition_unlock(e->kio, p);
+        store_release(e->store, &ripe);
+        store_retired_free(&ripe);
+    }
+}
+
+int checkpoint_publish(engine *e, bool clean)
+{
+    int error = images_complete(e);
+    if (error != 0) return error;
+    publication *pub = calloc(1, sizeof *pub);
+    if (pub == NULL) return rw_error(RW_ENOMEM, "no memory for a checkpoint");
+    pub->e = e;
+    pub->image = (store_image){.checkpoint_lsn = UINT64_MAX, .partitions = pub->entries, .next_partition_id = e->checkpointer.next_partition_id};
+    router_for_each(e->kio, &e->trees.router, publication_add, pub);
+    uint64_t end = wal_end_lsn(e->wal); /* past everything that any image holds (C4) */
+    error = wal_wait(e->wal, end);
+    pub->image.durable_lsn = end;
+    if (error == 0) error = store_publish(e->store, &pub->image, clean);
+    uint64_t checkpoint_lsn = pub->image.checkpoint_lsn;
+    free(pub);
+    if (error != 0) {
+        if (error != RW_ENOSPC) engine_fail(e, error, rw_error_text());
+        return error;
+    }
+    if (!clean) images_mature(e);
+    atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
+    atomic_fetch_add(&e->checkpointer.published, 1);
+    wal_trim(e->wal, checkpoint_lsn);
+    return 0;
+}
+
+int checkpoint_all(engine *e, bool clean)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) == FRAME_NONE) continue;
+        int error = checkpoint_partition(e, p);
+        if (error != 0) return error;
+    }
+    return checkpoint_publish(e, clean);
+}

@@ -1,0 +1,327 @@
+/* The checkpointer's thread: when to image which partition, when to cut one, when to clean. */
+#include "base/memory.h"
+#include "engine/engine_internal.h"
+
+#define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
+#define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
+#define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
+#define COMPACT_LIVE_PERCENT 95u
+#define CLEAN_SETTLE_MIN 8u            /* segments cleaned before a checkpoint makes them free */
+#define CLEAN_SETTLE_DIVISOR 16u       /* or this part of all segments */
+#define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
+#define RETIRED_BLOCKS_MIN 256u
+
+/* ---- cutting partitions ------------------------------------------------------------------------------------------ */
+
+static bool split_allowed(engine *e, const partition *p)
+{
+    uint64_t bytes = p->pages * e->page_size;
+    return bytes > e->options.partition_bytes && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
+           router_count(&e->trees.router) * 32u < e->trees.pool.frame_count;
+}
+
+typedef struct {
+    store_image image;
+    store_partition entries[RW_PARTITIONS_MAX];
+} table_size_probe;
+
+static void probe_add(void *arg, uint16_t index, rw_slice low)
+{
+    table_size_probe *probe = arg;
+    (void)index;
+    probe->entries[probe->image.partition_count++] = (store_partition){.low_key = low};
+}
+
+/* Whether the superblock has room for one more partition, with the longest low key. */
+static bool table_has_room(engine *e)
+{
+    table_size_probe *probe = calloc(1, sizeof *probe);
+    unsigned char *longest = calloc(1, e->trees.router.key_stride);
+    bool room = false;
+    if (probe != NULL && longest != NULL) {
+        probe->image.partitions = probe->entries;
+        router_for_each(e->kio, &e->trees.router, probe_add, probe);
+        if (probe->image.partition_count < RW_PARTITIONS_MAX) {
+            probe->entries[probe->image.partition_count++].low_key = rw_slice_of(longest, e->trees.router.key_stride);
+            room = store_image_fits(&probe->image);
+        }
+    }
+    free(probe);
+    free(longest);
+    return room;
+}
+
+static void partition_cut(engine *e, partition *p)
+{
+    checkpointer *c = &e->checkpointer;
+    if (tree_writer_fill(c->writer) != 0) return;
+    partition *created;
+    partition_lock(e->kio, p);
+    if (trees_partition_split(c->writer, p, c->next_partition_id, &created) == 0) c->next_partition_id++;
+    partition_unlock(e->kio, p);
+}
+
+/* ---- joining empty ones ------------------------------------------------------------------------------------------ */
+
+static bool partition_empty(engine *e, partition *p)
+{
+    uint32_t root = atomic_load(&p->root);
+    const node *n = pool_page(&e->trees.pool, root);
+    return e->trees.pool.frames[root].level == 0 && n->count == 0;
+}
+
+/* An empty partition goes to its left neighbour. Tokens are taken in key order. */
+static void partition_join(engine *e, partition *left, partition *right)
+{
+    checkpointer *c = &e->checkpointer;
+    page_ref suspect = page_ref_none();
+    for (unsigned attempt = 0; attempt < TREE_LEVELS_MAX; attempt++) {
+        tree_miss miss;
+        partition_lock(e->kio, left);
+        partition_lock(e->kio, right);
+        int state = partition_empty(e, right) ? trees_partition_join(c->writer, left, right, &miss) : RW_ENOTFOUND;
+        partition_unlock(e->kio, right);
+        partition_unlock(e->kio, left);
+        if (state != TREE_MISS || trees_load(&e->trees, &miss, &suspect) != 0) return;
+    }
+}
+
+typedef struct {
+    uint16_t order[RW_PARTITIONS_MAX];
+    unsigned count;
+} partition_list;
+
+static void list_add(void *arg, uint16_t index, rw_slice low)
+{
+    partition_list *list = arg;
+    (void)low;
+    list->order[list->count++] = index;
+}
+
+static void partitions_reshape(engine *e)
+{
+    partition_list list = {.count = 0};
+    router_for_each(e->kio, &e->trees.router, list_add, &list);
+    for (unsigned i = 0; i < list.count; i++) {
+        partition *p = &e->trees.partitions[list.order[i]];
+        partition_lock(e->kio, p);
+        bool cut = split_allowed(e, p), empty = partition_empty(e, p);
+        partition_unlock(e->kio, p);
+        if (cut && table_has_room(e)) partition_cut(e, p);
+        else if (empty && i > 0 && atomic_load(&e->trees.partitions[list.order[i - 1]].root) != FRAME_NONE) {
+            partition_join(e, &e->trees.partitions[list.order[i - 1]], p);
+            if (atomic_load(&p->root) == FRAME_NONE) list.order[i] = list.order[i - 1]; /* the next one's left neighbour */
+        }
+    }
+}
+
+/* ---- what to do next --------------------------------------------------------------------------------------------- */
+
+/* Partitions without a change since their image need no writing: their image is as of now. */
+static bool image_advance(engine *e, partition *p)
+{
+    partition_lock(e->kio, p);
+    const frame *root = &e->trees.pool.frames[atomic_load(&p->root)];
+    bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count == 0;
+    if (unchanged) p->image_lsn = wal_end_lsn(e->wal);
+    partition_unlock(e->kio, p);
+    return unchanged;
+}
+
+/* The partition whose image is the oldest. */
+static partition *partition_oldest(engine *e)
+{
+    partition *oldest = NULL;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) == FRAME_NONE) continue;
+        if (oldest == NULL || p->image_lsn < oldest->image_lsn) oldest = p;
+    }
+    return oldest;
+}
+
+static partition *partition_with_garbage(engine *e)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) == FRAME_NONE) continue;
+        partition_lock(e->kio, p);
+        uint64_t waiting = p->retired.blocks, size = p->pages * e->trees.pool.page_blocks;
+        partition_unlock(e->kio, p);
+        if (waiting > RETIRED_BLOCKS_MIN && waiting > size / RETIRED_DIVISOR) return p;
+    }
+    return NULL;
+}
+
+static bool log_is_long(engine *e)
+{
+    partition *oldest = partition_oldest(e);
+    return wal_end_lsn(e->wal) - oldest->image_lsn > e->options.log_bytes / 2;
+}
+
+static bool space_is_wasted(engine *e)
+{
+    store_space space;
+    store_space_get(e->store, &space);
+    uint64_t used = (uint64_t)(space.segments - 1 - space.segments_free) * RW_SEGMENT_BYTES;
+    return used > space.live_bytes && used - space.live_bytes > used / SPACE_GARBAGE_DIVISOR && used > 16ull * RW_SEGMENT_BYTES;
+}
+
+/* What was cleaned becomes free only when the pages moved are in an image: after some segments, or when there is no more to clean. */
+static int clean_settle(engine *e, bool cleaned)
+{
+    checkpointer *c = &e->checkpointer;
+    store_space space;
+    store_space_get(e->store, &space);
+    if (cleaned) c->cleaned_since_settled++;
+    bool many = c->cleaned_since_settled > RW_MAX(CLEAN_SETTLE_MIN, space.segments / CLEAN_SETTLE_DIVISOR);
+    if (c->cleaned_since_settled == 0 || (cleaned && !many)) return 0;
+    c->cleaned_since_settled = 0;
+    return checkpoint_all(e, false);
+}
+
+/* One small step of background work. *worked: there was something to do. */
+static int background_step(engine *e, bool *worked)
+{
+    partition *p = NULL;
+    *worked = false;
+    partitions_reshape(e);
+    if (log_is_long(e)) p = partition_oldest(e);
+    if (p == NULL) p = partition_with_garbage(e);
+    if (p != NULL) {
+        *worked = true;
+        int error = image_advance(e, p) ? 0 : checkpoint_partition(e, p);
+        return error != 0 ? error : checkpoint_publish(e, false);
+    }
+    if (!space_is_wasted(e)) return 0;
+    int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, worked);
+    return error != 0 ? error : clean_settle(e, *worked);
+}
+
+/* ---- compaction -------------------------------------------------------------------------------------------------- */
+
+static uint32_t segments_needed(engine *e)
+{
+    store_space space;
+    store_space_get(e->store, &space);
+    return (uint32_t)(space.live_bytes / RW_SEGMENT_BYTES) + 2;
+}
+
+/* Empties sparse segments, and those beyond what is needed, until nothing moves any more; then cuts the file. */
+static int compact(engine *e)
+{
+    uint64_t cut;
+    store_space space;
+    int error = checkpoint_all(e, false);
+    for (unsigned pass = 0; pass < 64 && error == 0; pass++) {
+        bool any = false, done = true;
+        while (done && error == 0) {
+            error = clean_step(e, COMPACT_LIVE_PERCENT, 1, &done);
+            any |= done;
+        }
+        for (done = true; done && error == 0;) {
+            error = clean_step(e, 101, segments_needed(e) + 1, &done);
+            any |= done;
+        }
+        if (error == 0) error = checkpoint_all(e, false);
+        store_space_get(e->store, &space);
+        if (error == 0) error = store_shrink(e->store, &cut);
+        if (!any || space.segments_free == 0) break;
+    }
+    if (error == 0) error = wal_shrink(e->wal);
+    return error;
+}
+
+/* ---- the thread -------------------------------------------------------------------------------------------------- */
+
+static void round_report(checkpointer *c, int error)
+{
+    if (error != 0) snprintf(c->last_error_text, sizeof c->last_error_text, "%s", rw_error_text());
+    atomic_store(&c->last_error, error);
+}
+
+static void round_done(engine *e, _Atomic uint64_t *finished, uint64_t round)
+{
+    atomic_store(finished, round);
+    atomic_fetch_add(&e->checkpointer.done_word, 1);
+    kio_wake(e->kio, &e->checkpointer.done_word, UINT32_MAX);
+}
+
+static void checkpointer_run(void *arg)
+{
+    engine *e = arg;
+    checkpointer *c = &e->checkpointer;
+    while (atomic_load(&c->stop) == 0) {
+        uint32_t word = atomic_load(&c->word);
+        uint64_t wanted = atomic_load(&c->requested), compaction = atomic_load(&c->compactions_requested);
+        bool worked = true;
+        if (compaction != atomic_load(&c->compactions_finished)) {
+            round_report(c, compact(e));
+            round_done(e, &c->compactions_finished, compaction);
+        } else if (wanted != atomic_load(&c->finished)) {
+            partitions_reshape(e);
+            round_report(c, checkpoint_all(e, false));
+            round_done(e, &c->finished, wanted);
+        } else if (atomic_load(&e->failure) == 0) {
+            int error = background_step(e, &worked);
+            round_report(c, error);
+            if (error != 0) worked = false; /* no space, perhaps: look again later */
+            else if (worked) {
+                atomic_fetch_add(&c->done_word, 1);
+                kio_wake(e->kio, &c->done_word, UINT32_MAX);
+            }
+        } else worked = false;
+        if (!worked) kio_sleep(e->kio, &c->word, word, LOOK_NS);
+    }
+}
+
+int checkpointer_start(engine *e)
+{
+    checkpointer *c = &e->checkpointer;
+    c->segment = rw_memory_aligned(RW_SEGMENT_BYTES);
+    if (c->segment == NULL) return rw_error(RW_ENOMEM, "no memory for cleaning");
+    int error = write_batch_init(&c->batch, e->page_size);
+    if (error == 0) error = tree_writer_open(&e->trees, &c->writer);
+    return error;
+}
+
+int checkpointer_run_thread(engine *e)
+{
+    return kio_thread_start(e->kio, "ringwood-check", -1, checkpointer_run, e, &e->checkpointer.thread);
+}
+
+void checkpointer_stop(engine *e)
+{
+    checkpointer *c = &e->checkpointer;
+    if (c->thread == NULL) return;
+    atomic_store(&c->stop, 1);
+    atomic_fetch_add(&c->word, 1);
+    kio_wake(e->kio, &c->word, 1);
+    kio_thread_join(e->kio, c->thread);
+    c->thread = NULL;
+}
+
+void checkpointer_free(engine *e)
+{
+    checkpointer *c = &e->checkpointer;
+    if (c->writer != NULL) tree_writer_close(c->writer);
+    write_batch_destroy(&c->batch);
+    free(c->segment);
+}
+
+int checkpointer_round(engine *e, bool compaction)
+{
+    checkpointer *c = &e->checkpointer;
+    _Atomic uint64_t *requested = compaction ? &c->compactions_requested : &c->requested;
+    _Atomic uint64_t *finished = compaction ? &c->compactions_finished : &c->finished;
+    uint64_t round = atomic_fetch_add(requested, 1) + 1;
+    atomic_fetch_add(&c->word, 1);
+    kio_wake(e->kio, &c->word, 1);
+    while (atomic_load(finished) < round) {
+        uint32_t word = atomic_load(&c->done_word);
+        if (atomic_load(finished) >= round) break;
+        kio_sleep(e->kio, &c->done_word, word, LOOK_NS);
+    }
+    int error = atomic_load(&c->last_error);
+    return error == 0 ? 0 : rw_error(error, "the checkpoint failed: %s", c->last_error_text);
+}

@@ -1,0 +1,264 @@
+/* Opening and closing. */
+#include <sched.h>
+#include <unistd.h>
+
+#include "base/memory.h"
+#include "engine/engine_internal.h"
+
+#define FRAMES_MIN 48u                 /* fewer pages than this cannot hold the paths of a few operations at once */
+#define PARTITIONS_PER_WORKER 8u       /* wanted at least, once there is enough data */
+
+static char *path_join(const char *dir, const char *name)
+{
+    size_t size = strlen(dir) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path != NULL) snprintf(path, size, "%s/%s", dir, name);
+    return path;
+}
+
+static unsigned cores_usable(void)
+{
+    cpu_set_t set;
+    if (sched_getaffinity(0, sizeof set, &set) != 0) return 1;
+    return (unsigned)RW_MIN(CPU_COUNT(&set), (int)RW_WORKERS_MAX);
+}
+
+static void options_fill(rw_options *options)
+{
+    if (options->workers == 0) options->workers = cores_usable();
+    if (options->partition_bytes == 0) options->partition_bytes = RW_PARTITION_BYTES_DEFAULT;
+}
+
+/* What is taken beside the frames: staging of the log, of write-back, of cleaning. In a small cache frames get at least half. */
+static uint64_t frames_bytes(const engine *e)
+{
+    uint64_t beside = 2 * (uint64_t)RW_LOG_STAGING_BYTES + (uint64_t)(e->options.workers * WORKER_BATCHES + 2) * RW_WRITE_BATCH_BYTES + RW_SEGMENT_BYTES;
+    uint64_t cache = e->options.cache_bytes;
+    return cache > 2 * beside ? cache - beside : cache / 2;
+}
+
+static int cache_check(engine *e)
+{
+    uint64_t need = 2 * (uint64_t)FRAMES_MIN * (e->page_size + sizeof(frame));
+    if (frames_bytes(e) >= need / 2) return 0;
+    return rw_error(RW_EINVAL, "option cache: %llu bytes is too small for pages of %u bytes, at least %llu are needed",
+                    (unsigned long long)e->options.cache_bytes, e->page_size, (unsigned long long)need);
+}
+
+/* ---- the log's calls back ---------------------------------------------------------------------------------------- */
+
+static int log_sync_data(void *arg)
+{
+    engine *e = arg;
+    return store_sync(e->store);
+}
+
+static void log_failed(void *arg, int code, const char *text)
+{
+    engine_fail(arg, code, text);
+}
+
+static wal_options log_options(engine *e)
+{
+    return (wal_options){.database_id = e->database_id,
+                         .async_delay_ms = e->options.async_delay_ms,
+                         .read_only = e->read_only,
+                         .sync_data = log_sync_data,
+                         .sync_data_arg = e,
+                         .on_failure = log_failed,
+                         .on_failure_arg = e};
+}
+
+/* ---- the pieces, in order ---------------------------------------------------------------------------------------- */
+
+static int lock_take(engine *e)
+{
+    char *path = path_join(e->dir, "lock");
+    if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
+    int error = kio_lock_take(e->kio, path, &e->lock);
+    /* A reader of a read-only file system can have no lock, and needs none: nobody can write there. */
+    if (error != 0 && e->read_only && (error == RW_EREADONLY || error == RW_EACCESS)) error = 0;
+    free(path);
+    return error;
+}
+
+static void store_adopt(engine *e, const store_params *params)
+{
+    e->database_id = params->database_id;
+    e->page_size = params->page_size;
+    e->key_max = rw_limits_key_max(params->page_size);
+}
+
+/* Files and first image of a new database. The superblock comes last: without it there is no database. */
+static int database_create(engine *e)
+{
+    store_params params = {.page_size = e->options.page_size};
+    int error = store_create(e->kio, e->dir, &params, &e->store);
+    if (error != 0) return error;
+    store_adopt(e, &params);
+    error = cache_check(e);
+    if (error != 0) return error;
+    wal_options options = log_options(e);
+    error = wal_create(e->kio, e->dir, &options, &e->wal);
+    if (error == 0) error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
+    if (error == 0) error = workers_start(e);
+    if (error == 0) error = checkpointer_start(e);
+    if (error == 0) error = trees_create_first(&e->trees, 1);
+    e->checkpointer.next_partition_id = 2;
+    if (error == 0) error = wal_start(e->wal, WAL_LSN_FIRST);
+    if (error == 0) error = checkpoint_all(e, false);
+    return error;
+}
+
+static int database_open(engine *e)
+{
+    store_params params = {.read_only = e->read_only};
+    int error = store_open(e->kio, e->dir, &params, &e->store);
+    if (error != 0) return error;
+    store_adopt(e, &params);
+    error = cache_check(e);
+    if (error != 0) return error;
+    wal_options options = log_options(e);
+    error = wal_open(e->kio, e->dir, &options, &e->wal);
+    if (error == RW_ENOENT) error = rw_error(RW_ECORRUPT, "%s: the data file is there, but the log is missing", e->dir);
+    if (error == 0) error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
+    if (error == 0) error = workers_start(e);
+    if (error == 0) error = checkpointer_start(e);
+    if (error != 0) return error;
+    e->recovering = true;
+    const store_image *image = store_image_opened(e->store);
+    uint64_t checkpoint_lsn = image->checkpoint_lsn;
+    e->checkpointer.next_partition_id = image->next_partition_id;
+    error = recovery_run(e);
+    e->recovering = false;
+    atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
+    if (error == 0 && !e->read_only) error = wal_start(e->wal, checkpoint_lsn);
+    return error;
+}
+
+static void engine_free(engine *e)
+{
+    if (e->kio == NULL) {
+        free(e);
+        return;
+    }
+    checkpointer_stop(e);
+    workers_stop(e);
+    if (e->wal != NULL) wal_close(e->wal);
+    checkpointer_free(e);
+    while (e->writer_count > 0) tree_writer_close(e->writers[--e->writer_count]);
+    if (e->trees.page_size != 0) trees_close(&e->trees);
+    if (e->store != NULL) store_close(e->store);
+    buckets_close(e);
+    if (e->lock != NULL) kio_lock_release(e->kio, e->lock);
+    if (e->kio_owned) kio_close(e->kio);
+    free(e->dir);
+    free(e);
+}
+
+static int directory_prepare(engine *e)
+{
+    if (e->read_only || e->options.create == 0) return 0;
+    int error = kio_directory_create(e->kio, e->dir);
+    return error == RW_EREADONLY ? 0 : error; /* it may be there: what needs to write says so */
+}
+
+static int engine_open(engine *e, const char *dir, const rw_options *options)
+{
+    e->options = *options;
+    options_fill(&e->options);
+    e->read_only = options->read_only != 0;
+    e->dir = strdup(dir);
+    if (e->dir == NULL) return rw_error(RW_ENOMEM, "no memory to open '%s'", dir);
+    int error = directory_prepare(e);
+    if (error == 0) error = lock_take(e);
+    if (error != 0) return error;
+    error = database_open(e);
+    if (error == RW_ENOENT && options->create != 0 && !e->read_only && e->store == NULL) error = database_create(e);
+    if (error == 0) error = buckets_open(e);
+    if (error == 0 && !e->read_only) error = checkpointer_run_thread(e);
+    return error;
+}
+
+int db_open_with(kio *k, const char *dir, const rw_options *options, rw_db **out)
+{
+    rw_options defaults;
+    rw_options_init(&defaults);
+    if (options == NULL) options = &defaults;
+    if (dir == NULL || out == NULL) return rw_error(RW_EINVAL, "the %s is NULL", dir == NULL ? "directory" : "out-parameter");
+    if (dir[0] == 0) return rw_error(RW_EINVAL, "the directory's name is empty");
+    int error = options_check(options);
+    if (error != 0) return error;
+    engine *e = aligned_alloc(RW_CACHE_LINE, rw_align_up(sizeof *e, RW_CACHE_LINE));
+    if (e == NULL) return rw_error(RW_ENOMEM, "no memory for a database");
+    memset(e, 0, sizeof *e);
+    e->kio = k;
+    if (k == NULL) {
+        error = kio_open(options->io_backend, options->logger, options->logger_arg, &e->kio);
+        e->kio_owned = error == 0;
+    }
+    if (error == 0) error = engine_open(e, dir, options);
+    rw_db *db = error == 0 ? handle_make(e) : NULL;
+    if (error == 0 && db == NULL) error = rw_error(RW_ENOMEM, "no memory for a handle");
+    if (error != 0) {
+        engine_free(e);
+        return error;
+    }
+    *out = db;
+    return 0;
+}
+
+int rw_open(const char *dir, const rw_options *options, rw_db **db)
+{
+    return db_open_with(NULL, dir, options, db);
+}
+
+/* ---- closing ----------------------------------------------------------------------------------------------------- */
+
+static bool anything_retired(engine *e)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        const partition *p = &e->trees.partitions[i];
+        if (atomic_load(&p->root) != FRAME_NONE && (p->retired.count > 0 || p->maturing.count > 0)) return true;
+    }
+    return false;
+}
+
+/* A checkpoint of everything, and a superblock that says what is alive. */
+static int close_cleanly(engine *e)
+{
+    uint64_t cut;
+    int error = 0;
+    for (unsigned round = 0; round < 4 && error == 0; round++) {
+        error = checkpoint_all(e, false);
+        if (!anything_retired(e)) break;
+    }
+    if (error == 0) error = store_shrink(e->store, &cut);
+    if (error == 0 && !anything_retired(e)) error = checkpoint_publish(e, true);
+    return error;
+}
+
+int rw_close(rw_db *db)
+{
+    engine *e;
+    int error = engine_of(db, &e);
+    if (error != 0) return error;
+    uint32_t children = atomic_load(&e->children);
+    if (children > 0) return rw_error(RW_EBUSY, "%u batches, transactions or cursors of the database are open", children);
+    if (handle_close(db) == NULL) return rw_error(RW_ECLOSED, "the database was closed");
+    checkpointer_stop(e);
+    if (!e->read_only) {
+        error = atomic_load(&e->failure) != 0 ? rw_error(RW_EREADONLY, "%s: closed after a failure: %s", e->dir, e->failure_text) : close_cleanly(e);
+        wal *log = e->wal;
+        e->wal = NULL;
+        char text[256];
+        snprintf(text, sizeof text, "%s", rw_error_text());
+        int log_error = wal_close(log);
+        if (error == 0) error = log_error;
+        else rw_error(error, "%s", text);
+    }
+    char text[256];
+    snprintf(text, sizeof text, "%s", rw_error_text());
+    engine_free(e);
+    return error == 0 ? 0 : rw_error(error, "%s", text);
+}

@@ -1,0 +1,134 @@
+/* Workers: one for each core. They keep frames free ahead of demand, and write dirty pages back in large pieces. */
+#include "engine/engine_internal.h"
+
+#define IDLE_STEPS_BEFORE_WAIT 4u      /* fruitless turns of the clock before a worker waits a little */
+#define FRUITLESS_WAIT_NS 1000000
+
+/* Called by whoever takes a frame and sees few left. */
+static void frames_wanted(void *arg)
+{
+    engine *e = arg;
+    if (atomic_load_explicit(&e->evicting, memory_order_relaxed) != 0) return;
+    if (atomic_exchange(&e->evicting, 1) != 0) return;
+    for (unsigned i = 0; i < e->worker_count; i++)
+        if (e->workers[i].ring != NULL) kio_ring_wake(e->kio, e->workers[i].ring);
+}
+
+static unsigned worker_reap(worker *w, int64_t wait_ns)
+{
+    kio_op *done[WORKER_BATCHES];
+    unsigned count = kio_ring_reap(w->e->kio, w->ring, done, WORKER_BATCHES, wait_ns);
+    for (unsigned i = 0; i < count; i++) {
+        write_batch *batch = done[i]->context;
+        write_batch_finish(&w->e->trees.pool, batch, true);
+        batch->in_flight = false;
+        int error = batch->op.result;
+        if (error != 0) {
+            kio_op_error(&batch->op);
+            engine_fail(w->e, error, rw_error_text());
+        }
+    }
+    return count;
+}
+
+static unsigned worker_in_flight(const worker *w)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < WORKER_BATCHES; i++) count += w->batches[i].in_flight;
+    return count;
+}
+
+static void worker_submit(worker *w, const bool *was_in_flight)
+{
+    kio_op *ops[WORKER_BATCHES];
+    unsigned count = 0;
+    for (unsigned i = 0; i < WORKER_BATCHES; i++)
+        if (w->batches[i].in_flight && !was_in_flight[i]) ops[count++] = &w->batches[i].op;
+    if (count > 0) kio_ring_submit(w->e->kio, w->ring, ops, count);
+}
+
+/* Evicts until enough is free. */
+static void worker_evict(worker *w)
+{
+    pool *p = &w->e->trees.pool;
+    unsigned fruitless = 0;
+    while (pool_wants_eviction(p) && atomic_load(&w->e->workers_stop) == 0) {
+        bool was_in_flight[WORKER_BATCHES];
+        uint64_t evicted = atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed);
+        for (unsigned i = 0; i < WORKER_BATCHES; i++) was_in_flight[i] = w->batches[i].in_flight;
+        unsigned filled = pool_evict_step(p, w->batches, WORKER_BATCHES);
+        worker_submit(w, was_in_flight);
+        bool progress = filled > 0 || atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed) != evicted;
+        fruitless = progress ? 0 : fruitless + 1;
+        bool full = worker_in_flight(w) == WORKER_BATCHES;
+        worker_reap(w, full || fruitless > IDLE_STEPS_BEFORE_WAIT + p->frame_count / 4096 ? FRUITLESS_WAIT_NS : 0);
+    }
+}
+
+static void worker_loop(worker *w)
+{
+    engine *e = w->e;
+    while (atomic_load(&e->workers_stop) == 0) {
+        atomic_store(&e->evicting, 0);
+        if (pool_wants_eviction(&e->trees.pool)) {
+            atomic_store(&e->evicting, 1);
+            worker_evict(w);
+            continue;
+        }
+        worker_reap(w, -1);
+    }
+    while (worker_in_flight(w) > 0) worker_reap(w, -1);
+}
+
+static void worker_run(void *arg)
+{
+    worker *w = arg;
+    engine *e = w->e;
+    int error = kio_ring_open(e->kio, RW_IO_DEPTH, &w->ring);
+    for (unsigned i = 0; i < WORKER_BATCHES && error == 0; i++) error = write_batch_init(&w->batches[i], e->page_size);
+    w->error = error;
+    atomic_store(&w->ready, error == 0 ? 1 : 2);
+    kio_wake(e->kio, &w->ready, 1);
+    if (error == 0) worker_loop(w);
+    for (unsigned i = 0; i < WORKER_BATCHES; i++) write_batch_destroy(&w->batches[i]);
+    if (w->ring != NULL) {
+        kio_ring *ring = w->ring;
+        w->ring = NULL;
+        kio_ring_close(e->kio, ring);
+    }
+}
+
+int workers_start(engine *e)
+{
+    e->worker_count = 0;
+    e->workers = calloc(e->options.workers, sizeof *e->workers);
+    if (e->workers == NULL) return rw_error(RW_ENOMEM, "no memory for %u workers", e->options.workers);
+    for (unsigned i = 0; i < e->options.workers; i++) {
+        worker *w = &e->workers[i];
+        char name[32];
+        w->e = e;
+        w->index = i;
+        snprintf(name, sizeof name, "ringwood-%u", i);
+        int error = kio_thread_start(e->kio, name, (int)i, worker_run, w, &w->thread);
+        if (error != 0) return error;
+        e->worker_count++;
+        while (atomic_load(&w->ready) == 0) kio_sleep(e->kio, &w->ready, 0, -1);
+        if (w->error != 0) return rw_error(w->error, "a worker could not start: %s", rw_strerror(w->error));
+    }
+    e->trees.pool.need_frames_arg = e;
+    e->trees.pool.need_frames = frames_wanted;
+    return 0;
+}
+
+void workers_stop(engine *e)
+{
+    e->trees.pool.need_frames = NULL;
+    atomic_store(&e->workers_stop, 1);
+    for (unsigned i = 0; i < e->worker_count; i++) {
+        if (e->workers[i].error == 0 && atomic_load(&e->workers[i].ready) == 1) kio_ring_wake(e->kio, e->workers[i].ring);
+        kio_thread_join(e->kio, e->workers[i].thread);
+    }
+    free(e->workers);
+    e->workers = NULL;
+    e->worker_count = 0;
+}
