@@ -366,6 +366,27 @@ static void test_cleaning_marks(void)
     bed_end(&b);
 }
 
+/* A run given back at the end of what a stream has appended is used again by the next one. */
+static void test_rewind(void)
+{
+    bed b;
+    uint64_t first, second, third;
+    bed_create(&b, "rewind");
+    must(store_allocate(b.s, STORE_PAGES, 2, &first), "allocate");
+    must(store_allocate(b.s, STORE_PAGES, 3, &second), "allocate");
+    store_give_back(b.s, second, 3);
+    must(store_allocate(b.s, STORE_PAGES, 4, &third), "allocate");
+    tap_ok(third == second, "the end of an open segment is used again when it is given back");
+    store_give_back(b.s, first, 2);
+    must(store_allocate(b.s, STORE_PAGES, 1, &second), "allocate");
+    tap_ok(second == third + 4, "what is given back before it is not");
+    store_give_back(b.s, third, 4);
+    store_give_back(b.s, second, 1);
+    must(store_allocate(b.s, STORE_PAGES, 1, &second), "allocate");
+    tap_ok(second == first, "an open segment with nothing alive begins anew");
+    bed_end(&b);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -376,6 +397,7 @@ int main(int argc, char **argv)
     test_large_runs();
     test_doubtful_claims();
     test_cleaning_marks();
+    test_rewind();
     for (uint64_t seed = 1; seed <= 6; seed++) test_model(seed, 20000);
     return tap_done();
 }
