@@ -89,6 +89,12 @@ static void store_adopt(engine *e, const store_params *params)
     e->key_max = rw_limits_key_max(params->page_size);
 }
 
+static int log_must_be_empty(void *arg, const wal_record *record)
+{
+    const engine *e = arg;
+    return rw_error(RW_ECORRUPT, "%s: there is no database, but a log with a record at LSN %llu", e->dir, (unsigned long long)record->lsn);
+}
+
 /* Files and first image of a new database. The superblock comes last: without it there is no database. */
 static int database_create(engine *e)
 {
@@ -105,7 +111,9 @@ static int database_create(engine *e)
     if (error == 0) error = checkpointer_start(e);
     if (error == 0) error = trees_create_first(&e->trees, 1);
     e->checkpointer.next_partition_id = 2;
-    if (error == 0) error = wal_start(e->wal, WAL_LSN_FIRST);
+    uint64_t end_lsn;
+    if (error == 0) error = wal_replay(e->wal, WAL_LSN_FIRST, WAL_LSN_FIRST, log_must_be_empty, e, &end_lsn);
+    if (error == 0) error = wal_start(e->wal, end_lsn);
     if (error == 0) error = checkpoint_all(e, false);
     return error;
 }
