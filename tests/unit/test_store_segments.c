@@ -387,6 +387,80 @@ static void test_rewind(void)
     bed_end(&b);
 }
 
+/* ---- threads ---- */
+
+#define THREADS 4u
+#define THREAD_RUNS 3000u
+
+typedef struct {
+    bed *b;
+    _Atomic unsigned char *owners;   /* one for each block */
+    unsigned char self;
+    uint32_t wrong;
+} hand;
+
+static void hand_mark(hand *h, uint64_t address, uint32_t blocks, unsigned char from, unsigned char to)
+{
+    for (uint64_t at = address; at < address + blocks; at++)
+        if (atomic_exchange_explicit(&h->owners[at], to, memory_order_relaxed) != from) h->wrong++;
+}
+
+static void hand_run(void *arg)
+{
+    hand *h = arg;
+    rw_random random;
+    run held[32] = {{0, 0}};
+    store_retired list = {0};
+    rw_random_seed(&random, h->self);
+    for (uint32_t i = 0; i < THREAD_RUNS; i++) {
+        run *one = &held[rw_random_below(&random, 32)];
+        if (one->blocks == 0) {
+            one->blocks = 1 + (uint32_t)rw_random_below(&random, 24);
+            if (store_allocate(h->b->s, (store_stream)(i % STORE_STREAMS), one->blocks, &one->address) != 0) h->wrong++;
+            hand_mark(h, one->address, one->blocks, 0, h->self);
+            continue;
+        }
+        hand_mark(h, one->address, one->blocks, h->self, 0);
+        if (i % 3 == 0) {
+            store_retire(&list, one->address, one->blocks);
+            store_release(h->b->s, &list);
+        } else {
+            store_give_back(h->b->s, one->address, one->blocks);
+        }
+        one->blocks = 0;
+    }
+    for (unsigned i = 0; i < 32; i++) {
+        if (held[i].blocks == 0) continue;
+        hand_mark(h, held[i].address, held[i].blocks, h->self, 0);
+        store_give_back(h->b->s, held[i].address, held[i].blocks);
+    }
+    store_retired_free(&list);
+}
+
+static void test_threads(void)
+{
+    bed b;
+    hand hands[THREADS];
+    kio_thread *threads[THREADS];
+    store_space space;
+    uint32_t wrong = 0;
+    bed_create(&b, "threads");
+    _Atomic unsigned char *owners = calloc((size_t)MODEL_SEGMENTS * SEGMENT_BLOCKS, 1);
+    for (unsigned i = 0; i < THREADS; i++) {
+        hands[i] = (hand){.b = &b, .owners = owners, .self = (unsigned char)(i + 1)};
+        must(kio_thread_start(b.io.inner, "hand", -1, hand_run, &hands[i], &threads[i]), "thread");
+    }
+    for (unsigned i = 0; i < THREADS; i++) {
+        kio_thread_join(b.io.inner, threads[i]);
+        wrong += hands[i].wrong;
+    }
+    store_space_get(b.s, &space);
+    segments_check(b.s);
+    tap_ok(wrong == 0 && space.live_bytes == 0, "threads that allocate and release at once never share a block");
+    free(owners);
+    bed_end(&b);
+}
+
 int main(int argc, char **argv)
 {
     if (argc > 1) {
@@ -398,6 +472,7 @@ int main(int argc, char **argv)
     test_doubtful_claims();
     test_cleaning_marks();
     test_rewind();
+    test_threads();
     for (uint64_t seed = 1; seed <= 6; seed++) test_model(seed, 20000);
     return tap_done();
 }
