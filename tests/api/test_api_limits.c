@@ -25,7 +25,7 @@ typedef struct {
 static rw_options shortage_options(void)
 {
     rw_options options = options_small();
-    options.log_bytes = 4 * MIB;
+    options.workers = 1;
     return options;
 }
 
@@ -133,7 +133,7 @@ static int no_space(void *arg)
     char mount_point[DIRS_PATH_MAX];
     path_join(mount_point, self->parent, "mount");
     if (mkdir(mount_point, 0700) != 0 || !child_own_mounts()) return NOT_PERMITTED;
-    if (mount("none", mount_point, "tmpfs", 0, "size=48m") != 0) return NOT_PERMITTED;
+    if (mount("none", mount_point, "tmpfs", 0, "size=64m") != 0) return NOT_PERMITTED;
     path_join(self->dir, mount_point, "db");
     path_join(self->filler, mount_point, "filler");
     if (!CHILD_CHECK(make_filler(self->filler, 16 * MIB)) || !fill_and_relieve(self)) return 1;

@@ -9,7 +9,7 @@
 #include "tests/support/sqlite_model.h"
 
 #define BUCKETS 5
-#define KEY_NUMBERS 12000
+#define KEY_NUMBERS 16000
 #define KEY_ROOM 512
 #define VALUE_ROOM ((size_t)100 << 10)
 
@@ -378,10 +378,23 @@ static void step(stream *s)
     else op_reopen(s);
 }
 
+/* More than the cache holds. */
+static void preload(stream *s)
+{
+    for (uint64_t number = 0; number < KEY_NUMBERS && !s->failed; number++) {
+        uint8_t room[KEY_ROOM];
+        rw_slice key = numbered_key(s, number * 7919 % KEY_NUMBERS, room);
+        rw_slice value = slice_bytes(s->value, 200 + (size_t)prng_below(&s->random, 500));
+        memset(s->value, (int)(number & 0xff), value.size);
+        SAME_CODE(s, rw_batch_put(s->batch, s->ids[0], key, value), 0);
+        model_put(&s->model, 0, key, value);
+        if (number % 400 == 399) SAME_CODE(s, rw_batch_commit(s->batch, RW_ASYNC), 0);
+    }
+}
+
 static bool stream_prepare(stream *s, uint64_t seed, key_shape shape)
 {
     *s = (stream){.random = {seed}, .shape = shape, .options = options_small(), .ids = {RW_DEFAULT_BUCKET}};
-    s->options.cache_bytes = 2 * MIB;
     s->options.partition_bytes = 512 * 1024;
     s->options.page_size = shape == SHAPE_BINARY ? 16384 : 4096;
     s->value = malloc(VALUE_ROOM);
@@ -389,6 +402,7 @@ static bool stream_prepare(stream *s, uint64_t seed, key_shape shape)
     if (s->value == NULL || s->got == NULL || !dir_make(s->dir, "differential")) return false;
     model_open(&s->model);
     open_store(s);
+    preload(s);
     return !s->failed;
 }
 

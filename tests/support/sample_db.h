@@ -29,8 +29,8 @@ static inline rw_options sample_options(void)
 {
     rw_options options;
     rw_options_init(&options);
-    options.cache_bytes = 2 * MIB;
-    options.log_bytes = 4 * MIB;
+    options.cache_bytes = 4 * MIB;
+    options.log_bytes = 8 * MIB;
     options.workers = 1;
     options.io_backend = "psync";
     return options;
