@@ -9,7 +9,7 @@ typedef unsigned long long ull;
 typedef struct {
     wal *w;
     wal_assembler assembler;
-    wal_slot **segments;       /* those found, by number, ascending */
+    wal_slot **segments;       /* those found, in the log's order */
     uint32_t count;
     bool *walked;              /* of each slot: nothing in it can tell more about the tail */
     unsigned char *buffer;     /* WAL_IO_BYTES */
@@ -107,11 +107,10 @@ int wal_refuse_records(wal *w)
     return rc != 0 ? rc : table_reset(w, 0);
 }
 
-static int by_segment(const void *a, const void *b)
+static int by_order(const void *a, const void *b)
 {
     const wal_slot *x = *(wal_slot *const *)a, *y = *(wal_slot *const *)b;
-    if (x->segment != y->segment) return x->segment < y->segment ? -1 : 1;
-    return x->epoch < y->epoch ? -1 : x->epoch > y->epoch;
+    return wal_slot_follows(x, y) - wal_slot_follows(y, x);
 }
 
 /* ---- blocks ---- */
@@ -283,7 +282,7 @@ static int reader_open(reader *r, wal *w)
     for (uint32_t i = 0; i < w->slot_count; i++) {
         if (w->slots[i].segment != 0) r->segments[r->count++] = &w->slots[i];
     }
-    qsort(r->segments, r->count, sizeof *r->segments, by_segment);
+    qsort(r->segments, r->count, sizeof *r->segments, by_order);
     return 0;
 }
 

@@ -11,12 +11,17 @@ static uint64_t slot_offset(uint32_t slot)
 
 /* ---- what a replay found ---- */
 
-/* Whether a later epoch begins at or before the segment's own beginning: then nothing in it counts. */
+bool wal_slot_follows(const wal_slot *later, const wal_slot *earlier)
+{
+    return later->epoch != earlier->epoch ? later->epoch > earlier->epoch : later->segment > earlier->segment;
+}
+
+/* Whether a later epoch begins before the segment does: then nothing in it counts. */
 static bool slot_overruled(const wal *w, const wal_slot *slot)
 {
     for (uint32_t i = 0; i < w->slot_count; i++) {
         const wal_slot *other = &w->slots[i];
-        if (other->segment > slot->segment && other->epoch > slot->epoch && other->start_lsn < slot->start_lsn) return true;
+        if (other->segment != 0 && other->epoch > slot->epoch && other->start_lsn < slot->start_lsn) return true;
     }
     return false;
 }
@@ -29,7 +34,7 @@ void wal_slots_lay_out(wal *w, uint64_t end_lsn, uint64_t keep_lsn)
         slot->state = WAL_SLOT_FREE;
         if (slot->segment == 0 || slot->start_lsn > end_lsn || slot_overruled(w, slot)) continue;
         slot->state = WAL_SLOT_LIVE;
-        if (last == NULL || slot->segment > last->segment) last = slot;
+        if (last == NULL || wal_slot_follows(slot, last)) last = slot;
     }
     for (uint32_t i = 0; i < w->slot_count; i++) {
         wal_slot *slot = &w->slots[i];
@@ -37,7 +42,8 @@ void wal_slots_lay_out(wal *w, uint64_t end_lsn, uint64_t keep_lsn)
         slot->end_lsn = end_lsn;
         for (uint32_t j = 0; j < w->slot_count; j++) {
             const wal_slot *later = &w->slots[j];
-            if (later->state == WAL_SLOT_LIVE && later->segment > slot->segment) slot->end_lsn = RW_MIN(slot->end_lsn, later->start_lsn);
+            if (later->state != WAL_SLOT_LIVE || !wal_slot_follows(later, slot)) continue;
+            slot->end_lsn = RW_MIN(slot->end_lsn, later->start_lsn);
         }
     }
     /* The last one stays whatever keep_lsn is: until the next start block is durable, it alone shows where the log ends. */
@@ -76,6 +82,9 @@ int wal_slots_begin(wal *w, uint64_t lsn)
     header->segment = w->segment;
     header->first_fragment = WAL_NO_FRAGMENT;
     header->flags = WAL_BLOCK_START;
+    wal_block_seal(w, header);
+    header->checksum = 0;
+    for (size_t at = WAL_HEADER_BYTES; at < RW_BLOCK_SIZE; at += WAL_HEADER_BYTES) memcpy(w->blocks + at, header, WAL_HEADER_BYTES);
     wal_block_seal(w, header);
     int rc = wal_file_write(w, w->blocks, RW_BLOCK_SIZE, slot_offset(ready));
     if (rc == 0) rc = wal_file_sync(w);

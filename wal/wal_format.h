@@ -23,7 +23,9 @@
  * carries exactly L, s and e. Every written block but the start block has payload.
  *
  * Start block: the first block of an epoch, index 0 of a fresh segment, without payload. It is durable before any other block of its epoch
- * is written, and says that the log of all earlier epochs ends at its LSN, whatever valid blocks they have beyond.
+ * is written, and says that the log of all earlier epochs ends at its LSN, whatever valid blocks they have beyond. Instead of zeros its
+ * header is repeated to the block's end (with the checksum as zero): were the rest zeros, one that was torn, header kept, would become
+ * valid when its slot is zeroed, and by then another one with the same numbers may be in force.
  *
  * Fragment (8-byte aligned in the stream, and so never across two blocks with its header)
  *      0  4  body length, bytes (low 24 bits) | WAL_FRAGMENT_FIRST, _LAST, _READY

@@ -150,6 +150,8 @@ int wal_writer_start(wal *w);
 void wal_writer_stop(wal *w);
 
 /* ---- segments.c ---- */
+/* The order of segments in the log: by epoch, then by number. */
+bool wal_slot_follows(const wal_slot *later, const wal_slot *earlier);
 /* What holds at lsn after a replay: which slots are live and which free. */
 void wal_slots_lay_out(wal *w, uint64_t end_lsn, uint64_t keep_lsn);
 /* Takes a ready slot and writes the epoch's start block. */
