@@ -2,7 +2,7 @@
 
 #include <errno.h>
 #include <histedit.h>
-#include <locale.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -43,6 +43,16 @@ static char *prompt(EditLine *el)
     return text;
 }
 
+/* Waits for input, and only here lets ^C in, so that it cannot come between a look at `interrupted` and the wait. */
+static int wait_for_input(void)
+{
+    struct pollfd input = {.fd = STDIN_FILENO, .events = POLLIN};
+    sigset_t open_to_interrupt;
+    pthread_sigmask(SIG_SETMASK, NULL, &open_to_interrupt);
+    sigdelset(&open_to_interrupt, SIGINT);
+    return ppoll(&input, 1, NULL, &open_to_interrupt);
+}
+
 /* libedit's own reader begins again after a signal; this one lets ^C end the line. */
 static int read_character(EditLine *el, wchar_t *character)
 {
@@ -50,10 +60,11 @@ static int read_character(EditLine *el, wchar_t *character)
     (void)el;
     for (;;) {
         char byte;
-        ssize_t got = read(STDIN_FILENO, &byte, 1);
-        if (interrupted || got == 0) return 0;
+        int ready = wait_for_input();
+        if (interrupted) return 0;
+        ssize_t got = ready < 0 ? -1 : read(STDIN_FILENO, &byte, 1);
         if (got < 0 && errno == EINTR) continue;
-        if (got < 0) return -1;
+        if (got <= 0) return (int)got;
         size_t length = mbrtowc(character, &byte, 1, &state);
         if (length == (size_t)-2) continue;
         if (length != (size_t)-1) return 1;
@@ -172,9 +183,14 @@ line_editor *line_editor_open(const char *history_path, line_complete_fn complet
 line_result line_editor_next(line_editor *editor, const char **line, size_t *size)
 {
     int length = 0;
+    sigset_t interrupt, former;
+    sigemptyset(&interrupt);
+    sigaddset(&interrupt, SIGINT);
+    pthread_sigmask(SIG_BLOCK, &interrupt, &former);
     interrupted = 0;
     fflush(stdout);
     const char *text = el_gets(editor->el, &length);
+    pthread_sigmask(SIG_SETMASK, &former, NULL);
     if (interrupted) {
         fputs("^C\n", stdout);
         return LINE_INTERRUPTED;

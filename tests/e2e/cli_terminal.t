@@ -21,6 +21,9 @@ sub open_terminal {
     return ($master, '/dev/pts/' . unpack 'I', $number);
 }
 
+# A command that hangs must not hang the test.
+$SIG{ALRM} = sub { BAIL_OUT("no answer on the terminal within $deadline_s seconds") };
+
 # Starts the command on a new terminal; returns [master, pid, what it has printed].
 sub start {
     my (@arguments) = @_;
@@ -39,6 +42,17 @@ sub start {
     return [$master, $pid, ''];
 }
 
+# The prompt appears just before the terminal is switched to single keys; what is typed in between is not edited.
+sub wait_until_keys_are_read {
+    my ($master) = @_;
+    my $modes = POSIX::Termios->new;
+    for (1 .. 100 * $deadline_s) {
+        $modes->getattr(fileno $master);
+        last unless $modes->getlflag & POSIX::ICANON();
+        select undef, undef, undef, 0.01;
+    }
+}
+
 # Reads until what came since the last call matches, or time is up. Returns what came.
 sub expect {
     my ($session, $pattern) = @_;
@@ -52,6 +66,7 @@ sub expect {
         last unless $got;
     }
     my $came = $session->[2];
+    wait_until_keys_are_read($master) if $came =~ /> \z/;
     $session->[2] = '';
     $came =~ s/\e\[[0-9;?]*[A-Za-z]|\e[=>]//g;
     return $came;
@@ -62,7 +77,9 @@ sub type { my ($session, $text) = @_; syswrite $session->[0], $text; }
 sub finish {
     my ($session) = @_;
     my $came = expect($session, qr/(?!)/);
+    alarm $deadline_s;
     waitpid $session->[1], 0;
+    alarm 0;
     return ($?, $came);
 }
 
@@ -89,7 +106,9 @@ type($session, "\x03");
 like(expect($session, qr/\^C\r\n.*> /s), qr/\^C\r\n> \z/, '^C gives up the line');
 type($session, "put g\303\274n \342\202\254\nget g\303\274n\n");
 like(expect($session, qr/\342\202\254 \(.*> /s), qr/^\342\202\254 \(\d+\.\d+ms\)/m, 'UTF-8 is typed and shown');
-type($session, "begin\nput a 1\n\x04");
+type($session, "begin\nput a 1\n");
+expect($session, qr/staged.*> /s);      # ^D means the end only to a terminal that is being edited on
+type($session, "\x04");
 my ($status, $came) = finish($session);
 like($came, qr/Transaction rolled back: the session ended before COMMIT/, 'the end of input rolls back, with a word about it');
 is($status, 0, 'mistakes of a person are no failure');
