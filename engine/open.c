@@ -95,11 +95,27 @@ static int log_must_be_empty(void *arg, const wal_record *record)
     return rw_error(RW_ECORRUPT, "%s: there is no database, but a log with a record at LSN %llu", e->dir, (unsigned long long)record->lsn);
 }
 
+/* The directory's own name must survive, too: it lies in the parent. */
+static int parent_sync(engine *e)
+{
+    char *parent = path_join(e->dir, "");
+    if (parent == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
+    size_t length = strlen(parent);
+    while (length > 0 && parent[length - 1] == '/') length--;
+    while (length > 0 && parent[length - 1] != '/') length--;
+    parent[length] = 0;
+    int error = kio_directory_sync(e->kio, length == 0 ? "." : parent);
+    free(parent);
+    return error == RW_EACCESS ? 0 : error; /* who may not read it did not make the directory in it just now */
+}
+
 /* Files and first image of a new database. The superblock comes last: without it there is no database. */
 static int database_create(engine *e)
 {
     store_params params = {.page_size = e->options.page_size};
-    int error = store_create(e->kio, e->dir, &params, &e->store);
+    int error = parent_sync(e);
+    if (error != 0) return error;
+    error = store_create(e->kio, e->dir, &params, &e->store);
     if (error != 0) return error;
     store_adopt(e, &params);
     error = cache_check(e);
