@@ -26,6 +26,12 @@ static bool slot_overruled(const wal *w, const wal_slot *slot)
     return false;
 }
 
+/* Whether a live segment that has a successor holds a byte at or above keep_lsn. */
+static bool slot_holds(const wal_slot *slot, uint64_t keep_lsn)
+{
+    return slot->end_lsn > keep_lsn && slot->end_lsn > slot->start_lsn;
+}
+
 void wal_slots_lay_out(wal *w, uint64_t end_lsn, uint64_t keep_lsn)
 {
     const wal_slot *last = NULL;
@@ -49,7 +55,7 @@ void wal_slots_lay_out(wal *w, uint64_t end_lsn, uint64_t keep_lsn)
     /* The last one stays whatever keep_lsn is: until the next start block is durable, it alone shows where the log ends. */
     for (uint32_t i = 0; i < w->slot_count; i++) {
         wal_slot *slot = &w->slots[i];
-        if (slot->state == WAL_SLOT_LIVE && slot != last && slot->end_lsn <= keep_lsn) slot->state = WAL_SLOT_FREE;
+        if (slot->state == WAL_SLOT_LIVE && slot != last && !slot_holds(slot, keep_lsn)) slot->state = WAL_SLOT_FREE;
     }
     w->trim_lsn = keep_lsn;
     w->recyclable_below = 0;
@@ -202,7 +208,7 @@ static void retire(wal *w)
 {
     for (uint32_t i = 0; i < w->slot_count; i++) {
         wal_slot *slot = &w->slots[i];
-        if (slot->state != WAL_SLOT_LIVE || slot->end_lsn > w->trim_lsn || slot->end_lsn >= w->recyclable_below) continue;
+        if (slot->state != WAL_SLOT_LIVE || slot_holds(slot, w->trim_lsn) || slot->end_lsn >= w->recyclable_below) continue;
         slot->state = WAL_SLOT_FREE;
     }
 }
