@@ -34,6 +34,7 @@ static void model_mark(model *m, uint64_t address, uint32_t blocks, bool taken)
         if (m->taken[at] == taken) WRONG(m, "block %" PRIu64 " is %s twice", at, taken ? "taken" : "given back");
         m->taken[at] = taken;
         m->live[at / SEGMENT_BLOCKS] += taken ? 1u : -1u;
+        if (m->live[at / SEGMENT_BLOCKS] == 0) m->spanned[at / SEGMENT_BLOCKS] = false;
     }
     m->live_blocks += taken ? blocks : -(uint64_t)blocks;
 }
@@ -61,7 +62,6 @@ static void model_placed(model *m, store_stream stream, uint64_t address, uint32
     if (blocks > SEGMENT_BLOCKS) {
         for (uint32_t i = n; (uint64_t)i * SEGMENT_BLOCKS < address + blocks; i++) {
             if (m->live[i] != 0 || m->open[0] == i || m->open[1] == i) WRONG(m, "a run over several segments shares segment %u", i);
-            m->spanned[i] = true;
         }
         if (within != 0) WRONG(m, "a run over several segments begins inside one");
         return;
@@ -71,7 +71,6 @@ static void model_placed(model *m, store_stream stream, uint64_t address, uint32
     if (n != model_lowest_free(m) || within != 0) WRONG(m, "segment %u was opened, %u is the lowest free one", n, model_lowest_free(m));
     if (n == m->open[1 - stream]) WRONG(m, "both streams append to segment %u", n);
     m->open[stream] = n;
-    m->spanned[n] = false;
 }
 
 static void model_compare(model *m)
@@ -117,6 +116,7 @@ static void step_allocate(model *m)
     if (after.segments > MODEL_SEGMENTS) WRONG(m, "the file grew to %u segments", after.segments);
     model_placed(m, stream, address, blocks);
     model_mark(m, address, blocks, true);
+    for (uint64_t n = address / SEGMENT_BLOCKS; blocks > SEGMENT_BLOCKS && n * SEGMENT_BLOCKS < address + blocks; n++) m->spanned[n] = true;
     m->runs[m->count++] = (run){address, blocks};
 }
 
