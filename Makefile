@@ -44,7 +44,7 @@ SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(OBJ)/%.o)
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests clean install deps check check-long demo crash fuzz
+.PHONY: all lib tests clean install deps check demo crash
 .SECONDARY:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
 lib: $(OUT)/libringwood.a
@@ -82,6 +82,30 @@ $(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $
 
 deps:
 	@tools/install-deps
+
+# The suite, in one report: everything as users get it; the simulator; tiny limits under the address and undefined-behaviour sanitizers;
+# what has threads under the thread sanitizer.
+PROVE := prove --exec '' --timer
+CRASH_STATES ?= 3000
+CHECK_TESTS = $(sort $(UNIT_BIN) $(API_BIN)) $(sort $(wildcard tests/e2e/*.t)) tests/check/sim.t tests/check/tiny.t tests/check/tsan.t
+
+check: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) all tests
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tiny all tests
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan tests
+	CRASH_STATES=$(CRASH_STATES) $(PROVE) -j$$(nproc) $(CHECK_TESTS)
+
+demo: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) all
+	tools/demo
+
+# any number of crash states, from one seed on: make crash SEEDS=200000
+SEEDS ?= 3000
+FIRST_SEED ?= 1
+crash: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
+	build/sim/tests/crash_sim --seeds $(FIRST_SEED)..1000000000 --states $(SEEDS)
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -1,0 +1,6 @@
+#!/bin/bash
+# The suite with tiny limits, under the address and undefined-behaviour sanitizers.
+. tests/check/variant
+cd build/tiny/tests && names=$(ls | grep -vE '^(crash_sim|test_every_byte)$') && cd - > /dev/null
+export DIFF_OPS=${DIFF_OPS:-20000}
+run_variant tiny $names
