@@ -106,7 +106,7 @@ static const option option_table[] = {
     {"reverse", NULL, ARGUMENTS_RANGE, NULL, NULL, apply_reverse, "from the last key to the first"},
     {"async", NULL, ARGUMENTS_ASYNC, NULL, NULL, apply_async, "return before the write is durable"},
     {"stdin", NULL, ARGUMENTS_STDIN, NULL, NULL, apply_stdin, "read the value from standard input, byte for byte"},
-    {"raw", NULL, ARGUMENTS_RAW, NULL, NULL, apply_raw, "keys and values are bytes as they stand: no quotes, no escapes"},
+    {"raw", NULL, ARGUMENTS_RAW, NULL, NULL, apply_raw, "keys and values in arguments are bytes as they stand: no quotes, no escapes"},
     {"format", "FORMAT", ARGUMENTS_FORMAT, NULL, NULL, apply_format, "table (default), json or csv"},
     {"cache", "SIZE", ARGUMENTS_DATABASE, "cache", NULL, NULL, "memory limit, as 256M"},
     {"workers", "N", ARGUMENTS_DATABASE, "workers", NULL, NULL, "worker threads; 0: one for each core"},

@@ -37,6 +37,6 @@ int verb_read_key(const arguments *a, unsigned index, text_buffer *key)
         return EXIT_DONE;
     }
     if (text_read_argument(argument, key, &mistake) == TEXT_WORD) return EXIT_DONE;
-    cli_error("key %s: %s (--raw takes it as it stands)", argument, mistake.words);
+    cli_error("key %.60s: %s (--raw takes it as it stands)", argument, mistake.words);
     return EXIT_USAGE;
 }

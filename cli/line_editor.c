@@ -170,7 +170,8 @@ line_editor *line_editor_open(const char *history_path, line_complete_fn complet
     el_set(editor->el, EL_EDITOR, "emacs");
     el_set(editor->el, EL_GETCFN, read_character);
     el_set(editor->el, EL_SIGNAL, 1);   /* the terminal is put right when the session is suspended, resumed or killed */
-    el_set(editor->el, EL_ADDFN, "complete-word", "completes the word before the cursor", complete_word);
+    /* the wide form: el_set would leak its copies of these strings */
+    el_wset(editor->el, EL_ADDFN, L"complete-word", L"completes the word before the cursor", complete_word);
     el_set(editor->el, EL_BIND, "^I", "complete-word", NULL);
     el_set(editor->el, EL_BIND, "^R", "em-inc-search-prev", NULL);
     open_history(editor, history_path);

@@ -40,7 +40,7 @@ int verb_get(const arguments *a)
     if (status == EXIT_DONE) {
         int code = range_get(d.db, NULL, d.bucket, text_slice(&key), &value, &watch);
         if (code == 0) print_value(a, text_slice(&key), text_slice(&value));
-        else status = cli_error_library(d.db, code, "get %s", a->positional[1]);
+        else status = cli_error_library(d.db, code, "get %.60s", a->positional[1]);
         status = database_close(&d, status);
     }
     text_free(&key);
@@ -95,7 +95,7 @@ int verb_put(const arguments *a)
     if (status == EXIT_DONE) status = database_open(&d, a, true);
     if (status == EXIT_DONE) {
         int code = rw_put(d.db, d.bucket, text_slice(&key), text_slice(&value), a->write_flags);
-        if (code != 0) status = cli_error_library(d.db, code, "put %s", a->positional[1]);
+        if (code != 0) status = cli_error_library(d.db, code, "put %.60s", a->positional[1]);
         status = database_close(&d, status);
     }
     text_free(&key);
@@ -111,7 +111,7 @@ int verb_del(const arguments *a)
     if (status == EXIT_DONE) status = database_open(&d, a, false);
     if (status == EXIT_DONE) {
         int code = rw_del(d.db, d.bucket, text_slice(&key), a->write_flags);
-        if (code != 0) status = cli_error_library(d.db, code, "del %s", a->positional[1]);
+        if (code != 0) status = cli_error_library(d.db, code, "del %.60s", a->positional[1]);
         status = database_close(&d, status);
     }
     text_free(&key);
