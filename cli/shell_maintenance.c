@@ -45,21 +45,10 @@ static bool drop_bucket(shell *s, const char *name)
     return shell_say(s, was_in_use ? "OK, the bucket in use is default again" : "OK");
 }
 
-static int print_bucket(void *arg, const char *name, rw_bucket bucket)
-{
-    (void)bucket;
-    output_row(arg, (output_cell[]){output_cell_word(rw_slice_of(name, strlen(name)))});
-    return 0;
-}
-
 bool shell_buckets(shell *s, const char *at, const char *end)
 {
-    static const char *const columns[] = {"bucket"};
-    output o;
     if (!shell_expect_end(s, at, end)) return false;
-    output_begin(&o, stdout, OUTPUT_TABLE, false, columns, 1);
-    int code = rw_bucket_list(s->db, print_bucket, &o);
-    output_end(&o);
+    int code = bucket_print(stdout, OUTPUT_TABLE, s->db);
     return code == 0 || shell_library_error(s, code);
 }
 

@@ -49,6 +49,9 @@ int database_close(database *d, int status);
 /* Decodes a key given as argument (text.h: word; or raw). Returns an exit code. */
 int verb_read_key(const arguments *a, unsigned index, text_buffer *key);
 
+/* Prints the names of all buckets. Returns rw_bucket_list's code. */
+int bucket_print(FILE *file, output_format format, rw_db *db);
+
 /* Prints the statistics of an open database: aligned lines with what each number means, or one row. */
 void stat_print(FILE *file, output_format format, const rw_stats_t *stats);
 

@@ -33,13 +33,19 @@ static int print_bucket(void *arg, const char *name, rw_bucket bucket)
     return 0;
 }
 
-static int bucket_list(database *d, output_format format)
+int bucket_print(FILE *file, output_format format, rw_db *db)
 {
     static const char *const columns[] = {"bucket"};
     output o;
-    output_begin(&o, stdout, format, false, columns, 1);
-    int code = rw_bucket_list(d->db, print_bucket, &o);
+    output_begin(&o, file, format, false, columns, 1);
+    int code = rw_bucket_list(db, print_bucket, &o);
     output_end(&o);
+    return code;
+}
+
+static int bucket_list(database *d, output_format format)
+{
+    int code = bucket_print(stdout, format, d->db);
     return code == 0 ? EXIT_DONE : cli_error_library(d->db, code, "bucket list");
 }
 

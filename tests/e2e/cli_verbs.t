@@ -104,6 +104,22 @@ verb_is('verify of nothing', ['verify', "$scratch/none"], 3, '', qr/\Aerror: ver
     is($got{page_size}, 16384, 'the page size asked for, as CSV');
     is($got{workers}, 2, 'and the workers');
 }
+{
+    my $damaged = fresh_database();
+    shell($damaged, join('', map { "put key:$_ value-of-$_-\n" } 1000 .. 3000), '--async');
+    open my $data, '+<:raw', "$damaged/data" or die "$damaged/data: $!";
+    my $bytes = do { local $/; <$data> };
+    my $at = rindex $bytes, 'value-of-2000-';
+    ok($at > 0, 'a value is found in the data file');
+    seek $data, $at, 0;
+    print $data 'V';
+    close $data;
+    verb_is('verify of a damaged database', ['verify', $damaged], 1, undef, qr/\Aerror: \Q$damaged\E is damaged: \d+ findings?\n\z/);
+    my ($code, $out) = run('', 'verify', $damaged, '--format=json');
+    my $findings = decode_json($out);
+    ok($code == 1 && @$findings > 0 && length $findings->[0]{finding}, 'its findings as JSON');
+    verb_is('a read of what is damaged', ['get', $damaged, 'key:2000'], 3, '', qr/\Aerror: get key:2000: /);
+}
 verb_is('a read-only opening', ['put', $db, 'a', '1', '--read-only'], 3, '', qr/read-only/);
 
 verb_is('no verb', [], 2, '', qr/^usage: ringwood VERB/);
