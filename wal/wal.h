@@ -24,7 +24,7 @@ typedef struct {
     /* Called by the writer before a batch that holds a record with WAL_NEEDS_DATA: makes the data file durable. */
     int (*sync_data)(void *arg);
     void *sync_data_arg;
-    /* Called once, from the thread that met it, when the log cannot be written any more. */
+    /* Called once, from the thread that met it, when the log cannot be written any more. It must not call the log. */
     void (*on_failure)(void *arg, int code, const char *text);
     void *on_failure_arg;
 } wal_options;
@@ -39,7 +39,8 @@ typedef struct {
 /* A non-zero return stops the replay and is what wal_replay returns. */
 typedef int (*wal_replay_fn)(void *arg, const wal_record *record);
 
-/* Creates dir/log, empty, or opens it: RW_EFOREIGN (another database's), RW_EVERSION, RW_ECORRUPT, RW_ENOENT. */
+/* Creates dir/log, empty (RW_EEXIST when there is one that holds records; one without is taken over), or opens it: RW_EFOREIGN (another
+ * database's), RW_EVERSION, RW_ECORRUPT, RW_ENOENT. */
 int wal_create(kio *k, const char *dir, const wal_options *options, wal **out);
 int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 
@@ -51,7 +52,7 @@ int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
 
 /* Begins to take records, at end_lsn of the last replay, in a fresh segment with a new epoch. keep_lsn: segments below it may be recycled.
- * Starts the writer thread. */
+ * Starts the writer thread. RW_ENOSPC: may be tried again; after another failure the log may only be closed. */
 int wal_start(wal *w, uint64_t keep_lsn);
 
 #define WAL_NEEDS_DATA 1u      /* the record names extents: the data file must be durable before the record is */
