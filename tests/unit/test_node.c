@@ -4,7 +4,6 @@
  *
  * One random run is replayed by: test_node PAGE_SIZE LEVEL SHAPE SEED
  */
-#include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 
@@ -475,7 +474,7 @@ static world *world_new(uint32_t page_size, unsigned level, enum shape shape, ui
         memcpy(w->lower_text, "\0\0\0\7", w->lower.size = 4);
         memcpy(w->upper_text, "\0\0\0\x08", w->upper.size = 4);
         break;
-    default:    /* an upper fence only just above, no upper fence above that */
+    default:    /* the end of its level: no upper fence, so no prefix */
         memcpy(w->lower_text, "bucket\0\0", w->lower.size = 8);
         break;
     }
@@ -661,15 +660,16 @@ static void test_many_slots(void)
 static bool searches_in_range(const node *n, uint32_t page_size, rw_slice key)
 {
     bool found;
-    unsigned flags, sum = 0;
-    unsigned most = (node_capacity(page_size)) / (unsigned)sizeof(node_slot);
+    static volatile unsigned sink;     /* so that the bytes are really read */
+    unsigned flags, most = node_capacity(page_size) / (unsigned)sizeof(node_slot);
     unsigned slot = node_lower_bound(n, page_size, key, &found), child = node_child_slot(n, page_size, key);
     unsigned before = node_child_slot_before(n, page_size, key);
     rw_slice value = node_value(n, page_size, slot, &flags);
     page_ref ref = node_child(n, page_size, child);
     const unsigned char *bytes = value.data;
-    for (size_t i = 0; i < value.size; i++) sum += bytes[i];
-    return slot <= most && child <= most && before <= most && value.size <= page_size && (ref.word != 0 || ref.checksum == 0) + sum != UINT_MAX;
+    for (size_t i = 0; i < value.size; i++) sink = sink + bytes[i];
+    sink = sink + ref.checksum;
+    return slot <= most && child <= most && before <= most && value.size <= page_size;
 }
 
 /* A node that passed the checker can be used for everything. */
@@ -825,6 +825,66 @@ static void test_order_rules(void)
     free(n);
 }
 
+static node *inner_of_two(const char *separator, page_ref ref)
+{
+    node *n = page_new(4096);
+    rw_slice value = rw_slice_of(&ref, sizeof ref);
+    node_init(n, 4096, 1, rw_slice_of("l", 1), rw_slice_of("u", 1));
+    node_insert(n, 4096, 0, rw_slice_of("l", 1), value, 0);
+    node_insert(n, 4096, 1, rw_slice_of(separator, 1), value, 0);
+    return n;
+}
+
+static void check_refused(node *n, const char *words)
+{
+    tap_ok(node_check(n, 4096, true) == RW_ECORRUPT && strstr(rw_error_text(), words) != NULL, "inner: %s: %s", words, rw_error_text());
+    free(n);
+}
+
+static void test_inner_rules(void)
+{
+    page_ref ref = page_ref_disk(77, 1, 0, 0);
+    node *n = inner_of_two("m", ref);
+    TAP_CHECK(node_check(n, 4096, true) == 0);
+    n->slots[0].flags = 1;
+    check_refused(n, "flags 0x1");
+    n = inner_of_two("m", ref);
+    n->slots[1].value_length = 15;
+    check_refused(n, "page reference of 15 bytes");
+    check_refused(inner_of_two("m", page_ref_none()), "names no child");
+    n = inner_of_two("m", ref);
+    n->slots[0].key_length = 1;
+    n->slots[0].head = (uint32_t)((unsigned char *)n)[n->slots[0].offset] << 24;
+    check_refused(n, "first child has a separator");
+    n = inner_of_two("m", ref);
+    node_remove_many(n, 4096, 0, 2);
+    check_refused(n, "without a child");
+    check_refused(inner_of_two("l", ref), "not above the lower fence");
+    n = inner_of_two("m", ref);
+    ((unsigned char *)n)[n->lower_offset] = 'v';
+    check_refused(n, "the lower fence is not below");
+}
+
+/* Of the points near the middle the shortest separator is taken, of those farther away none. */
+static void test_split_point(void)
+{
+    static const char *const keys[] = {"a", "bbbb1", "bbbb2", "bbbb3", "bbbc1", "bbbc2", "bbbc3", "bbbc4", "bbbc5", "c"};
+    static const unsigned order[RW_ARRAY_SIZE(keys)] = {5, 0, 9, 3, 7, 1, 8, 2, 6, 4};
+    static const unsigned char value[200];
+    static node_split plan;
+    node *n = page_new(4096);
+    node_init(n, 4096, 0, rw_slice_of("a", 1), rw_slice_of("d", 1));
+    for (unsigned i = 0; i < RW_ARRAY_SIZE(keys); i++) {
+        rw_slice key = rw_slice_of(keys[order[i]], strlen(keys[order[i]]));
+        bool found;
+        node_insert(n, 4096, node_lower_bound(n, 4096, key, &found), key, rw_slice_of(value, sizeof value), 0);
+    }
+    TAP_CHECK(node_check(n, 4096, true) == 0);
+    node_split_plan(n, 4096, rw_slice_of("bbbb15", 6), &plan);
+    tap_ok(plan.slot == 4 && plan.separator_length == 4 && memcmp(plan.separator, "bbbc", 4) == 0, "the separator is the shortest near the middle");
+    free(n);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 5) {
@@ -835,6 +895,8 @@ int main(int argc, char **argv)
     }
     test_rules();
     test_order_rules();
+    test_inner_rules();
+    test_split_point();
     test_inline_max();
     test_many_slots();
     test_longest();
