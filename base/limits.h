@@ -26,7 +26,7 @@
 #define RW_LOG_STAGING_BYTES (2u << 20)
 #define RW_LOG_FRAGMENT_BYTES (64u << 10)
 #define RW_WRITE_BATCH_BYTES (512u << 10)
-#define RW_CACHE_BYTES_MIN (4u << 20)
+#define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (32u << 20)
 #endif
 

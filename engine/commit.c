@@ -85,7 +85,8 @@ static int commit_attempt(engine *e, partition *p, const wal_op *op, tree_writer
 {
     trees *t = &e->trees;
     tree_position at;
-    int state = tree_find(t, p, op->key, &at, miss);
+    int state = bucket_check_stored(e, op->key);
+    if (state == 0) state = tree_find(t, p, op->key, &at, miss);
     if (state != 0) return state;
     if (op->kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
     if (op->kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, op->key, op->second.size))) {

@@ -168,11 +168,13 @@ static int key_check_resident(commit *c, rw_slice key)
     }
 }
 
-static int commit_check(commit *c)
+static int commit_check(commit *c, unsigned flags)
 {
     for (size_t i = 0; i < c->count; i++) {
         const wal_op *op = &c->sorted[i]->op;
-        int error = op->kind == WAL_OP_DELETE_RANGE ? range_check(c, op->key, op->second) : key_check_resident(c, op->key);
+        int error = (flags & ENGINE_CATALOG) != 0 ? 0 : bucket_check_stored(c->e, op->key);
+        if (error != 0) return error;
+        error = op->kind == WAL_OP_DELETE_RANGE ? range_check(c, op->key, op->second) : key_check_resident(c, op->key);
         if (error != 0) return error;
     }
     return 0;
@@ -234,7 +236,7 @@ int engine_commit_many(engine *e, rw_slice body, unsigned flags)
     if (error == 0) {
         commit_preload(&c);
         error = tokens_take(&c);
-        if (error == 0) error = commit_check(&c);
+        if (error == 0) error = commit_check(&c, flags);
         if (error == 0) error = wal_append(e->wal, WAL_COMMIT, &body, 1, record_flags(&c), &lsn, &end_lsn);
         if (error == 0) error = commit_apply(&c, lsn);
         tokens_give(&c);

@@ -86,7 +86,8 @@ static int cursor_usable(rw_cursor *c)
 {
     engine *e;
     if (c == NULL) return rw_error(RW_EINVAL, "the cursor is NULL");
-    return c->txn != NULL ? txn_usable(c->txn, &e) : engine_of(c->db, &e);
+    int error = c->txn != NULL ? txn_usable(c->txn, &e) : engine_of(c->db, &e);
+    return error != 0 ? error : bucket_check(e, __builtin_bswap32(rw_load_u32(c->low)));
 }
 
 /* ---- steps over leaves ------------------------------------------------------------------------------------------- */

@@ -118,6 +118,11 @@ static inline void key_free(stored_key *key)
     if (RW_UNLIKELY(key->heap != NULL)) free(key->heap);
 }
 int bucket_check(engine *e, rw_bucket bucket);
+/* The same for a stored key, under its partition's token: a bucket that was dropped since the call began takes no more writes. */
+static inline int bucket_check_stored(engine *e, rw_slice key)
+{
+    return bucket_check(e, __builtin_bswap32(rw_load_u32(key.data)));
+}
 int buckets_open(engine *e);
 void buckets_close(engine *e);
 static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
@@ -133,6 +138,8 @@ int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 
 /* Commits operations given in WAL order. Keys are stored keys. RW_ENOTFOUND: one operation, a delete, and nothing was there. */
 int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
+/* Flag beside RW_ASYNC, for the engine's own commits: the catalog may be written, and a bucket that is being dropped. */
+#define ENGINE_CATALOG 0x80000000u
 /* body: the operations, encoded for the log. */
 int engine_commit_many(engine *e, rw_slice body, unsigned flags);
 /* Value of a put, written to an extent when it is too long for a leaf: then *op becomes a PUT_EXTENT that points to *ref. */

@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define FRAMES_MIN 48u                 /* fewer pages than this cannot hold the paths of a few operations at once */
+#define FRAMES_MIN 24u                 /* fewer pages than this cannot hold the paths of a few operations at once */
 #define PARTITIONS_PER_WORKER 8u       /* wanted at least, once there is enough data */
 
 static char *path_join(const char *dir, const char *name)
@@ -41,7 +41,7 @@ static int cache_check(engine *e)
 {
     uint64_t need = 2 * (uint64_t)FRAMES_MIN * (e->page_size + sizeof(frame));
     if (frames_bytes(e) >= need / 2) return 0;
-    return rw_error(RW_EINVAL, "option cache: %llu bytes is too small for pages of %u bytes, at least %llu are needed",
+    return rw_error(RW_EINVAL, "cache_bytes: %llu is too small for pages of %u bytes, at least %llu are needed",
                     (unsigned long long)e->options.cache_bytes, e->page_size, (unsigned long long)need);
 }
 
@@ -107,6 +107,19 @@ static int parent_sync(engine *e)
     int error = kio_directory_sync(e->kio, length == 0 ? "." : parent);
     free(parent);
     return error == RW_EACCESS ? 0 : error; /* who may not read it did not make the directory in it just now */
+}
+
+/* Makes the directory's own entry in its parent durable. */
+static int parent_sync(engine *e)
+{
+    size_t size = strlen(e->dir);
+    while (size > 1 && e->dir[size - 1] == '/') size--;
+    while (size > 0 && e->dir[size - 1] != '/') size--;
+    char *parent = size == 0 ? strdup(".") : strndup(e->dir, size);
+    if (parent == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
+    int error = kio_directory_sync(e->kio, parent);
+    free(parent);
+    return error;
 }
 
 /* Files and first image of a new database. The superblock comes last: without it there is no database. */

@@ -64,7 +64,7 @@ static int backend_parse(const char *value, const char **out)
         *out = backends[i];
         return 0;
     }
-    return rw_error(RW_EINVAL, "option io_backend: '%s' is none of auto, uring, psync", value);
+    return rw_error(RW_EINVAL, "io_backend: '%s' is none of auto, uring, psync", value);
 }
 
 int rw_options_set(rw_options *options, const char *name, const char *value)
@@ -91,23 +91,23 @@ int rw_options_set(rw_options *options, const char *name, const char *value)
 int options_check(const rw_options *o)
 {
     const char *ignored;
-    if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "the options were not set up by rw_options_init");
+    if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "struct_size: %zu: the options were not set up by rw_options_init", o->struct_size);
     if (o->cache_bytes < RW_CACHE_BYTES_MIN)
-        return rw_error(RW_EINVAL, "option cache: %llu bytes is less than %u", (unsigned long long)o->cache_bytes, RW_CACHE_BYTES_MIN);
-    if (o->cache_bytes > (uint64_t)1 << 44) return rw_error(RW_EINVAL, "option cache: %llu bytes is absurd", (unsigned long long)o->cache_bytes);
+        return rw_error(RW_EINVAL, "cache_bytes: %llu is less than %u", (unsigned long long)o->cache_bytes, RW_CACHE_BYTES_MIN);
+    if (o->cache_bytes > (uint64_t)1 << 44) return rw_error(RW_EINVAL, "cache_bytes: %llu is absurd", (unsigned long long)o->cache_bytes);
     if (rw_key_size_max(o->page_size) == 0)
-        return rw_error(RW_EINVAL, "option page_size: %u is none of 4096, 8192, 16384, 32768, 65536", o->page_size);
-    if (o->workers > RW_WORKERS_MAX) return rw_error(RW_EINVAL, "option workers: %u is more than %u", o->workers, RW_WORKERS_MAX);
-    if (o->io_backend == NULL) return rw_error(RW_EINVAL, "option io_backend is NULL");
+        return rw_error(RW_EINVAL, "page_size: %u is none of 4096, 8192, 16384, 32768, 65536", o->page_size);
+    if (o->workers > RW_WORKERS_MAX) return rw_error(RW_EINVAL, "workers: %u is more than %u", o->workers, RW_WORKERS_MAX);
+    if (o->io_backend == NULL) return rw_error(RW_EINVAL, "io_backend is NULL");
     if (backend_parse(o->io_backend, &ignored) != 0) return RW_EINVAL;
     if (o->log_bytes < 4 * RW_LOG_STAGING_BYTES)
-        return rw_error(RW_EINVAL, "option log: %llu bytes is less than %u", (unsigned long long)o->log_bytes, 4 * RW_LOG_STAGING_BYTES);
-    if (o->log_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "option log: %llu bytes is absurd", (unsigned long long)o->log_bytes);
+        return rw_error(RW_EINVAL, "log_bytes: %llu is less than %u", (unsigned long long)o->log_bytes, 4 * RW_LOG_STAGING_BYTES);
+    if (o->log_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "log_bytes: %llu is absurd", (unsigned long long)o->log_bytes);
     if (o->async_delay_ms < 1 || o->async_delay_ms > 60000)
-        return rw_error(RW_EINVAL, "option async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
+        return rw_error(RW_EINVAL, "async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
     if (o->partition_bytes != 0 && o->partition_bytes < RW_SEGMENT_BYTES / 8)
-        return rw_error(RW_EINVAL, "option partition: %llu bytes is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
-    if (o->create > 1) return rw_error(RW_EINVAL, "option create: %u is neither 0 nor 1", o->create);
-    if (o->read_only > 1) return rw_error(RW_EINVAL, "option read_only: %u is neither 0 nor 1", o->read_only);
+        return rw_error(RW_EINVAL, "partition_bytes: %llu is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
+    if (o->create > 1) return rw_error(RW_EINVAL, "create: %u is neither 0 nor 1", o->create);
+    if (o->read_only > 1) return rw_error(RW_EINVAL, "read_only: %u is neither 0 nor 1", o->read_only);
     return 0;
 }
