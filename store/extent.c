@@ -111,7 +111,7 @@ static int piece_take(const store *s, const unsigned char *piece, size_t size, u
         return rw_error(RW_ECORRUPT, EXTENT_WRONG "it belongs to another key", kio_file_path(s->file),
                         (unsigned long long)expected->page.address * RW_BLOCK_SIZE);
     n = part_overlap(EXTENT_HEADER_BYTES + key.size, expected->value_length, at, size, &in_part, &in_piece);
-    if (n > 0) memcpy((unsigned char *)value + in_part, piece + in_piece, n);
+    if (n > 0 && value != NULL) memcpy((unsigned char *)value + in_part, piece + in_piece, n);
     return 0;
 }
 

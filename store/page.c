@@ -12,6 +12,10 @@ uint32_t page_seal(const store *s, void *bytes, uint32_t length, uint8_t type, u
     header->database_id = s->params.database_id;
     header->address = address;
     header->length = length;
+    header->compression = 0;
+    memset(header->zero1, 0, sizeof header->zero1);
+    header->raw_length = length;
+    memset(header->zero2, 0, sizeof header->zero2);
     return rw_checksum(0, bytes, length);
 }
 
@@ -43,6 +47,8 @@ int page_check(const store *s, const void *bytes, uint32_t length, uint8_t type,
                         (unsigned long long)h.address * RW_BLOCK_SIZE);
     if (h.length != length) return rw_error(RW_ECORRUPT, PAGE_WRONG "its own length says %u", path, at, length, h.length);
     if (h.type != type) return rw_error(RW_ECORRUPT, PAGE_WRONG "type is %u, expected %u", path, at, length, h.type, type);
+    if (h.compression != 0 || h.raw_length != length)
+        return rw_error(RW_ECORRUPT, PAGE_WRONG "compression is %u, to %u bytes: no known one", path, at, length, h.compression, h.raw_length);
     uint32_t found = rw_checksum(0, bytes, length);
     if (found != checksum && !RW_PLANTED(ignore_page_checksum))
         return rw_error(RW_ECORRUPT, PAGE_WRONG "checksum is %08x, who names it expects %08x", path, at, length, found, checksum);

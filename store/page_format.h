@@ -16,7 +16,7 @@
  *       32    8  newest commit timestamp in it (the LSN of the commit), 0 when none
  *       40    1  compression: 0 none
  *       41    3  zero
- *       44    4  length when not compressed, bytes
+ *       44    4  length when not compressed, bytes: the length on disk when compression is none
  *       48   16  zero
  */
 #ifndef RW_PAGE_FORMAT_H

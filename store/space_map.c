@@ -44,7 +44,6 @@ static void map_fill(store *s, store_run *run, unsigned char *bytes)
     for (uint32_t n = 1; n < count; n++)
         if (g->live[n] != 0) entries[n] = g->live[n] | (g->flags[n].spanned ? SPACE_MAP_SPANNED : 0);
     map_subtract(entries, s->map);
-    ((page_header *)(void *)bytes)->raw_length = run->blocks * RW_BLOCK_SIZE;
     run->checksum = page_seal(s, bytes, run->blocks * RW_BLOCK_SIZE, PAGE_SPACE_MAP, run->address);
 }
 

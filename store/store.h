@@ -110,7 +110,7 @@ void store_release(store *s, store_retired *list);
 int store_page_read(store *s, page_ref ref, void *buffer);
 /* The same check alone, for bytes that a ring has read. */
 int store_page_check(const store *s, page_ref ref, const void *bytes);
-/* Fills in the header's fields that are the store's (magic, version, type, database id, address, length) of a page about to be written
+/* Fills in the header's fields that are the store's (all but level, partition and newest timestamp) of a page about to be written
  * at address, and returns its reference with checksum. */
 page_ref store_page_seal(const store *s, void *bytes, uint32_t length, uint8_t type, uint64_t address, uint32_t estimate);
 
@@ -119,7 +119,7 @@ page_ref store_page_seal(const store *s, void *bytes, uint32_t length, uint8_t t
  * buffer_bytes, a multiple of RW_BLOCK_SIZE). Not synced: whoever names it in the log syncs store_file first. key: with bucket prefix.
  */
 int store_extent_write(store *s, rw_slice key, rw_slice value, void *buffer, size_t buffer_bytes, extent_ref *out);
-/* Reads a value back into value (ref.length bytes) and checks everything. key_length: that of the key under which it was found. */
+/* Reads a value back into value (ref.length bytes; NULL: only checks) and checks everything. key: the one under which it was found. */
 int store_extent_read(store *s, extent_ref ref, rw_slice key, void *value, void *buffer, size_t buffer_bytes);
 
 /*

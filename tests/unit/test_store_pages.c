@@ -63,6 +63,7 @@ static const lie lies[] = {
     {offsetof(page_header, magic), 0x12345678, 4, "magic"},   {offsetof(page_header, version), 9, 2, "version"},
     {offsetof(page_header, type), PAGE_EXTENT, 1, "type"},    {offsetof(page_header, database_id), 1, 8, "database id"},
     {offsetof(page_header, address), 300, 8, "own address"},  {offsetof(page_header, length), 4096, 4, "own length"},
+    {offsetof(page_header, compression), 1, 1, "compression"}, {offsetof(page_header, raw_length), 8192, 4, "compression"},
 };
 
 static void test_page_lies(page_bed *p)
