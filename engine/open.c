@@ -109,19 +109,6 @@ static int parent_sync(engine *e)
     return error == RW_EACCESS ? 0 : error; /* who may not read it did not make the directory in it just now */
 }
 
-/* Makes the directory's own entry in its parent durable. */
-static int parent_sync(engine *e)
-{
-    size_t size = strlen(e->dir);
-    while (size > 1 && e->dir[size - 1] == '/') size--;
-    while (size > 0 && e->dir[size - 1] != '/') size--;
-    char *parent = size == 0 ? strdup(".") : strndup(e->dir, size);
-    if (parent == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
-    int error = kio_directory_sync(e->kio, parent);
-    free(parent);
-    return error;
-}
-
 /* Files and first image of a new database. The superblock comes last: without it there is no database. */
 static int database_create(engine *e)
 {
