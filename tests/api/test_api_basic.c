@@ -343,6 +343,7 @@ static void test_page_size(uint32_t page_size)
     char dir[DIRS_PATH_MAX];
     rw_options options = options_small();
     options.page_size = page_size;
+    options.cache_bytes = page_size * UINT64_C(1024);
     if (!TAP_CHECK(dir_make(dir, "basic"))) return;
     tap_diag("page size %u", (unsigned)page_size);
     rw_db *db = open_or_exit(dir, &options);

@@ -227,7 +227,7 @@ static int write_generations(void *arg)
     rw_bucket other = 0;
     rw_db *db = NULL;
     rw_batch *batch = NULL;
-    options.partition_bytes = 64 * 1024;
+    options.partition_bytes = 128 * 1024;
     if (!CHILD_CODE(rw_open(writer->dir, &options, &db), 0) || !CHILD_CODE(rw_bucket_open(db, "other", RW_CREATE, &other), 0)) return 1;
     if (!CHILD_CODE(rw_batch_new(db, &batch), 0)) return 1;
     for (;;) {

@@ -130,7 +130,7 @@ static int write_on(kill_log *log, prng *random)
     rw_db *db = NULL;
     pthread_t thread;
     options.workers = 1 + (uint32_t)log->mode % 3;
-    options.partition_bytes = 64 * 1024;
+    options.partition_bytes = 128 * 1024;
     options.async_delay_ms = 10;
     if (rw_open(log->dir, &options, &db) != 0 || rw_bucket_open(db, "other", RW_CREATE, &buckets[1]) != 0) return 2;
     if (rw_batch_new(db, &batch) != 0) return 2;

@@ -257,7 +257,7 @@ static void test_max_keys(uint32_t page_size, bool differ_at_end)
     size_t max = rw_key_size_max(page_size), wrong = 0;
     uint8_t *key = malloc(max);
     options.page_size = page_size;
-    options.cache_bytes = 8 * MIB;
+    options.cache_bytes = 16 * MIB;
     options.partition_bytes = 4 * MIB;
     if (!TAP_CHECK(key != NULL) || !dir_make(dir, "large")) return;
     rw_db *db = open_or_exit(dir, &options);

@@ -123,6 +123,7 @@ static void test_page_sizes(void)
         rw_stats_t stats = {0};
         if (!dir_make(dir, "open")) return;
         options.page_size = page_size;
+        options.cache_bytes = page_size * UINT64_C(1024);
         rw_db *db = open_or_exit(dir, &options);
         write_records(db, page_size);
         CHECK_OK(rw_close(db));

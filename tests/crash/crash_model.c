@@ -40,7 +40,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->value_max = PICK(&random, 20000, 100000, 300000);
     plan->prefix_length = PICK(&random, 0, 0, 9, 200);
     plan->async_delay_ms = PICK(&random, 1, 20, 50);
-    plan->capture_mean = PICK(&random, 60, 300, 1500);
+    plan->capture_mean = PICK(&random, 8, 40, 200);
     plan->counts_from_zero = rw_random_below(&random, 2) == 0;
 }
 
@@ -48,7 +48,7 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
 {
     rw_options_init(options);
     options->page_size = plan->page_size;
-    options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20);
+    options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
     options->workers = PICK(random, 1, 2, 3);
     options->async_delay_ms = plan->async_delay_ms;
     options->log_bytes = PICK(random, 1 << 20, 2 << 20, 8 << 20);

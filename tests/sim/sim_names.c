@@ -3,9 +3,10 @@
 
 #include "tests/sim/sim_disk.h"
 
+/* Without trailing slashes; 0: the root, which is "." too. */
 static size_t path_length(const char *path)
 {
-    size_t length = strlen(path);
+    size_t length = strcmp(path, ".") == 0 ? 0 : strlen(path);
     while (length > 0 && path[length - 1] == '/') length--;
     return length;
 }
