@@ -9,6 +9,7 @@ use FindBin;
 our @EXPORT = qw(run shell fresh_database without_times $ringwood $scratch);
 
 our $ringwood = $ENV{RINGWOOD} // "$FindBin::Bin/../../build/ringwood";
+-x $ringwood or die "$ringwood is not there: make builds it, RINGWOOD names another\n";
 our $scratch = tempdir("ringwood-cli-XXXXXX", TMPDIR => 1, CLEANUP => 1);
 # small and the same everywhere; a test may be run under sanitizers, on a machine that does other things
 my @small = ('--workers=1', '--cache=16M');
