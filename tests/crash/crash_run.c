@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <unistd.h>
 
+#define DISK_BYTES (512u << 20)    /* far more than any run needs: growth without end is found */
+
 static struct {
     const char *kind;
     char line[160];
@@ -49,6 +51,7 @@ void crash_run_open(crash_run *run, uint64_t seed, sim_disk *disk)
     rw_random_seed(&run->random, seed ^ 0x5eed);
     rw_random_seed(&run->capture_random, seed ^ 0xcafe);
     for (uint32_t i = 0; i < run->plan.clients; i++) crash_history_open(&run->histories[i], &run->plan, i);
+    sim_disk_limit(disk, DISK_BYTES);
     run->world = sim_world_open(disk, rw_random_next(&run->random));
     run->k = sim_world_kio(run->world);
     sim_step_limit(run->world, CRASH_STEP_LIMIT);
