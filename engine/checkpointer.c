@@ -6,7 +6,6 @@
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
 #define COMPACT_LIVE_PERCENT 95u
-#define COMPACT_PASSES_MAX 64u
 #define CLEAN_SETTLE_MIN 8u            /* segments cleaned before a checkpoint makes them free */
 #define CLEAN_SETTLE_DIVISOR 16u       /* or this part of all segments */
 #define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
@@ -201,42 +200,31 @@ static int background_step(engine *e, bool *worked)
 
 /* ---- compaction -------------------------------------------------------------------------------------------------- */
 
-static uint32_t segments_needed(engine *e)
-{
-    store_space space;
-    store_space_get(e->store, &space);
-    return (uint32_t)(space.live_bytes / RW_SEGMENT_BYTES) + 2;
-}
-
-/* At most as many steps as there were segments: what is moved makes new ones, which may be sparse again. */
-static int clean_pass(engine *e, unsigned max_live_percent, uint32_t from, uint32_t steps, bool *any)
+/* At most as many steps as stated: what is moved makes new segments, which may be sparse, or far behind, again. */
+static int clean_pass(engine *e, unsigned max_live_percent, uint32_t from, uint32_t steps)
 {
     bool done = true;
     int error = 0;
-    for (uint32_t i = 0; i < steps && done && error == 0; i++) {
-        error = clean_step(e, max_live_percent, from, &done);
-        *any |= done;
-    }
-    return error;
+    for (uint32_t i = 0; i < steps && done && error == 0; i++) error = clean_step(e, max_live_percent, from, &done);
+    return error == 0 ? checkpoint_all(e, false) : error;
 }
 
-/* Empties sparse segments, and those beyond what is needed, until the file gets no shorter by it. */
+/*
+ * First empties what is sparse, once: that may need room before it gives any back. Then moves what lies behind as many segments as are in use
+ * into free ones, as long as the file gets shorter by it.
+ */
 static int compact(engine *e)
 {
     store_space space;
-    uint32_t segments = UINT32_MAX;
+    uint64_t cut = 1;
     int error = checkpoint_all(e, false);
-    for (unsigned pass = 0; pass < COMPACT_PASSES_MAX && error == 0; pass++) {
-        bool any = false;
-        uint64_t cut;
+    store_space_get(e->store, &space);
+    if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);
+    while (error == 0 && cut > 0) {
         store_space_get(e->store, &space);
-        if (pass > 1 && space.segments >= segments) break; /* the first pass may need room before it gives any back */
-        segments = space.segments;
-        error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, segments, &any);
-        if (error == 0) error = clean_pass(e, 101, segments_needed(e) + 1, segments, &any);
-        if (error == 0) error = checkpoint_all(e, false);
+        error = clean_pass(e, 101, space.segments - space.segments_free, space.segments_free);
+        cut = 0;
         if (error == 0) error = store_shrink(e->store, &cut);
-        if (!any) break;
     }
     if (error == 0) error = wal_shrink(e->wal);
     return error;
