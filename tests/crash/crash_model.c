@@ -32,7 +32,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     *plan = (crash_plan){.seed = seed};
     plan->clients = PICK(&random, 1, 2, 3, 4);
     plan->slots = PICK(&random, 32, 120, 120, 400, 800);
-    plan->operations = PICK(&random, 20, 60, 150);
+    plan->operations = PICK(&random, 20, 80, 250);
     plan->rounds = PICK(&random, 1, 1, 2, 3);
     plan->page_size = PICK(&random, 4096, 4096, 4096, 8192, 16384);
     plan->value_scale = PICK(&random, 0, 0, 1, 2);
@@ -40,7 +40,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->value_max = PICK(&random, 20000, 100000, 300000);
     plan->prefix_length = PICK(&random, 0, 0, 9, 200);
     plan->async_delay_ms = PICK(&random, 1, 20, 50);
-    plan->capture_mean = PICK(&random, 8, 40, 200);
+    plan->capture_mean = PICK(&random, 3, 15, 60);
     plan->counts_from_zero = rw_random_below(&random, 2) == 0;
 }
 
