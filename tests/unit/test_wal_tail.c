@@ -226,6 +226,20 @@ static void test_reused_lsns(scene *s)
     sim_disk_destroy(disk);
 }
 
+/* A torn start block in a slot that is zeroed later, with the zeros torn too, must not come to life. */
+static void test_torn_start(const scene *s)
+{
+    unsigned char block[RW_BLOCK_SIZE];
+    const wal_block_header *header = (const wal_block_header *)(void *)block;
+    sim_disk_read(s->disk, "/log", 0, block, sizeof block);
+    bool good = header->flags == WAL_BLOCK_START && header->checksum == wal_block_checksum(block);
+    for (size_t sector = SIM_SECTOR_BYTES; sector < RW_BLOCK_SIZE; sector += SIM_SECTOR_BYTES) {
+        memset(block + sector, 0, SIM_SECTOR_BYTES);
+        good = good && header->checksum != wal_block_checksum(block);
+    }
+    tap_ok(good, "a start block with zeros in place of some sectors is not valid");
+}
+
 static void test_from(scene *s)
 {
     bool good = true;
@@ -243,6 +257,7 @@ int main(void)
     scene s = {.disk = sim_disk_create()};
     wal_test_run(s.disk, 7, write_log, &s, &s.k);
     test_from(&s);
+    test_torn_start(&s);
     test_damage(&s);
     test_cuts(&s);
     test_short_files(&s);
