@@ -262,7 +262,7 @@ static void test_verify(const sample_db *original, const char *log)
     CHECK_OK(rw_verify(sample.dir, count_finding, &found));
     CHECK_OK(rw_verify(sample.dir, count_finding, &found));
     TAP_CHECK(found.findings == 0);
-    tap_ok(dir_same(original->dir, sample.dir), "rw_verify finds nothing in sound files and leaves them alone%s", original->killed ? ", log tail too" : "");
+    tap_ok(dir_same(original->dir, sample.dir, LOCK_FILE), "rw_verify finds nothing in sound files and leaves them alone%s", original->killed ? ", log tail too" : "");
     CHECK_CODE(rw_verify(NULL, count_finding, &found), RW_EINVAL);
     if (!dir_copy(original->dir, sample.dir) || !flip_record(&sample, 150, log)) return;
     CHECK_CODE(rw_verify(sample.dir, count_finding, &found), RW_ECORRUPT);

@@ -251,7 +251,7 @@ static void test_read_only(void)
         TAP_CHECK(get_is_text(db, BUCKET, "last", "words") && count_keys(db, BUCKET) == 1);
         CHECK_OK(rw_close(db));
     }
-    tap_ok(dir_same(dir, copy), "read_only replays the log in memory and leaves the files as they were");
+    tap_ok(dir_same(dir, copy, LOCK_FILE), "read_only replays the log in memory and leaves the files as they were");
     options.read_only = 0;
     db = open_or_exit(copy, &options);
     TAP_CHECK(get_is_text(db, BUCKET, "last", "words"));

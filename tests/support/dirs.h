@@ -27,8 +27,8 @@ bool dir_list(const char *path, dir_listing *listing);
 /* Copies all files of from to the directory to, which is made when missing and emptied when not. Holes stay holes. */
 bool dir_copy(const char *from, const char *to);
 
-/* Whether both directories hold the same names with the same bytes. */
-bool dir_same(const char *a, const char *b);
+/* Whether both directories hold the same names with the same bytes. The bytes of the file named except are not compared; NULL for none. */
+bool dir_same(const char *a, const char *b, const char *except);
 
 /* -1 when there is no such file. */
 int64_t file_size(const char *path);

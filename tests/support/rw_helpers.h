@@ -11,6 +11,8 @@
 
 #define BUCKET RW_DEFAULT_BUCKET
 #define NO_KEY ((rw_slice){NULL, 0})
+/* Notes which process has the database open, so its bytes change even when it is opened for reading. */
+#define LOCK_FILE "lock"
 #define MIB ((uint64_t)1 << 20)
 
 static inline rw_slice slice_bytes(const void *data, size_t size)
