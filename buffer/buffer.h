@@ -174,8 +174,8 @@ typedef struct write_batch {
 
 int write_batch_init(write_batch *batch, uint32_t page_size);
 void write_batch_destroy(write_batch *batch);
-/* Under the token: allocates space for `count` pages of part, copies their images, retires what they replace, and sets op up. The pages are clean
- * then, and FRAME_WRITING. RW_ENOSPC: nothing was changed. */
+/* Under the token: allocates space for pages of part, copies their images, retires what they replace, and sets op up. Takes the first ones of frames,
+ * as many as the open segment has room for; those are clean then, and FRAME_WRITING. RW_ENOSPC: nothing was changed. */
 int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count);
 /* When op was reaped: takes the tokens it needs itself. The pages may be evicted now; evict: those that are still cool and clean are. After a
  * failed write nothing is: the pool evicts dirty pages no more, and the error is kept. */

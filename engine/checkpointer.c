@@ -6,6 +6,8 @@
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
 #define COMPACT_LIVE_PERCENT 95u
+#define CLEAN_SEGMENTS_MIN 16u         /* smaller files are let alone */
+#define CLEAN_GAIN_DIVISOR 16u         /* new garbage, as a part of what is used, that makes another cleaning worth while */
 #define CLEAN_SETTLE_MIN 8u            /* segments cleaned before a checkpoint makes them free */
 #define CLEAN_SETTLE_DIVISOR 16u       /* or this part of all segments */
 #define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
@@ -16,7 +18,7 @@
 static bool split_allowed(engine *e, const partition *p)
 {
     uint64_t bytes = p->pages * e->page_size;
-    return bytes > e->options.partition_bytes && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
+    return bytes > e->options.partition_bytes && tree_height(&e->trees, p) > 1 && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
            router_count(&e->trees.router) * 32u < e->trees.pool.frame_count;
 }
 
@@ -108,7 +110,7 @@ static void partitions_reshape(engine *e)
         bool cut = split_allowed(e, p), empty = partition_empty(e, p);
         partition_unlock(e->kio, p);
         if (cut && table_has_room(e)) partition_cut(e, p);
-        else if (empty && i > 0 && atomic_load(&e->trees.partitions[list.order[i - 1]].root) != FRAME_NONE) {
+        if (empty && i > 0) {
             partition_join(e, &e->trees.partitions[list.order[i - 1]], p);
             if (atomic_load(&p->root) == FRAME_NONE) list.order[i] = list.order[i - 1]; /* the next one's left neighbour */
         }
@@ -159,12 +161,22 @@ static bool log_is_long(engine *e)
     return wal_end_lsn(e->wal) - oldest->image_lsn > e->options.log_bytes / 2;
 }
 
+/* Bytes in used segments that nothing alive takes. */
+static uint64_t space_garbage(const store_space *space, uint64_t *used)
+{
+    *used = (uint64_t)(space->segments - 1 - space->segments_free) * RW_SEGMENT_BYTES;
+    return *used > space->live_bytes ? *used - space->live_bytes : 0;
+}
+
+/* Whether cleaning is worth while: much is dead, and more than what the last cleaning could not win (tails that no run fits). */
 static bool space_is_wasted(engine *e)
 {
     store_space space;
+    uint64_t used;
     store_space_get(e->store, &space);
-    uint64_t used = (uint64_t)(space.segments - 1 - space.segments_free) * RW_SEGMENT_BYTES;
-    return used > space.live_bytes && used - space.live_bytes > used / SPACE_GARBAGE_DIVISOR && used > 16ull * RW_SEGMENT_BYTES;
+    uint64_t garbage = space_garbage(&space, &used);
+    return used > CLEAN_SEGMENTS_MIN * (uint64_t)RW_SEGMENT_BYTES && garbage > used / SPACE_GARBAGE_DIVISOR &&
+           garbage > e->checkpointer.garbage_unwinnable + used / CLEAN_GAIN_DIVISOR;
 }
 
 /* What was cleaned becomes free only when the pages moved are in an image: after some segments, or when there is no more to clean. */
@@ -175,9 +187,14 @@ static int clean_settle(engine *e, bool cleaned)
     store_space_get(e->store, &space);
     if (cleaned) c->cleaned_since_settled++;
     bool many = c->cleaned_since_settled > RW_MAX(CLEAN_SETTLE_MIN, space.segments / CLEAN_SETTLE_DIVISOR);
-    if (c->cleaned_since_settled == 0 || (cleaned && !many)) return 0;
+    if (cleaned && !many) return 0;
+    int error = c->cleaned_since_settled == 0 ? 0 : checkpoint_all(e, false);
     c->cleaned_since_settled = 0;
-    return checkpoint_all(e, false);
+    if (error != 0 || cleaned) return error;
+    uint64_t used;
+    store_space_get(e->store, &space);
+    c->garbage_unwinnable = space_garbage(&space, &used);
+    return 0;
 }
 
 /* One small step of background work. *worked: there was something to do. */

@@ -39,6 +39,7 @@ typedef struct {
     unsigned char *segment;                /* a segment's bytes, for cleaning */
     uint32_t next_partition_id;
     uint32_t cleaned_since_settled;        /* segments */
+    uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;

@@ -236,6 +236,19 @@ int segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *
     return 0;
 }
 
+/* As many units as the open segment has room for. */
+static int segments_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
+{
+    const segments *g = &s->segments;
+    RW_ASSERT(unit > 0 && unit <= SEGMENT_BLOCKS && *units > 0);
+    uint32_t left = g->open[stream].segment == 0 ? 0 : SEGMENT_BLOCKS - g->open[stream].used;
+    if (left < unit) left = SEGMENT_BLOCKS;
+    uint32_t count = RW_MIN(*units, left / unit);
+    int result = segments_allocate(s, stream, count * unit, address);
+    if (result == 0) *units = count;
+    return result;
+}
+
 /* ---- releasing ---- */
 
 /* The part of a run that lies in segment n, up to block `end` of it. */
@@ -280,6 +293,16 @@ int store_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *add
     kio_mutex_lock(s->k, &s->mutex);
     int result = s->sealed ? rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file))
                            : segments_allocate(s, stream, blocks, address);
+    kio_mutex_unlock(s->k, &s->mutex);
+    return result;
+}
+
+int store_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
+{
+    if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no allocation", kio_file_path(s->file));
+    kio_mutex_lock(s->k, &s->mutex);
+    int result = s->sealed ? rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file))
+                           : segments_allocate_some(s, stream, unit, units, address);
     kio_mutex_unlock(s->k, &s->mutex);
     return result;
 }
