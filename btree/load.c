@@ -42,7 +42,7 @@ void tree_frame_drop(trees *t, partition *p, uint32_t f)
     if (!page_ref_is_none(fr->disk)) store_retire(&p->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
     if (fr->parent != FRAME_NONE) tree_frame(t, fr->parent)->resident_children--;
     pool_frame_free(&t->pool, f);
-    p->pages--;
+    if (p->pages > 1) p->pages--; /* it was a guess to begin with */
 }
 
 uint32_t tree_children_adopt(trees *t, uint32_t f)

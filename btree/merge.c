@@ -16,6 +16,7 @@ bool tree_root_collapse(trees *t, partition *p)
     root->resident_children = 0;
     tree_root_set(p, child);
     tree_frame_drop(t, p, f);
+    if (tree_frame(t, child)->level == 0) p->pages = 1;
     return true;
 }
 
@@ -94,7 +95,7 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
             level++;
             continue;
         }
-        if (node_used(n, t->page_size) >= node_capacity(t->page_size) / 4) return 0;
+        if (!tree_node_sparse(t, n)) return 0;
         merge_result result = merge_with_neighbour(w, p, f, miss);
         if (result == NEIGHBOUR_MISSING) return TREE_MISS;
         if (result == NOT_MERGED) return 0;

@@ -33,6 +33,11 @@ void tree_frame_drop(trees *t, partition *p, uint32_t f);
 /* The children of an inner page that are resident get it as their parent. Returns how many. */
 uint32_t tree_children_adopt(trees *t, uint32_t f);
 void tree_root_set(partition *p, uint32_t f);
+/* So empty that it should be merged with a neighbour. Two long fences alone may take more than a quarter of a page. */
+static inline bool tree_node_sparse(const trees *t, const node *n)
+{
+    return n->count == 0 || node_used(n, t->page_size) < node_capacity(t->page_size) / 4;
+}
 /* A root with one resident child gives way to it. */
 bool tree_root_collapse(trees *t, partition *p);
 static inline uint32_t tree_root(const partition *p)

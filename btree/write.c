@@ -109,5 +109,5 @@ int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint
 
 bool tree_wants_shrink(trees *t, uint32_t leaf)
 {
-    return tree_frame(t, leaf)->parent != FRAME_NONE && node_used(tree_node(t, leaf), t->page_size) < node_capacity(t->page_size) / 4;
+    return tree_frame(t, leaf)->parent != FRAME_NONE && tree_node_sparse(t, tree_node(t, leaf));
 }
