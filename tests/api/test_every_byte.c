@@ -200,6 +200,7 @@ static void collect_file(campaign *self, size_t file, uint64_t seed)
     char path[DIRS_PATH_MAX];
     size_t size = 0, last_used = SIZE_MAX;
     path_join(path, self->original.dir, self->listing.names[file]);
+    if (strcmp(self->listing.names[file], LOCK_FILE) == 0) return;    /* holds no data, and each opener rewrites it */
     uint8_t *data = file_read(path, &size);
     if (data == NULL) abort();
     self->flips = realloc(self->flips, (self->flips_count + size + 1) * sizeof(flip));
@@ -213,7 +214,7 @@ static void collect_file(campaign *self, size_t file, uint64_t seed)
     free(data);
 }
 
-/* Keeps an even sample of each file, and of small files all. */
+/* Keeps an even sample. */
 static void thin_out(campaign *self, uint64_t most)
 {
     if (self->flips_count <= most) return;
@@ -282,7 +283,7 @@ static void run_campaign(uint64_t seed, bool killed, uint64_t samples)
 
 int main(void)
 {
-    uint64_t samples = number_from("EVERY_BYTE_SAMPLES", 4000);
+    uint64_t samples = number_from("EVERY_BYTE_SAMPLES", 1000);
     tap_diag("a killed writer's files");
     run_campaign(11, true, samples);
     tap_diag("files after a clean close");
