@@ -2,6 +2,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
+#define CHECKPOINT_SHARE 8u            /* a batch of a checkpoint holds at most this part of the frames */
 #define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
@@ -238,9 +239,11 @@ static int compact(engine *e)
     store_space_get(e->store, &space);
     if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);
     while (error == 0 && cut > 0) {
+        store_streams_end(e->store);
         store_space_get(e->store, &space);
         error = clean_pass(e, 101, space.segments - space.segments_free, space.segments_free);
         cut = 0;
+        store_streams_end(e->store);
         if (error == 0) error = store_shrink(e->store, &cut);
     }
     if (error == 0) error = wal_shrink(e->wal);
@@ -295,7 +298,7 @@ int checkpointer_start(engine *e)
     checkpointer *c = &e->checkpointer;
     c->segment = rw_memory_aligned(RW_SEGMENT_BYTES);
     if (c->segment == NULL) return rw_error(RW_ENOMEM, "no memory for cleaning");
-    int error = write_batch_init(&c->batch, e->page_size);
+    int error = write_batch_init(&c->batch, e->page_size, e->trees.pool.frame_count / CHECKPOINT_SHARE);
     if (error == 0) error = tree_writer_open(&e->trees, &c->writer);
     return error;
 }

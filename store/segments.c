@@ -307,6 +307,18 @@ int store_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *
     return result;
 }
 
+void store_streams_end(store *s)
+{
+    segments *g = &s->segments;
+    kio_mutex_lock(s->k, &s->mutex);
+    for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
+        if (g->open[stream].segment != 0) segment_close(g, g->open[stream].segment);
+        g->open[stream].segment = 0;
+        g->open[stream].used = 0;
+    }
+    kio_mutex_unlock(s->k, &s->mutex);
+}
+
 void store_give_back(store *s, uint64_t address, uint32_t blocks)
 {
     kio_mutex_lock(s->k, &s->mutex);
