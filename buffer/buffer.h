@@ -172,7 +172,9 @@ typedef struct write_batch {
     bool in_flight;            /* its owner's */
 } write_batch;
 
-int write_batch_init(write_batch *batch, uint32_t page_size);
+/* pages_max: how many pages it may hold at most. Pages in flight cannot be evicted by those who hold tokens, so all batches together must leave
+ * them most of the frames. */
+int write_batch_init(write_batch *batch, uint32_t page_size, uint32_t pages_max);
 void write_batch_destroy(write_batch *batch);
 /* Under the token: allocates space for pages of part, copies their images, retires what they replace, and sets op up. Takes the first ones of frames,
  * as many as the open segment has room for; those are clean then, and FRAME_WRITING. RW_ENOSPC: nothing was changed. */

@@ -27,7 +27,7 @@ int pool_open(pool *p, kio *k, store *s, const page_ops *ops, partition *partiti
     p->arena = rw_memory_map(p->arena_bytes);
     p->frames = rw_memory_map(p->frames_bytes);
     p->emergency = calloc(1, sizeof *p->emergency);
-    if (p->arena == NULL || p->frames == NULL || p->emergency == NULL || write_batch_init(p->emergency, page_size) != 0) {
+    if (p->arena == NULL || p->frames == NULL || p->emergency == NULL || write_batch_init(p->emergency, page_size, p->frame_count) != 0) {
         pool_close(p);
         return rw_error(RW_ENOMEM, "no memory for a cache of %llu bytes", (unsigned long long)cache_bytes);
     }

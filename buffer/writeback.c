@@ -3,10 +3,10 @@
 #include "buffer/buffer.h"
 #include "buffer/buffer_internal.h"
 
-int write_batch_init(write_batch *batch, uint32_t page_size)
+int write_batch_init(write_batch *batch, uint32_t page_size, uint32_t pages_max)
 {
     memset(batch, 0, sizeof *batch);
-    batch->capacity = RW_WRITE_BATCH_BYTES / page_size;
+    batch->capacity = RW_MAX(RW_MIN(RW_WRITE_BATCH_BYTES / page_size, pages_max), 1u);
     batch->buffer = rw_memory_aligned(RW_WRITE_BATCH_BYTES);
     batch->scratch = rw_memory_aligned(page_size);
     batch->frames = calloc(batch->capacity, sizeof *batch->frames);

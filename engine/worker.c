@@ -3,6 +3,7 @@
 
 #define IDLE_STEPS_BEFORE_WAIT 4u      /* fruitless turns of the clock before a worker waits a little */
 #define FRUITLESS_WAIT_NS 1000000
+#define WRITE_BACK_SHARE 4u            /* all workers' batches together hold at most this part of the frames */
 
 /* Called by whoever takes a frame and sees few left. */
 static void frames_wanted(void *arg)
@@ -85,7 +86,8 @@ static void worker_run(void *arg)
     worker *w = arg;
     engine *e = w->e;
     int error = kio_ring_open(e->kio, RW_IO_DEPTH, &w->ring);
-    for (unsigned i = 0; i < WORKER_BATCHES && error == 0; i++) error = write_batch_init(&w->batches[i], e->page_size);
+    uint32_t pages_max = e->trees.pool.frame_count / WRITE_BACK_SHARE / (e->options.workers * WORKER_BATCHES);
+    for (unsigned i = 0; i < WORKER_BATCHES && error == 0; i++) error = write_batch_init(&w->batches[i], e->page_size, pages_max);
     w->error = error;
     atomic_store(&w->ready, error == 0 ? 1 : 2);
     kio_wake(e->kio, &w->ready, 1);
