@@ -1,6 +1,7 @@
 # make              build/libringwood.a, build/libringwood.so, build/ringwood
 # make check        installs what is missing, builds and runs the tests (TAP, under prove)
 # make demo         installs what is missing, builds, runs the benchmark and the crash test on real files, prints the report
+# make examples     build/examples/*, linked against build/libringwood.so as any program would be
 # make install      PREFIX= DESTDIR=
 # VARIANT=tiny|asan|tsan|debug builds the same things under build/<variant>/
 SHELL := /bin/bash
@@ -8,6 +9,8 @@ VARIANT ?= release
 PREFIX ?= /usr/local
 VERSION := 0.1.0
 CC := gcc
+LD := ld
+OBJCOPY := objcopy
 
 OUT := $(if $(filter release,$(VARIANT)),build,build/$(VARIANT))
 OBJ := $(OUT)/obj
@@ -41,42 +44,66 @@ API_SRC := $(wildcard tests/api/test_*.c)
 LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
 SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(OBJ)/%.o)
+EXAMPLE_BIN := $(patsubst examples/%.c,$(OUT)/examples/%,$(wildcard examples/*.c))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests clean install deps check demo crash
+.PHONY: all lib tests examples clean install deps check demo crash
 .SECONDARY:
+.DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
 lib: $(OUT)/libringwood.a
 tests: $(UNIT_BIN) $(API_BIN)
+examples: $(EXAMPLE_BIN)
 
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
-$(OUT)/libringwood.a: $(LIB_OBJ)
+# For what is built here: every symbol, file by file. The command uses helpers of base/, the tests use everything.
+$(OUT)/libringwood-internal.a: $(LIB_OBJ)
 	@mkdir -p $(@D)
 	@rm -f $@
 	ar rcs $@ $^
 
+# For users: one object in which only the public symbols are global, the same as in the shared library.
+$(OBJ)/public-symbols: libringwood.map
+	@mkdir -p $(@D)
+	sed -n '/global:/,/local:/{s/.*global://;/local:/d;s/[;[:space:]]\+/\n/g;p}' $< | sed '/^$$/d' > $@
+	@test -s $@
+
+$(OBJ)/libringwood.o: $(LIB_OBJ) $(OBJ)/public-symbols
+	$(LD) -r -o $@ $(LIB_OBJ)
+	$(OBJCOPY) --wildcard --keep-global-symbols=$(OBJ)/public-symbols --localize-hidden $@
+
+$(OUT)/libringwood.a: $(OBJ)/libringwood.o
+	@rm -f $@
+	ar rcs $@ $<
+
 $(OUT)/libringwood.so: $(LIB_OBJ) libringwood.map
 	@mkdir -p $(@D)
 	$(CC) -shared -Wl,-soname,libringwood.so.0 -Wl,--version-script=libringwood.map $(LDFLAGS) -o $@ $(LIB_OBJ) $(LIBS)
+	ln -sf libringwood.so $(OUT)/libringwood.so.0
 
-$(OUT)/ringwood: $(CLI_OBJ) $(OUT)/libringwood.a
-	$(CC) $(LDFLAGS) -o $@ $(CLI_OBJ) $(OUT)/libringwood.a $(LIBS) $(CLI_LIBS)
+$(OUT)/ringwood: $(CLI_OBJ) $(OUT)/libringwood-internal.a
+	$(CC) $(LDFLAGS) -o $@ $(CLI_OBJ) $(OUT)/libringwood-internal.a $(LIBS) $(CLI_LIBS)
+
+# as a user would: the public header, -lringwood
+$(OUT)/examples/%: examples/%.c include/ringwood.h $(OUT)/libringwood.so Makefile
+	@mkdir -p $(@D)
+	$(CC) -std=c11 -Wall -Wextra -pedantic -Werror -Iinclude $(LDFLAGS_$(VARIANT)) -o $@ $< -L$(OUT) -lringwood -Wl,-rpath,'$$ORIGIN/..'
 
 # unit tests see every part, and the simulator; api tests see the public header only
-$(OUT)/tests/%: $(OBJ)/tests/unit/%.o $(SUPPORT_OBJ) $(OUT)/libringwood.a
+$(OUT)/tests/%: $(OBJ)/tests/unit/%.o $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood.a $(LIBS) -lm
+	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lm
 
-$(OUT)/tests/%: $(OBJ)/tests/api/%.o $(SUPPORT_OBJ) $(OUT)/libringwood.a
+$(OUT)/tests/%: $(OBJ)/tests/api/%.o $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
-	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood.a $(LIBS) -lsqlite3 -lm
+	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lsqlite3 -lm
 
 # crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
-$(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood.a
+$(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 
@@ -90,7 +117,7 @@ CRASH_STATES ?= 3000
 CHECK_TESTS = $(sort $(UNIT_BIN) $(API_BIN)) $(sort $(wildcard tests/e2e/*.t)) tests/check/sim.t tests/check/tiny.t tests/check/tsan.t
 
 check: deps
-	+$(MAKE) --no-print-directory -j$$(nproc) all tests
+	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tiny all tests
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan tests
