@@ -16,7 +16,6 @@ bool tree_root_collapse(trees *t, partition *p)
     root->resident_children = 0;
     tree_root_set(p, child);
     tree_frame_drop(t, p, f);
-    if (tree_frame(t, child)->level == 0) p->pages = 1;
     return true;
 }
 

@@ -108,6 +108,14 @@ int trees_adopt(trees *t, const store_partition *image)
     return 0;
 }
 
+uint64_t trees_pages(trees *t, partition *p)
+{
+    const node *root = tree_node(t, tree_root(p));
+    if (root->page.level == 0) p->pages = 1;
+    if (root->page.level == 1) p->pages = 1u + root->count;
+    return p->pages;
+}
+
 partition *trees_lock(trees *t, rw_slice key)
 {
     for (;;) {
@@ -174,6 +182,7 @@ int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partiti
     router_insert(t->kio, &t->router, rw_slice_of(w->plan.separator, w->plan.separator_length), q->index);
     frame_change_end(root);
     tree_root_collapse(t, p);
+    tree_root_collapse(t, q);
     partition_unlock(t->kio, q);
     *created = q;
     return 0;
@@ -218,6 +227,14 @@ static void right_edge_refence(tree_writer *w, partition *left, rw_slice upper)
     }
 }
 
+/* Batches that place pages of p are on their way. */
+static bool writes_pending(const partition *p)
+{
+    for (unsigned i = 0; i < RW_ARRAY_SIZE(p->writes_in_flight); i++)
+        if (atomic_load(&p->writes_in_flight[i]) != 0) return true;
+    return false;
+}
+
 int trees_partition_join(tree_writer *w, partition *left, partition *right, tree_miss *miss)
 {
     trees *t = w->t;
@@ -225,10 +242,12 @@ int trees_partition_join(tree_writer *w, partition *left, partition *right, tree
     node *n = tree_node(t, f);
     unsigned char upper_bytes[RW_PAGE_SIZE_MAX / 4];
     RW_ASSERT(tree_frame(t, f)->level == 0 && n->count == 0);
+    RW_ASSERT(rw_slice_equal(node_upper_fence(tree_node(t, tree_root(left))), node_lower_fence(n)));
     rw_slice upper = node_upper_fence(n);
     memcpy(upper_bytes, upper.size == 0 ? "" : upper.data, upper.size);
     upper.data = upper_bytes;
     miss->ref = page_ref_none();
+    if (writes_pending(right)) return RW_ENOTFOUND; /* left's checkpoints would not wait for them before right's runs are used again */
     if (!right_edge_ready(w, left, upper, miss)) return page_ref_is_none(miss->ref) ? RW_ENOTFOUND : TREE_MISS;
     right_edge_refence(w, left, upper);
     frame_change_begin(tree_frame(t, f));

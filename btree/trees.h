@@ -40,6 +40,8 @@ void trees_close(trees *t);
 int trees_create_first(trees *t, uint32_t id);
 /* A partition of an existing database: reads its root page. */
 int trees_adopt(trees *t, const store_partition *image);
+/* About how many pages a partition's tree has, under its token; exact when there are one or two levels. */
+uint64_t trees_pages(trees *t, partition *p);
 /* The partition that key belongs to, its token taken. */
 partition *trees_lock(trees *t, rw_slice key);
 static inline void trees_unlock(trees *t, partition *p) { partition_unlock(t->kio, p); }
@@ -53,7 +55,7 @@ bool trees_covers(trees *t, const partition *p, rw_slice key);
 struct tree_writer;
 int trees_partition_split(struct tree_writer *w, partition *p, uint32_t new_id, partition **created);
 /* Joins right, one empty leaf, to its left neighbour, both tokens held. TREE_MISS: a page of left's right edge is missing; RW_ENOTFOUND: one has no
- * room for the other fence. Nothing was changed then. */
+ * room for the other fence, or pages of right are still being written. Nothing was changed then. */
 int trees_partition_join(struct tree_writer *w, partition *left, partition *right, tree_miss *miss);
 
 /* ---- reads ------------------------------------------------------------------------------------------------------- */

@@ -16,9 +16,9 @@
 
 /* ---- cutting partitions ------------------------------------------------------------------------------------------ */
 
-static bool split_allowed(engine *e, const partition *p)
+static bool split_allowed(engine *e, partition *p)
 {
-    uint64_t bytes = p->pages * e->page_size;
+    uint64_t bytes = trees_pages(&e->trees, p) * e->page_size;
     return bytes > e->options.partition_bytes && tree_height(&e->trees, p) > 1 && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
            router_count(&e->trees.router) * 32u < e->trees.pool.frame_count;
 }
@@ -54,14 +54,19 @@ static bool table_has_room(engine *e)
     return room;
 }
 
-static void partition_cut(engine *e, partition *p)
+/* Returns the last partition of what was p. */
+static partition *partition_cut(engine *e, partition *p)
 {
     checkpointer *c = &e->checkpointer;
-    if (tree_writer_fill(c->writer) != 0) return;
-    partition *created;
+    partition *last = p, *created;
+    if (tree_writer_fill(c->writer) != 0) return last;
     partition_lock(e->kio, p);
-    if (trees_partition_split(c->writer, p, c->next_partition_id, &created) == 0) c->next_partition_id++;
+    if (trees_partition_split(c->writer, p, c->next_partition_id, &created) == 0) {
+        c->next_partition_id++;
+        last = created;
+    }
     partition_unlock(e->kio, p);
+    return last;
 }
 
 /* ---- joining empty ones ------------------------------------------------------------------------------------------ */
@@ -71,6 +76,24 @@ static bool partition_empty(engine *e, partition *p)
     uint32_t root = atomic_load(&p->root);
     const node *n = pool_page(&e->trees.pool, root);
     return e->trees.pool.frames[root].level == 0 && n->count == 0;
+}
+
+static bool partition_has_lone_child(engine *e, partition *p)
+{
+    uint32_t root = atomic_load(&p->root);
+    const node *n = pool_page(&e->trees.pool, root);
+    return e->trees.pool.frames[root].level > 0 && n->count == 1;
+}
+
+/* A root with one child, as cutting may leave it, gives way to the child, which may be empty. */
+static void partition_lower(engine *e, partition *p)
+{
+    unsigned char *low = malloc(2 * (size_t)e->trees.router.key_stride);
+    if (low == NULL) return;
+    rw_slice from, to;
+    router_bounds(e->kio, &e->trees.router, p->index, low, &from, low + e->trees.router.key_stride, &to);
+    engine_shrink(e, from);
+    free(low);
 }
 
 /* An empty partition goes to its left neighbour. Tokens are taken in key order. */
@@ -108,12 +131,15 @@ static void partitions_reshape(engine *e)
     for (unsigned i = 0; i < list.count; i++) {
         partition *p = &e->trees.partitions[list.order[i]];
         partition_lock(e->kio, p);
-        bool cut = split_allowed(e, p), empty = partition_empty(e, p);
+        bool cut = split_allowed(e, p), empty = partition_empty(e, p), lone = partition_has_lone_child(e, p);
         partition_unlock(e->kio, p);
-        if (cut && table_has_room(e)) partition_cut(e, p);
-        if (empty && i > 0) {
+        if (lone) partition_lower(e, p);
+        /* list.order[i] becomes the next one's left neighbour */
+        if (cut && table_has_room(e)) {
+            list.order[i] = partition_cut(e, p)->index;
+        } else if (empty && i > 0) {
             partition_join(e, &e->trees.partitions[list.order[i - 1]], p);
-            if (atomic_load(&p->root) == FRAME_NONE) list.order[i] = list.order[i - 1]; /* the next one's left neighbour */
+            if (atomic_load(&p->root) == FRAME_NONE) list.order[i] = list.order[i - 1];
         }
     }
 }
