@@ -17,6 +17,8 @@
 #include "base/planted.h"
 #include "tests/crash/crash_run.h"
 
+#define SEED_SECONDS 120    /* a seed takes seconds: more is a loop that never calls through the seam */
+
 typedef struct {
     uint64_t seed_first, seed_last;
     int64_t state;
@@ -104,6 +106,7 @@ static bool arguments_parse(int count, char **texts, arguments *args)
 static void seeds_run(const arguments *args, volatile uint64_t *states)
 {
     for (uint64_t seed = args->seed_first;; seed++) {
+        alarm(SEED_SECONDS);
         *states += args->faults ? crash_seed_faults(seed) : crash_seed_crashes(seed, args->per_seed, args->state);
         if (seed == args->seed_last || (args->states != 0 && *states >= args->states)) return;
     }
@@ -134,7 +137,6 @@ static bool planted_is_found(const arguments *args, const planted_bug *bug, vola
         own.faults = bug->faults;
         rw_planted = bug->number;
         if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL) _exit(0);
-        alarm(300);
         seeds_run(&own, states);
         _exit(0);
     }
