@@ -81,8 +81,8 @@ static merge_result merge_with_neighbour(tree_writer *w, partition *p, uint32_t 
 int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
 {
     trees *t = w->t;
-    unsigned level = 0;
-    for (;;) {
+    unsigned level = 0, reach = 0; /* pages of this level and below had a neighbour change or are alone: worth a look */
+    while (level <= reach) {
         uint32_t f;
         while (tree_root_collapse(t, p)) continue;
         if (tree_frame(t, tree_root(p))->level <= level) return 0;
@@ -90,14 +90,11 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
         if (state != 0) return state;
         const node *n = tree_node(t, f);
         bool only_child = tree_node(t, tree_frame(t, f)->parent)->count == 1;
-        if (only_child) {
-            level++;
-            continue;
-        }
-        if (!tree_node_sparse(t, n)) return 0;
-        merge_result result = merge_with_neighbour(w, p, f, miss);
+        merge_result result = NOT_MERGED;
+        if (!only_child && tree_node_sparse(t, n)) result = merge_with_neighbour(w, p, f, miss);
         if (result == NEIGHBOUR_MISSING) return TREE_MISS;
-        if (result == NOT_MERGED) return 0;
-        level = level > 0 ? 0 : 1; /* below a merged inner page, leaves that were alone have neighbours now */
+        if (only_child || result == MERGED) reach = RW_MAX(reach, level + 1);
+        level = result == MERGED ? 0 : level + 1; /* below a merged inner page, leaves that were alone have neighbours now */
     }
+    return 0;
 }
