@@ -71,6 +71,14 @@ static void image_end(engine *e, partition *p, uint64_t lsn)
     p->epoch++;
 }
 
+/* Under the token, when there is no space: tried again later. The newest complete image still names what it was to replace, and a checkpoint of
+ * another partition may be published before this one's. */
+static void image_abandon(partition *p)
+{
+    store_retired_move(&p->retired, &p->maturing);
+    p->imaging_epoch = 0;
+}
+
 /* Waits for batches of workers that hold pages of the image: all that were filled before image_end. */
 static void image_drain(engine *e, partition *p)
 {
@@ -88,19 +96,21 @@ int checkpoint_partition(engine *e, partition *p)
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
+    int error;
     image_begin(e, p, &lsn);
     for (;;) {
         partition_lock(e->kio, p);
         uint32_t count = image_gather(e, p, list, batch->capacity);
-        int error = count == 0 ? 0 : write_batch_fill(&e->trees.pool, batch, p, list, count);
+        error = count == 0 ? 0 : write_batch_fill(&e->trees.pool, batch, p, list, count);
         if (count == 0) image_end(e, p, lsn);
-        else if (error != 0) p->imaging_epoch = 0; /* tried again later; what is in maturing stays there */
+        else if (error != 0) image_abandon(p);
         partition_unlock(e->kio, p);
         if (count == 0) break;
         if (error == 0) error = batch_write(e, batch);
-        if (error != 0) return error;
+        if (error != 0) break;
     }
-    image_drain(e, p);
+    image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */
+    if (error != 0) return error;
     return atomic_load(&e->trees.pool.write_error) == 0 ? 0 : rw_error(RW_EIO, "a page of the checkpoint could not be written");
 }
 
