@@ -2,6 +2,7 @@
  * Recovery: what is alive in the data file, the trees of the last checkpoint, the log replayed over them. An operation is applied to a leaf if and
  * only if the leaf's newest timestamp is smaller than its own: so replay meets each leaf exactly where its image stands (README.md, R1 to R4).
  */
+#include "base/planted.h"
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
@@ -123,6 +124,7 @@ static int replay_record(void *arg, const wal_record *record)
     int error;
     for (; (error = wal_op_decode(record->body, &at, &op)) == 0; offset = at) {
         if (op.kind != WAL_OP_DELETE_RANGE && record->lsn < image_partition(r->image, op.key)->lsn) continue;
+        if (RW_PLANTED(skip_range_replay) && op.kind == WAL_OP_DELETE_RANGE) continue;
         partition_set held = {0};
         tokens_take(r, &op, &held);
         partition *p = &e->trees.partitions[router_find_now(e->kio, &e->trees.router, op.key)];
