@@ -11,7 +11,7 @@
     X(ack_before_sync, crashes, "a commit is acknowledged before it is durable")                                   \
     X(lose_async_flush, crashes, "rw_flush returns at once")                                                       \
     X(drop_log_block, crashes, "recovery takes a block with little in it for torn")                       \
-    X(skip_last_replay_record, crashes, "recovery leaves out the last record of the log")                          \
+    X(skip_range_replay, crashes, "recovery leaves out deletions of ranges")                                       \
     X(skip_data_sync, crashes, "a superblock is published over pages that were not synced")                        \
     X(publish_early, crashes, "a superblock is published before the log is durable as far as the image goes")      \
     X(reuse_block_early, crashes, "blocks are free again before the image that names them is gone")                \
