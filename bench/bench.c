@@ -141,8 +141,11 @@ static int crash_test_run(bench_session *session)
     request.options.cache_bytes = RW_MIN(request.options.cache_bytes, (uint64_t)CRASH_CACHE);
     int status = crash_run(&request, &session->crash);
     session->report.crash = &session->crash;
-    if (status != BENCH_EXIT_DONE) fprintf(stderr, "error: %s\nkept for inspection: %s\n", session->crash.complaint, path);
-    else if (bench_scratch_remove(path) != 0) return fail(NULL, RW_EIO, "cannot clean up");
+    session->report.interrupted = status == BENCH_EXIT_INTERRUPTED;
+    if (status == BENCH_EXIT_DONE || status == BENCH_EXIT_INTERRUPTED)
+        return bench_scratch_remove(path) == 0 ? status : fail(NULL, RW_EIO, "cannot clean up");
+    fprintf(stderr, "error: %s\n", session->crash.complaint);
+    if (status != BENCH_EXIT_USAGE) fprintf(stderr, "kept for inspection: %s\n", path);
     return status;
 }
 
@@ -173,7 +176,8 @@ static int session_run_in_scratch(bench_session *session)
     snprintf(path, sizeof path, "%s/db", session->scratch.path);
     session->directory = path;
     int status = session_run(session);
-    if (session->report.crash != NULL && !session->crash.passed) return status;
+    bool crash_failed = session->report.crash != NULL && !session->crash.passed && !session->report.interrupted;
+    if (crash_failed) return status;
     code = bench_scratch_remove(session->scratch.path);
     return code != 0 && status == BENCH_EXIT_DONE ? fail(NULL, code, "cannot clean up") : status;
 }

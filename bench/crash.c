@@ -120,6 +120,7 @@ static int writer_start(crash_run_state *run)
     if (run->writer < 0) return broken(run, "cannot start the writer"), BENCH_EXIT_STORAGE;
     if (run->writer == 0) {
         prctl(PR_SET_PDEATHSIG, SIGKILL);
+        signal(SIGINT, SIG_IGN); /* a terminal sends it to the writer too, which only the parent may end */
         execv("/proc/self/exe", arguments);
         _exit(127);
     }
@@ -280,7 +281,7 @@ static int rounds_run(crash_run_state *run)
         run->result->recovery_ms_max = run->recoveries_ms[run->recovery_count - 1];
     }
     if (status != BENCH_EXIT_DONE) return status;
-    if (atomic_load(&bench_interrupted)) return broken(run, "interrupted"), BENCH_EXIT_INTERRUPTED;
+    if (atomic_load(&bench_interrupted)) return broken(run, "interrupted before all rounds were done"), BENCH_EXIT_INTERRUPTED;
     if (run->result->killed == 0 || run->result->commits == 0)
         return broken(run, "nothing was proven: no writer was killed after it had been told that a commit is durable");
     return BENCH_EXIT_DONE;
@@ -433,7 +434,8 @@ int crash_main(int argc, char **argv)
     }
     request.directory = scratch.path;
     int status = run_and_report(&request, format);
-    if (status == BENCH_EXIT_DONE && bench_scratch_remove(scratch.path) != 0) {
+    bool done = status == BENCH_EXIT_DONE || status == BENCH_EXIT_INTERRUPTED;
+    if (done && bench_scratch_remove(scratch.path) != 0) {
         fprintf(stderr, "error: %s\n", rw_last_error(NULL));
         return BENCH_EXIT_STORAGE;
     }

@@ -4,6 +4,7 @@
 #include <stdio.h>
 
 #include "base/base.h"
+#include "bench/bench.h"
 #include "bench/report_parts.h"
 
 const struct bench_percentile bench_percentiles[BENCH_PERCENTILES] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}, {"max", 1}};
@@ -76,10 +77,16 @@ static void end_csv(const bench_report *report)
     }
 }
 
+const char *bench_crash_verdict(const crash_result *crash)
+{
+    if (crash->passed) return "PASSED";
+    return crash->exit_code == BENCH_EXIT_INTERRUPTED ? "INTERRUPTED" : "FAILED";
+}
+
 static void crash_csv(const crash_result *crash)
 {
     puts("crash_recovery_test,rounds,killed,killed_opening,killed_in_checkpoint,killed_closing,commits,records_checked,recovery_ms_median,recovery_ms_max");
-    printf("%s,%u,%u,%u,%u,%u,%" PRIu64 ",%" PRIu64 ",%.3f,%.3f\n", crash->passed ? "PASSED" : "FAILED", crash->rounds, crash->killed,
+    printf("%s,%u,%u,%u,%u,%u,%" PRIu64 ",%" PRIu64 ",%.3f,%.3f\n", bench_crash_verdict(crash), crash->rounds, crash->killed,
            crash->killed_opening, crash->killed_in_checkpoint, crash->killed_closing, crash->commits, crash->records, crash->recovery_ms_median,
            crash->recovery_ms_max);
 }
@@ -102,7 +109,10 @@ void bench_report_end(const bench_report *report)
 void bench_report_crash(bench_format format, const crash_request *request, const crash_result *result)
 {
     switch (format) {
-    case BENCH_TABLE: bench_table_crash(result); break;
+    case BENCH_TABLE:
+        printf("seed %" PRIu64 "\n", request->seed);
+        bench_table_crash(result);
+        break;
     case BENCH_JSON: bench_json_crash(request, result); break;
     case BENCH_CSV: crash_csv(result); break;
     }

@@ -24,6 +24,8 @@ unsigned bench_result_kinds(const bench_result *result);       /* kinds of opera
 /* The next fraction at which a distribution is sampled. */
 double bench_distribution_next(double fraction);
 
+const char *bench_crash_verdict(const crash_result *crash);
+
 void bench_table_end(const bench_report *report);
 void bench_table_crash(const crash_result *crash);
 void bench_json_end(const bench_report *report);

@@ -168,7 +168,7 @@ void bench_table_crash(const crash_result *crash)
     printf("  %s acknowledged commits found again, %s records checked; recovery took %.1f ms in the median, %.1f ms at most\n",
            count_text((double)crash->commits), count_text((double)crash->records), crash->recovery_ms_median, crash->recovery_ms_max);
     if (crash->complaint[0] != '\0') printf("  %s\n", crash->complaint);
-    printf("Crash recovery test: %s\n", crash->passed ? "PASSED" : "FAILED");
+    printf("Crash recovery test: %s\n", bench_crash_verdict(crash));
 }
 
 /* The few lines that most readers came for. */
