@@ -145,6 +145,22 @@ static void subtree_move(trees *t, uint32_t f, uint16_t to)
     }
 }
 
+static void subtree_dirty(trees *t, partition *p, uint32_t f)
+{
+    const node *n = tree_node(t, f);
+    pool_mark_dirty(&t->pool, p, f);
+    if (tree_frame(t, f)->resident_children == 0) return;
+    for (unsigned i = 0; i < n->count; i++) {
+        page_ref ref = node_child(n, t->page_size, i);
+        if (page_ref_is_frame(ref)) subtree_dirty(t, p, page_ref_frame(ref));
+    }
+}
+
+void tree_dirty_all(trees *t, partition *p)
+{
+    subtree_dirty(t, p, tree_root(p));
+}
+
 int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)
 {
     trees *t = w->t;

@@ -115,6 +115,48 @@ static int split(tree_writer *w, partition *p, uint32_t f, rw_slice key)
     return 0;
 }
 
+/* ---- before a leaf is split: its neighbours --------------------------------------------------------------------- */
+
+/* Evens out two leaves that stand in the parent's slots right_slot - 1 and right_slot. false, nothing changed: it would make no room. */
+static bool pair_balance(tree_writer *w, partition *p, uint32_t parent, unsigned right_slot, size_t incoming_bytes)
+{
+    trees *t = w->t;
+    node *n = tree_node(t, parent);
+    page_ref left_ref = node_child(n, t->page_size, right_slot - 1), right_ref = node_child(n, t->page_size, right_slot);
+    if (!page_ref_is_frame(left_ref) || !page_ref_is_frame(right_ref)) return false;
+    uint32_t left = page_ref_frame(left_ref), right = page_ref_frame(right_ref);
+    frame_change_begin(tree_frame(t, left));
+    frame_change_begin(tree_frame(t, right));
+    frame_change_begin(tree_frame(t, parent));
+    bool done = node_balance(tree_node(t, left), tree_node(t, right), t->page_size, incoming_bytes, &w->plan, w->scratch);
+    if (done) {
+        node_remove(n, t->page_size, right_slot);
+        node_insert(n, t->page_size, right_slot, rw_slice_of(w->plan.separator, w->plan.separator_length), tree_ref_value(&right_ref), 0);
+        tree_frame(t, left)->flags |= FRAME_RESHAPED;
+        tree_frame(t, right)->flags |= FRAME_RESHAPED;
+    }
+    frame_change_end(tree_frame(t, parent));
+    frame_change_end(tree_frame(t, right));
+    frame_change_end(tree_frame(t, left));
+    if (!done) return false;
+    pool_mark_dirty(&t->pool, p, left);
+    pool_mark_dirty(&t->pool, p, right);
+    return true;
+}
+
+/* Moves records of a full leaf to a neighbour that has room: pages stay fuller than splits alone would leave them. */
+static bool leaf_balance(tree_writer *w, partition *p, uint32_t f, size_t incoming_bytes)
+{
+    trees *t = w->t;
+    uint32_t parent = tree_frame(t, f)->parent;
+    if (w->t->recovering || parent == FRAME_NONE) return false;
+    const node *n = tree_node(t, parent);
+    if (!node_fits(n, t->page_size, t->router.key_stride, sizeof(page_ref))) return false; /* the longest separator must have room */
+    unsigned slot = node_slot_of_frame(n, f);
+    return (slot + 1u < n->count && pair_balance(w, p, parent, slot + 1, incoming_bytes)) ||
+           (slot > 0 && pair_balance(w, p, parent, slot, incoming_bytes));
+}
+
 int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss)
 {
     for (;;) {
@@ -122,6 +164,7 @@ int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_leng
         int state = tree_find(w->t, p, key, &at, miss);
         if (state != 0) return state;
         if (tree_has_room(w->t, &at, key, value_length)) return 0;
+        if (leaf_balance(w, p, at.leaf, key.size + value_length + sizeof(node_slot))) continue;
         state = split(w, p, at.leaf, key);
         if (state != 0) return state;
     }

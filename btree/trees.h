@@ -16,6 +16,7 @@ typedef struct trees {
     kio *kio;
     store *store;
     uint32_t page_size;
+    bool recovering;           /* set by the engine while it replays the log: no records move between existing leaves then (T8) */
     pool pool;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
@@ -130,6 +131,9 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
 /* If the tree names the copy of a page at `address` (its level and lower fence are known), makes the page dirty, so that its next image goes
  * elsewhere. 0 also when it names it no more; TREE_MISS. */
 int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t address, tree_miss *miss);
+
+/* Makes every resident page of a partition dirty: for a checkpoint that would write most of them anyway, so that their old segments die whole. */
+void tree_dirty_all(trees *t, partition *p);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

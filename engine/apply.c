@@ -40,7 +40,7 @@ static int apply_put(const applier *a, partition *p, const wal_op *op, uint64_t 
     int error = position_find(a, p, op->key, op->second.size, true, &at);
     if (error != 0) return error;
     if (tree_leaf_timestamp(&a->e->trees, at.leaf) >= lsn) {
-        RW_ASSERT(a->e->recovering);
+        RW_ASSERT(a->e->trees.recovering);
         already_there(&a->e->trees, p, &at, op);
         return 0;
     }

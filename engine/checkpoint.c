@@ -4,6 +4,9 @@
 #include "base/planted.h"
 #include "engine/engine_internal.h"
 
+#define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
+#define PUBLISH_BLOCKS 4096u           /* runs waiting for a superblock, in a checkpoint of all partitions, before one is published */
+#define SHRINK_FREE_DIVISOR 4u         /* the file's end is cut when this part of all segments is free */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
 /* Writes what the checkpointer's batch holds, without a token. */
@@ -54,9 +57,11 @@ static void image_begin(engine *e, partition *p, uint64_t *lsn)
 {
     partition_lock(e->kio, p);
     *lsn = wal_end_lsn(e->wal);        /* whatever changed p before holds its token no more, so it is in the pages (C1) */
+    if (p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1)) tree_dirty_all(&e->trees, p);
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
+    if (RW_PLANTED(reuse_block_early)) store_release(e->store, &p->maturing);
     partition_unlock(e->kio, p);
 }
 
@@ -158,6 +163,14 @@ static void images_mature(engine *e)
     }
 }
 
+static void file_shrink(engine *e)
+{
+    store_space space;
+    uint64_t cut;
+    store_space_get(e->store, &space);
+    if (space.segments_free > space.segments / SHRINK_FREE_DIVISOR) (void)store_shrink(e->store, &cut); /* a file too long does no harm */
+}
+
 int checkpoint_publish(engine *e, bool clean)
 {
     int error = images_complete(e);
@@ -169,7 +182,6 @@ int checkpoint_publish(engine *e, bool clean)
     router_for_each(e->kio, &e->trees.router, publication_add, pub);
     uint64_t end = wal_end_lsn(e->wal); /* past everything that any image holds (C4) */
     error = RW_PLANTED(publish_early) ? 0 : wal_wait(e->wal, end);
-    if (RW_PLANTED(reuse_block_early)) images_mature(e);
     pub->image.durable_lsn = end;
     if (error == 0) error = store_publish(e->store, &pub->image, clean);
     uint64_t checkpoint_lsn = pub->image.checkpoint_lsn;
@@ -178,19 +190,29 @@ int checkpoint_publish(engine *e, bool clean)
         if (error != RW_ENOSPC) engine_fail(e, error, rw_error_text());
         return error;
     }
-    if (!clean) images_mature(e);
+    if (!clean) {
+        images_mature(e);
+        file_shrink(e);
+    }
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     atomic_fetch_add(&e->checkpointer.published, 1);
     wal_trim(e->wal, RW_PLANTED(trim_log_early) ? end : checkpoint_lsn);
     return 0;
 }
 
+/* Publishes in between, so that not all of the old images wait for the last of the new ones. */
 int checkpoint_all(engine *e, bool clean)
 {
+    uint64_t waiting = 0;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE) continue;
         int error = checkpoint_partition(e, p);
+        waiting += p->maturing.blocks; /* only this thread changes it now */
+        if (error == 0 && waiting > PUBLISH_BLOCKS) {
+            error = checkpoint_publish(e, false);
+            waiting = 0;
+        }
         if (error != 0) return error;
     }
     return checkpoint_publish(e, clean);

@@ -9,8 +9,9 @@
 #define COMPACT_LIVE_PERCENT 95u
 #define CLEAN_SEGMENTS_MIN 16u         /* smaller files are let alone */
 #define CLEAN_GAIN_DIVISOR 16u         /* new garbage, as a part of what is used, that makes another cleaning worth while */
-#define CLEAN_SETTLE_MIN 8u            /* segments cleaned before a checkpoint makes them free */
-#define CLEAN_SETTLE_DIVISOR 16u       /* or this part of all segments */
+#define CLEAN_STEPS 8u                 /* segments cleaned between two looks at the log */
+#define CLEAN_WAITING_MIN 8u           /* so many cleaned segments, */
+#define CLEAN_WAITING_DIVISOR 8u       /* or this part of all, may wait for a checkpoint to make them free */
 #define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
 #define RETIRED_BLOCKS_MIN 256u
 
@@ -206,22 +207,38 @@ static bool space_is_wasted(engine *e)
            garbage > e->checkpointer.garbage_unwinnable + used / CLEAN_GAIN_DIVISOR;
 }
 
-/* What was cleaned becomes free only when the pages moved are in an image: after some segments, or when there is no more to clean. */
-static int clean_settle(engine *e, bool cleaned)
+/* Cleans the emptiest segments, ahead of the checkpoints that will make them free; so many may wait for that. *worked: at least one. */
+static int clean_ahead(engine *e, bool *worked)
 {
     checkpointer *c = &e->checkpointer;
+    for (unsigned i = 0; i < CLEAN_STEPS; i++) {
+        store_space space;
+        uint64_t used;
+        bool done;
+        store_space_get(e->store, &space);
+        if (!space_is_wasted(e) || space.segments_cleaning > RW_MAX(CLEAN_WAITING_MIN, space.segments / CLEAN_WAITING_DIVISOR)) return 0;
+        int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, &done);
+        if (error != 0) return error;
+        if (!done) {
+            if (space.segments_cleaning == 0) c->garbage_unwinnable = space_garbage(&space, &used);
+            return 0;
+        }
+        *worked = true;
+    }
+    return 0;
+}
+
+/* Partitions must be imaged before what was cleaned is free: done when nothing else asks for it. */
+static int clean_settle(engine *e, bool *worked)
+{
     store_space space;
     store_space_get(e->store, &space);
-    if (cleaned) c->cleaned_since_settled++;
-    bool many = c->cleaned_since_settled > RW_MAX(CLEAN_SETTLE_MIN, space.segments / CLEAN_SETTLE_DIVISOR);
-    if (cleaned && !many) return 0;
-    int error = c->cleaned_since_settled == 0 ? 0 : checkpoint_all(e, false);
-    c->cleaned_since_settled = 0;
-    if (error != 0 || cleaned) return error;
-    uint64_t used;
+    if (*worked || space.segments_cleaning == 0 || space.segments_cleaning == e->checkpointer.cleaning_stuck) return 0;
+    *worked = true;
+    int error = checkpoint_all(e, false);
     store_space_get(e->store, &space);
-    c->garbage_unwinnable = space_garbage(&space, &used);
-    return 0;
+    e->checkpointer.cleaning_stuck = space.segments_cleaning; /* those hold what cannot be moved now, extents of open batches for one */
+    return error;
 }
 
 /* One small step of background work. *worked: there was something to do. */
@@ -230,16 +247,14 @@ static int background_step(engine *e, bool *worked)
     partition *p = NULL;
     *worked = false;
     partitions_reshape(e);
+    int error = clean_ahead(e, worked);
+    if (error != 0) return error;
     if (log_is_long(e)) p = partition_oldest(e);
     if (p == NULL) p = partition_with_garbage(e);
-    if (p != NULL) {
-        *worked = true;
-        int error = image_advance(e, p) ? 0 : checkpoint_partition(e, p);
-        return error != 0 ? error : checkpoint_publish(e, false);
-    }
-    if (!space_is_wasted(e)) return 0;
-    int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, worked);
-    return error != 0 ? error : clean_settle(e, *worked);
+    if (p == NULL) return clean_settle(e, worked);
+    *worked = true;
+    error = image_advance(e, p) ? 0 : checkpoint_partition(e, p);
+    return error != 0 ? error : checkpoint_publish(e, false);
 }
 
 /* ---- compaction -------------------------------------------------------------------------------------------------- */

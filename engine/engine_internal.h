@@ -38,7 +38,7 @@ typedef struct {
     write_batch batch;
     unsigned char *segment;                /* a segment's bytes, for cleaning */
     uint32_t next_partition_id;
-    uint32_t cleaned_since_settled;        /* segments */
+    uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
@@ -69,7 +69,6 @@ struct engine {
     uint64_t database_id;
     uint32_t page_size;
     uint32_t key_max;                      /* of a user's key */
-    bool recovering;                       /* until rw_open returns */
     trees trees;
     worker *workers;
     unsigned worker_count;

@@ -149,12 +149,12 @@ static int database_open(engine *e)
     if (error == 0) error = workers_start(e);
     if (error == 0) error = checkpointer_start(e);
     if (error != 0) return error;
-    e->recovering = true;
+    e->trees.recovering = true;
     const store_image *image = store_image_opened(e->store);
     uint64_t checkpoint_lsn = image->checkpoint_lsn;
     e->checkpointer.next_partition_id = image->next_partition_id;
     error = recovery_run(e);
-    e->recovering = false;
+    e->trees.recovering = false;
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     if (error == 0 && !e->read_only) error = wal_start(e->wal, checkpoint_lsn);
     return error;

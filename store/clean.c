@@ -16,7 +16,10 @@ uint32_t store_clean_pick(store *s, unsigned max_live_percent, uint32_t from)
         least = g->live[n];
         picked = n;
     }
-    if (picked != 0) g->flags[picked].cleaning = true;
+    if (picked != 0) {
+        g->flags[picked].cleaning = true;
+        g->cleaning_count++;
+    }
     kio_mutex_unlock(s->k, &s->mutex);
     return picked;
 }
@@ -24,7 +27,10 @@ uint32_t store_clean_pick(store *s, unsigned max_live_percent, uint32_t from)
 void store_clean_end(store *s, uint32_t segment)
 {
     kio_mutex_lock(s->k, &s->mutex);
-    if (segment < s->segments.count) s->segments.flags[segment].cleaning = false;
+    if (segment < s->segments.count && s->segments.flags[segment].cleaning) {
+        s->segments.flags[segment].cleaning = false;
+        s->segments.cleaning_count--;
+    }
     kio_mutex_unlock(s->k, &s->mutex);
 }
 

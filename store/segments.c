@@ -81,6 +81,7 @@ void segments_check(store *s)
 void segment_to_free(segments *g, uint32_t n)
 {
     RW_ASSERT(n > 0 && g->live[n] == 0);
+    if (g->flags[n].cleaning) g->cleaning_count--;
     g->flags[n] = (segment_flags){.state = SEGMENT_FREE};
     g->free_bits[n / 64] |= (uint64_t)1 << n % 64;
     g->free_count++;
@@ -332,6 +333,7 @@ void store_space_get(store *s, store_space *space)
     kio_mutex_lock(s->k, &s->mutex);
     space->segments = s->segments.count;
     space->segments_free = s->segments.free_count;
+    space->segments_cleaning = s->segments.cleaning_count;
     space->file_bytes = (uint64_t)s->segments.count * RW_SEGMENT_BYTES;
     space->live_bytes = s->segments.live_blocks * RW_BLOCK_SIZE;
     kio_mutex_unlock(s->k, &s->mutex);

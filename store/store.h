@@ -145,6 +145,7 @@ typedef struct {
     uint64_t live_bytes;       /* allocated or claimed and not released; superblocks not counted */
     uint32_t segments;         /* with segment 0 */
     uint32_t segments_free;
+    uint32_t segments_cleaning;    /* handed out by store_clean_pick, and not free yet */
 } store_space;
 void store_space_get(store *s, store_space *space);
 /* Live bytes of one segment, for checkers. */

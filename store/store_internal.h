@@ -68,6 +68,7 @@ typedef struct {
     _Atomic uint32_t count;    /* in the file, segment 0 included; changed with the mutex held, read without */
     uint32_t capacity;         /* of the arrays */
     uint32_t free_count;
+    uint32_t cleaning_count;   /* segments with the cleaning flag */
     uint32_t free_hint;        /* no word of free_bits below this one has a bit set */
     uint32_t *live;            /* blocks */
     segment_flags *flags;
