@@ -396,7 +396,9 @@ static int arguments_parse(crash_request *request, bench_format *format, int arg
     }
     if (optind < argc) request->directory = argv[optind++];
     if (optind < argc) fprintf(stderr, "error: '%s' is one argument too many\n", argv[optind]);
-    return optind < argc ? -1 : 0;
+    bool can_write = request->options.create && !request->options.read_only;
+    if (!can_write) fprintf(stderr, "error: the test writes a database of its own: create must be 1 and read_only 0\n");
+    return optind < argc || !can_write ? -1 : 0;
 }
 
 static void on_interrupt(int signal_number)

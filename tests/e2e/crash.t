@@ -47,7 +47,7 @@ like($err, qr/holds a database already/, 'and the reason given');
 
 ($code, $out, $err) = crash('--rounds=1000000', '--seconds-max=0.1');
 is($code, 0, '--seconds-max');
-for my $mistake (['--rounds=0'], ['--rounds=x'], ['--seconds-max=0'], ['--format=xml'], ['--set=nonsense=1'], ['a', 'b'], ['--nonsense']) {
+for my $mistake (['--rounds=0'], ['--rounds=x'], ['--seconds-max=0'], ['--format=xml'], ['--set=nonsense=1'], ['--set=read_only=1'], ['a', 'b'], ['--nonsense']) {
     ($code, $out, $err) = crash(@$mistake);
     is($code, 2, "@$mistake: refused");
     isnt($err, '', "@$mistake: explained");
