@@ -190,7 +190,7 @@ static void test_huge_batch(rw_db *db)
 {
     enum { VALUES = 40, VALUE_BYTES = 512 * 1024 };
     rw_batch *batch = NULL;
-    char key[8], *value = calloc(1, VALUE_BYTES);
+    char key[16], *value = calloc(1, VALUE_BYTES);
     int code = 0;
     if (!TAP_CHECK(value != NULL)) return;
     CHECK_OK(rw_batch_new(db, &batch));
