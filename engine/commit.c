@@ -9,28 +9,54 @@
 #define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
 #define THROTTLE_WAIT_NS 500000
 #define SHRINK_ATTEMPTS 16
+#define WRITER_FRAMES 32u              /* of the cache for each writer that is out: its reserve, and the pages that it works on */
+
+/* Writers wait for the frames of their reserves one by one: with too many of them each would end up with a part, and none left. */
+static bool writer_admit(engine *e, bool waited, tree_writer **idle)
+{
+    kio_mutex_lock(e->kio, &e->writers_mutex);
+    bool admitted = e->writers_out < RW_MAX(e->trees.pool.frame_count / WRITER_FRAMES, 1u);
+    if (admitted) {
+        e->writers_out++;
+        *idle = e->writer_count > 0 ? e->writers[--e->writer_count] : NULL;
+    }
+    if (waited && admitted) e->writers_waiting--;
+    if (!waited && !admitted) e->writers_waiting++;
+    kio_mutex_unlock(e->kio, &e->writers_mutex);
+    return admitted;
+}
+
+/* w: NULL when none could be made. */
+static void writer_leave(engine *e, tree_writer *w)
+{
+    kio_mutex_lock(e->kio, &e->writers_mutex);
+    bool kept = w != NULL && e->writer_count < ENGINE_WRITERS, waiting = e->writers_waiting > 0;
+    if (kept) e->writers[e->writer_count++] = w;
+    e->writers_out--;
+    kio_mutex_unlock(e->kio, &e->writers_mutex);
+    if (w != NULL && !kept) tree_writer_close(w);
+    if (!waiting) return;
+    atomic_fetch_add(&e->writers_word, 1);
+    kio_wake(e->kio, &e->writers_word, 1);
+}
 
 int engine_writer_take(engine *e, tree_writer **w)
 {
-    kio_mutex_lock(e->kio, &e->writers_mutex);
-    tree_writer *idle = e->writer_count > 0 ? e->writers[--e->writer_count] : NULL;
-    kio_mutex_unlock(e->kio, &e->writers_mutex);
-    if (idle != NULL) {
-        *w = idle;
-        return 0;
+    uint32_t word = atomic_load(&e->writers_word);
+    for (bool waited = false; !writer_admit(e, waited, w); waited = true) {
+        kio_sleep(e->kio, &e->writers_word, word, -1);
+        word = atomic_load(&e->writers_word);
     }
-    return tree_writer_open(&e->trees, w);
+    int error = *w != NULL ? 0 : tree_writer_open(&e->trees, w);
+    if (error != 0) writer_leave(e, NULL);
+    return error;
 }
 
 void engine_writer_give(engine *e, tree_writer *w)
 {
     if (w == NULL) return;
     while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]); /* a small cache cannot spare idle frames */
-    kio_mutex_lock(e->kio, &e->writers_mutex);
-    bool kept = e->writer_count < ENGINE_WRITERS;
-    if (kept) e->writers[e->writer_count++] = w;
-    kio_mutex_unlock(e->kio, &e->writers_mutex);
-    if (!kept) tree_writer_close(w);
+    writer_leave(e, w);
 }
 
 void engine_throttle(engine *e)

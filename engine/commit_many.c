@@ -59,9 +59,15 @@ static int commit_open(commit *c, engine *e, rw_slice body)
     return error != 0 ? error : tree_writer_fill(c->writer);
 }
 
-static void commit_close(commit *c)
+static void writer_give(commit *c)
 {
     engine_writer_give(c->e, c->writer);
+    c->writer = NULL;
+}
+
+static void commit_close(commit *c)
+{
+    writer_give(c);
     free(c->ops);
     free(c->sorted);
     free(c->bound);
@@ -242,6 +248,7 @@ int engine_commit_many(engine *e, rw_slice body, unsigned flags)
         if (error == 0) error = wal_append(e->wal, WAL_COMMIT, &body, 1, record_flags(&c), &lsn, &end_lsn);
         if (error == 0) error = commit_apply(&c, lsn);
         tokens_give(&c);
+        writer_give(&c); /* merging takes one of its own */
         if (error == 0) commit_shrink(&c);
     }
     commit_close(&c);

@@ -86,6 +86,9 @@ struct engine {
     kio_mutex writers_mutex;
     tree_writer *writers[ENGINE_WRITERS];  /* idle ones */
     unsigned writer_count;
+    unsigned writers_out, writers_waiting; /* those that operations hold; operations that wait for one */
+    /* any thread */
+    _Atomic uint32_t writers_word;         /* raised when one was given back */
 };
 
 /* ---- handles (handle.c) ------------------------------------------------------------------------------------------ */
@@ -147,6 +150,7 @@ int engine_place_value(engine *e, wal_op *op, extent_ref *ref);
 void engine_unplace_value(engine *e, const wal_op *op);
 /* Applies one operation with tokens held, waiting for pages where it must. lsn: the operation's own (record's + its place in the body). */
 int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, uint64_t lsn);
+/* Waits while too many are out. Never while holding tokens, or another writer. */
 int engine_writer_take(engine *e, tree_writer **w);
 void engine_writer_give(engine *e, tree_writer *w);
 /* Merges what a delete left too empty around key. Best effort. */
