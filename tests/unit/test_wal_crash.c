@@ -202,6 +202,9 @@ static void generation_run(void *arg)
         CHECK(s, wal_replay(s->w, WAL_LSN_FIRST, WAL_LSN_FIRST, match, s, &end) == 0);
     } else if (!recover(s)) {
         return;
+    } else if (rw_random_below(&s->random, 8) == 0) {
+        wal_close(s->w);   /* only looked at: what was seen must still be there after the next power cut */
+        return;
     }
     if (s->fail_sync) {
         sim_fault_add(s->world, (sim_fault){.kind = SIM_FAULT_ERROR, .operations = SIM_ON_SYNC | SIM_ON_WRITE, .errno_value = 5,

@@ -226,6 +226,25 @@ static void test_reused_lsns(scene *s)
     sim_disk_destroy(disk);
 }
 
+/* An epoch of one batch, whose marks tell nothing: that its start block is gone is damage all the same. */
+static void test_lost_start(scene *s)
+{
+    unsigned char block[RW_BLOCK_SIZE];
+    const wal_block_header *header = (const wal_block_header *)(void *)block;
+    sim_disk *disk = disk_copy(s->disk);
+    s->from = WAL_LSN_FIRST;
+    s->must = s->end[RECORDS - 1];
+    s->generation = 5;
+    wal_test_run(disk, 3, go_on, s, &s->k);
+    for (uint64_t at = 0; sim_disk_read(disk, "/log", at, block, sizeof block); at += RW_BLOCK_SIZE) {
+        if (header->magic == WAL_BLOCK_MAGIC && header->epoch == 2 && header->flags == WAL_BLOCK_START) sim_disk_flip(disk, "/log", at + 9, 1);
+    }
+    s->must = s->end[RECORDS - 1];
+    replay_on(s, disk);
+    tap_ok(s->rc == RW_ECORRUPT, "an epoch whose start block is damaged is not taken for nothing: %s", rw_error_text());
+    sim_disk_destroy(disk);
+}
+
 /* A torn start block in a slot that is zeroed later, with the zeros torn too, must not come to life. */
 static void test_torn_start(const scene *s)
 {
@@ -262,6 +281,7 @@ int main(void)
     test_cuts(&s);
     test_short_files(&s);
     test_reused_lsns(&s);
+    test_lost_start(&s);
     sim_disk_destroy(s.disk);
     return tap_done();
 }
