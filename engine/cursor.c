@@ -115,7 +115,7 @@ static rw_slice fence_keep(rw_cursor *c, rw_slice fence)
 /* The first key >= from (> from when strict) in the tree. */
 static int leaf_forward(rw_cursor *c, rw_slice from, bool strict, leaf_step *step)
 {
-    step->found = false;
+    *step = (leaf_step){0};
     if (!leaf_covers(c, from)) {
         int error = leaf_take(c, from, TREES_COVERING);
         if (error != 0) return error;
@@ -138,7 +138,7 @@ static int leaf_forward(rw_cursor *c, rw_slice from, bool strict, leaf_step *ste
 /* The last key < before in the tree. */
 static int leaf_backward(rw_cursor *c, rw_slice before, leaf_step *step)
 {
-    step->found = false;
+    *step = (leaf_step){0};
     if (!leaf_covers(c, before)) {
         int error = leaf_take(c, before, TREES_BEFORE);
         if (error != 0) return error;
