@@ -1,9 +1,10 @@
 /*
  * Trees in a small cache, cut in small partitions, over the simulator: random writes against a model, with the resident structure checked between them,
- * the files checked after each close, and everything deleted in the end.
+ * the files checked after each close and after power cuts on the side, now and then on a disk that is full, and everything deleted in the end.
  */
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include "engine/engine.h"
 #include "tests/sim/sim.h"
@@ -17,6 +18,8 @@
 #define VALUE_MAX 3000u
 #define CHECK_EVERY (KEYS / 16)
 #define SETTLE_ROUNDS 12u
+#define BATCH_MAX 30u
+#define CUT_STEPS 20000u                  /* between power cuts, on average half of it */
 
 typedef struct {
     unsigned char bytes[1000];
@@ -33,21 +36,34 @@ typedef struct {
     uint32_t value[KEYS];          /* which value; 0: absent */
     uint32_t key_count, next_value, operations;
     uint64_t partitions_max;
-    bool failed;
+    sim_world *world;
+    sim_disk *disk;
+    bool disk_fills;               /* writes and checkpoints may meet a full disk */
+    bool made;                     /* the database: from now on it can be cut off at any step */
+    uint64_t next_cut, cuts;       /* step */
+    rw_random cut_random;
 } bed;
 
-/* A failure is reported once, with what replays it, and ends the seed. */
-static bool must(bed *b, bool condition, const char *what)
+static kio *cut_kio;               /* of the world that looks at what a power cut leaves */
+
+/* A failure ends the program, with what replays it: a world in the middle of things cannot be closed. */
+static void must(const bed *b, bool condition, const char *what)
 {
-    if (condition || b->failed) return condition;
-    b->failed = true;
+    if (condition) return;
     tap_ok(false, "TREES_SEED=%llu: %s, after %u operations: %s", (unsigned long long)b->seed, what, b->operations, rw_error_text());
-    return false;
+    tap_done();
+    _exit(1);
 }
 
 static uint64_t below(bed *b, uint64_t bound)
 {
     return rw_random_below(&b->random, bound);
+}
+
+/* What a call may say when the disk is full, and then has changed nothing. */
+static bool refused(const bed *b, int code)
+{
+    return code == RW_ENOSPC && b->disk_fills;
 }
 
 /* ---- keys and values --------------------------------------------------------------------------------------------- */
@@ -115,13 +131,16 @@ static void put(bed *b, uint32_t i)
 {
     unsigned char value[VALUE_MAX];
     uint32_t number = ++b->next_value;
-    must(b, rw_put(b->db, RW_DEFAULT_BUCKET, key_of(b, i), value_make(number, value), RW_ASYNC) == 0, "put");
+    int code = rw_put(b->db, RW_DEFAULT_BUCKET, key_of(b, i), value_make(number, value), RW_ASYNC);
+    if (refused(b, code)) return;
+    must(b, code == 0, "put");
     b->value[i] = number;
 }
 
 static void delete(bed *b, uint32_t i)
 {
     int code = rw_del(b->db, RW_DEFAULT_BUCKET, key_of(b, i), RW_ASYNC);
+    if (refused(b, code)) return;
     must(b, code == (b->value[i] == 0 ? RW_ENOTFOUND : 0), "delete");
     b->value[i] = 0;
 }
@@ -129,7 +148,9 @@ static void delete(bed *b, uint32_t i)
 static void delete_range(bed *b, uint32_t from, uint32_t to)
 {
     rw_slice end = to == b->key_count ? rw_slice_of(NULL, 0) : key_of(b, to);
-    must(b, rw_delete_range(b->db, RW_DEFAULT_BUCKET, key_of(b, from), end, RW_ASYNC) == 0, "delete a range");
+    int code = rw_delete_range(b->db, RW_DEFAULT_BUCKET, key_of(b, from), end, RW_ASYNC);
+    if (refused(b, code)) return;
+    must(b, code == 0, "delete a range");
     memset(b->value + from, 0, (to - from) * sizeof *b->value);
 }
 
@@ -137,15 +158,19 @@ static void batch(bed *b)
 {
     rw_batch *all;
     unsigned char value[VALUE_MAX];
+    uint32_t keys[BATCH_MAX], numbers[BATCH_MAX], count = 1 + (uint32_t)below(b, BATCH_MAX);
     must(b, rw_batch_new(b->db, &all) == 0, "new batch");
-    for (uint64_t left = 1 + below(b, 30); left > 0; left--) {
-        uint32_t i = (uint32_t)below(b, b->key_count);
-        b->value[i] = below(b, 3) == 0 ? 0 : ++b->next_value;
-        int code = b->value[i] == 0 ? rw_batch_del(all, RW_DEFAULT_BUCKET, key_of(b, i))
-                                    : rw_batch_put(all, RW_DEFAULT_BUCKET, key_of(b, i), value_make(b->value[i], value));
-        must(b, code == 0, "batch");
+    for (uint32_t n = 0; n < count; n++) {
+        keys[n] = (uint32_t)below(b, b->key_count);
+        numbers[n] = below(b, 3) == 0 ? 0 : ++b->next_value;
+        int code = numbers[n] == 0 ? rw_batch_del(all, RW_DEFAULT_BUCKET, key_of(b, keys[n]))
+                                   : rw_batch_put(all, RW_DEFAULT_BUCKET, key_of(b, keys[n]), value_make(numbers[n], value));
+        must(b, code == 0 || refused(b, code), "batch");
+        if (code != 0) numbers[n] = b->value[keys[n]], count = n;
     }
-    must(b, rw_batch_commit(all, RW_ASYNC) == 0, "commit");
+    int code = rw_batch_commit(all, RW_ASYNC);
+    must(b, code == 0 || refused(b, code), "commit");
+    for (uint32_t n = 0; n < count && code == 0; n++) b->value[keys[n]] = numbers[n];
     rw_batch_free(all);
 }
 
@@ -154,6 +179,7 @@ static void get(bed *b, uint32_t i)
     unsigned char value[VALUE_MAX], found[VALUE_MAX];
     size_t size = sizeof found;
     int code = rw_get(b->db, RW_DEFAULT_BUCKET, key_of(b, i), found, &size);
+    if (refused(b, code)) return; /* the cache is full of pages that cannot be written */
     if (b->value[i] == 0) must(b, code == RW_ENOTFOUND, "get of an absent key");
     else must(b, code == 0 && rw_slice_equal(rw_slice_of(found, size), value_make(b->value[i], value)), "get");
 }
@@ -165,14 +191,14 @@ static void check_all(bed *b)
     rw_cursor *cursor;
     rw_slice key, value;
     unsigned char expected[VALUE_MAX];
-    if (!must(b, rw_cursor_open(b->db, NULL, RW_DEFAULT_BUCKET, &cursor) == 0, "open a cursor")) return;
-    for (uint32_t i = 0; i < b->key_count && !b->failed; i++) {
+    must(b, rw_cursor_open(b->db, NULL, RW_DEFAULT_BUCKET, &cursor) == 0, "open a cursor");
+    for (uint32_t i = 0; i < b->key_count; i++) {
         if (b->value[i] == 0) continue;
-        if (!must(b, rw_cursor_next(cursor) == 0 && rw_cursor_key(cursor, &key) == 0 && rw_cursor_value(cursor, &value) == 0, "next")) break;
+        must(b, rw_cursor_next(cursor) == 0 && rw_cursor_key(cursor, &key) == 0 && rw_cursor_value(cursor, &value) == 0, "next");
         must(b, rw_slice_equal(key, key_of(b, i)), "the key of a scan");
         must(b, rw_slice_equal(value, value_make(b->value[i], expected)), "the value of a scan");
     }
-    must(b, b->failed || rw_cursor_next(cursor) == RW_ENOTFOUND, "the end of a scan");
+    must(b, rw_cursor_next(cursor) == RW_ENOTFOUND, "the end of a scan");
     rw_cursor_close(cursor);
 }
 
@@ -186,16 +212,32 @@ static void check_resident(bed *b)
 
 static void open_database(bed *b)
 {
-    if (!must(b, db_open_with(b->k, DIRECTORY, &b->options, &b->db) == 0, "open")) b->db = NULL;
+    must(b, db_open_with(b->k, DIRECTORY, &b->options, &b->db) == 0, "open");
+    b->made = true;
 }
 
 static void close_and_verify(bed *b)
 {
+    sim_disk_limit(b->disk, UINT64_MAX);
     must(b, rw_close(b->db) == 0, "close");
     must(b, db_verify_with(b->k, DIRECTORY, note_finding, NULL) == 0, "verify");
 }
 
 /* ---- a run ------------------------------------------------------------------------------------------------------- */
+
+static void maintain(bed *b, uint64_t one_in, int (*call)(rw_db *), const char *what)
+{
+    int code = below(b, one_in) == 0 ? call(b->db) : 0;
+    must(b, code == 0 || refused(b, code), what);
+}
+
+/* A disk with little room, or none, for a while. */
+static void disk_change(bed *b)
+{
+    if (!b->disk_fills) return;
+    bool tight = below(b, 2) == 0;
+    sim_disk_limit(b->disk, tight ? sim_disk_used(b->disk) + below(b, 3) * RW_SEGMENT_BYTES / 2 : UINT64_MAX);
+}
 
 /* One step of random work; deletes: how many of 10 writes take something away. */
 static void step(bed *b, unsigned deletes)
@@ -205,8 +247,9 @@ static void step(bed *b, unsigned deletes)
     switch (below(b, 100)) {
     case 0: batch(b); return;
     case 1: delete_range(b, i, i + (uint32_t)below(b, RW_MIN(b->key_count - i, deletes > 5 ? 200u : 20u) + 1)); return;
-    case 2: must(b, below(b, 4) != 0 || rw_checkpoint(b->db) == 0, "checkpoint"); return;
-    case 3: must(b, below(b, 20) != 0 || rw_compact(b->db) == 0, "compact"); return;
+    case 2: maintain(b, 4, rw_checkpoint, "checkpoint"); return;
+    case 3: maintain(b, 20, rw_compact, "compact"); return;
+    case 9: disk_change(b); return;
     case 4:
     case 5:
     case 6:
@@ -220,10 +263,11 @@ static void step(bed *b, unsigned deletes)
 
 static void work(bed *b, uint32_t count, unsigned deletes)
 {
-    for (uint32_t i = 0; i < count && !b->failed; i++) {
+    for (uint32_t i = 0; i < count; i++) {
         step(b, deletes);
         if (i % CHECK_EVERY == 0) check_resident(b);
     }
+    sim_disk_limit(b->disk, UINT64_MAX);
     check_resident(b);
     check_all(b);
 }
@@ -233,7 +277,7 @@ static void delete_all(bed *b)
     unsigned way = (unsigned)below(b, 3);
     if (way == 0) delete_range(b, 0, b->key_count);
     uint32_t start = (uint32_t)below(b, b->key_count);
-    for (uint32_t n = 0; way != 0 && n < b->key_count && !b->failed; n++) {
+    for (uint32_t n = 0; way != 0 && n < b->key_count; n++) {
         uint32_t i = way == 1 ? (start + n) % b->key_count : b->key_count - 1 - n;
         if (b->value[i] != 0) delete(b, i);
         if (n % CHECK_EVERY == 0) check_resident(b);
@@ -246,7 +290,7 @@ static void delete_all(bed *b)
 static void check_empty(bed *b)
 {
     rw_stats_t stats = {0};
-    for (unsigned round = 0; round < SETTLE_ROUNDS && !b->failed; round++) {
+    for (unsigned round = 0; round < SETTLE_ROUNDS; round++) {
         must(b, rw_checkpoint(b->db) == 0, "checkpoint");
         must(b, rw_stats(b->db, &stats) == 0, "stats");
         if (stats.partitions == 1 && stats.tree_height_max == 1 && stats.data_live_bytes == stats.page_size) break;
@@ -263,24 +307,46 @@ static void run(void *arg)
 {
     bed *b = arg;
     open_database(b);
-    for (unsigned round = 0; round < 2 && !b->failed; round++) {
+    for (unsigned round = 0; round < 2; round++) {
         work(b, KEYS, 2);
-        if (b->failed) return;
         if (below(b, 2) == 0) {
             close_and_verify(b);
             open_database(b);
-            if (b->failed) return;
             check_all(b);
         }
         work(b, KEYS / 2, 8);
         if (below(b, 2) == 0) delete_all(b);
     }
-    if (b->failed) return;
     delete_all(b);
     check_empty(b);
     put(b, 0);
     check_all(b);
     close_and_verify(b);
+}
+
+/* ---- power cuts on the side -------------------------------------------------------------------------------------- */
+
+static void cut_verify(void *arg)
+{
+    int *code = arg;
+    *code = db_verify_with(cut_kio, DIRECTORY, note_finding, NULL);
+}
+
+/* Called before every step of the world. What a power cut would leave at this moment must be sound, before anything repairs it. */
+static void cut(void *arg)
+{
+    bed *b = arg;
+    if (!b->made || sim_world_steps(b->world) < b->next_cut) return;
+    b->next_cut = sim_world_steps(b->world) + 1 + rw_random_below(&b->cut_random, CUT_STEPS);
+    sim_disk *left = sim_disk_crash(b->disk, &b->cut_random);
+    sim_world *world = sim_world_open(left, b->seed);
+    int code = -1;
+    cut_kio = sim_world_kio(world);
+    sim_run(world, cut_verify, &code);
+    sim_world_close(world);
+    must(b, code == 0, "what a power cut leaves is sound");
+    sim_disk_destroy(left);
+    b->cuts++;
 }
 
 static void options_draw(bed *b)
@@ -294,33 +360,38 @@ static void options_draw(bed *b)
     b->options.partition_bytes = RW_SEGMENT_BYTES / 8;
 }
 
-static bool run_seed(uint64_t seed, uint64_t *partitions_max)
+static void run_seed(uint64_t seed, uint64_t *partitions_max, uint64_t *cuts)
 {
     bed *b = calloc(1, sizeof *b);
     RW_ASSERT(b != NULL);
-    sim_disk *disk = sim_disk_create();
-    sim_world *world = sim_world_open(disk, seed);
+    b->disk = sim_disk_create();
+    b->world = sim_world_open(b->disk, seed);
     b->seed = seed;
-    b->k = sim_world_kio(world);
+    b->k = sim_world_kio(b->world);
     rw_random_seed(&b->random, seed);
+    rw_random_seed(&b->cut_random, seed);
+    b->disk_fills = below(b, 3) == 0;
     options_draw(b);
     keys_make(b);
-    sim_run(world, run, b);
-    bool good = !b->failed;
-    if (!good) exit(tap_done()); /* what a failed run leaves open cannot be closed */
+    sim_step_hook(b->world, cut, b);
+    sim_run(b->world, run, b);
     *partitions_max = RW_MAX(*partitions_max, b->partitions_max);
-    sim_world_close(world);
-    sim_disk_destroy(disk);
+    *cuts += b->cuts;
+    sim_world_close(b->world);
+    sim_disk_destroy(b->disk);
     free(b);
-    return good;
 }
 
 int main(void)
 {
     const char *replay = getenv("TREES_SEED");
-    uint64_t first = replay != NULL ? strtoull(replay, NULL, 0) : 1, count = replay != NULL ? 1 : check_long() ? 60 : 6, partitions_max = 0;
-    for (uint64_t seed = first; seed < first + count; seed++)
-        tap_ok(run_seed(seed, &partitions_max), "seed %llu: trees and files stay sound, and nothing is left when all is deleted", (unsigned long long)seed);
+    uint64_t first = replay != NULL ? strtoull(replay, NULL, 0) : 1, count = replay != NULL ? 1 : check_long() ? 60 : 5;
+    uint64_t partitions_max = 0, cuts = 0;
+    for (uint64_t seed = first; seed < first + count; seed++) {
+        run_seed(seed, &partitions_max, &cuts);
+        tap_ok(true, "seed %llu: trees and files stay sound, and nothing is left when all is deleted", (unsigned long long)seed);
+    }
+    tap_ok(cuts > count, "%llu power cuts", (unsigned long long)cuts);
     if (replay == NULL) tap_ok(partitions_max > 4, "up to %llu partitions", (unsigned long long)partitions_max);
     return tap_done();
 }
