@@ -6,7 +6,11 @@
 
 #define THREADS 3u
 #define GENERATIONS 6u
+#ifdef RW_TINY
 #define SEEDS_DEFAULT 300u
+#else
+#define SEEDS_DEFAULT 40u   /* segments of full size take their time */
+#endif
 
 typedef struct {
     uint32_t generation, thread, number, size;
