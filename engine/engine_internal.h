@@ -22,7 +22,7 @@ typedef struct {
     write_batch batches[WORKER_BATCHES];
     unsigned index;
     int error;                             /* of its start */
-    _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start */
+    _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start, 3: it may close its ring */
 } worker;
 
 typedef struct {
@@ -43,6 +43,7 @@ typedef struct {
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
+    _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */
     char last_error_text[256];             /* written before last_error, by its thread */
 } checkpointer;

@@ -92,6 +92,7 @@ static void worker_run(void *arg)
     atomic_store(&w->ready, error == 0 ? 1 : 2);
     kio_wake(e->kio, &w->ready, 1);
     if (error == 0) worker_loop(w);
+    while (atomic_load(&w->ready) == 1) kio_sleep(e->kio, &w->ready, 1, -1); /* the stop's wake still looks at the ring */
     for (unsigned i = 0; i < WORKER_BATCHES; i++) write_batch_destroy(&w->batches[i]);
     if (w->ring != NULL) {
         kio_ring *ring = w->ring;
@@ -127,8 +128,13 @@ void workers_stop(engine *e)
     e->trees.pool.need_frames = NULL;
     atomic_store(&e->workers_stop, 1);
     for (unsigned i = 0; i < e->worker_count; i++) {
-        if (e->workers[i].error == 0 && atomic_load(&e->workers[i].ready) == 1) kio_ring_wake(e->kio, e->workers[i].ring);
-        kio_thread_join(e->kio, e->workers[i].thread);
+        worker *w = &e->workers[i];
+        if (atomic_load(&w->ready) == 1) {
+            kio_ring_wake(e->kio, w->ring);
+            atomic_store(&w->ready, 3);
+            kio_wake(e->kio, &w->ready, 1);
+        }
+        kio_thread_join(e->kio, w->thread);
     }
     free(e->workers);
     e->workers = NULL;
