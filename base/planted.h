@@ -15,7 +15,7 @@
     X(skip_data_sync, crashes, "a superblock is published over pages that were not synced")                        \
     X(publish_early, crashes, "a superblock is published before the log is durable as far as the image goes")      \
     X(reuse_block_early, crashes, "blocks are free again before the image that names them is gone")                \
-    X(trim_log_early, crashes, "the log is recycled past what recovery still needs")                               \
+    X(start_replay_late, crashes, "recovery replays from the image of some partition, not from the oldest")        \
     X(forget_extent_sync, crashes, "the log names an extent that was not synced")                                  \
     X(lose_one_of_batch, crashes, "a log record lacks the last write of its batch")                                \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \

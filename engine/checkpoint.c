@@ -134,7 +134,8 @@ static void publication_add(void *arg, uint16_t index, rw_slice low)
     const partition *p = &pub->e->trees.partitions[index];
     pub->entries[pub->image.partition_count++] =
         (store_partition){.root = p->image_root, .lsn = p->image_lsn, .id = p->id, .height = p->image_height, .low_key = low};
-    pub->image.checkpoint_lsn = RW_MIN(pub->image.checkpoint_lsn, p->image_lsn);
+    if (pub->image.checkpoint_lsn < p->image_lsn && !RW_PLANTED(start_replay_late)) return;
+    pub->image.checkpoint_lsn = p->image_lsn;
 }
 
 static int images_complete(engine *e)
@@ -196,7 +197,7 @@ int checkpoint_publish(engine *e, bool clean)
     }
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     atomic_fetch_add(&e->checkpointer.published, 1);
-    wal_trim(e->wal, RW_PLANTED(trim_log_early) ? end : checkpoint_lsn);
+    wal_trim(e->wal, checkpoint_lsn);
     return 0;
 }
 

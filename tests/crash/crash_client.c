@@ -381,9 +381,9 @@ static void client_step(client *c)
 {
     memcpy(c->staged, c->history->current, c->run->plan.slots * sizeof *c->staged);
     uint64_t choice = draw(c, 100);
-    if (choice >= 94) {
-        if (choice == 94) (void)crash_result(c->run, rw_compact(c->run->db), "compact");
-        else if (choice == 95) client_make_durable(c, rw_checkpoint, "checkpoint");
+    if (choice >= 92) {
+        if (choice == 92) (void)crash_result(c->run, rw_compact(c->run->db), "compact");
+        else if (choice < 96) client_make_durable(c, rw_checkpoint, "checkpoint");
         else if (choice < 98) client_make_durable(c, rw_flush, "flush");
         else client_sleep(c);
     } else if (choice >= 78 || c->history->is_stopped) {
@@ -419,7 +419,7 @@ static void client_load(client *c)
 static void client_main(void *arg)
 {
     client *c = arg;
-    if (c->run->plan.counts_from_zero && c->history->commit_count == 0) client_load(c);
+    if (c->run->plan.loads_first && c->history->commit_count == 0) client_load(c);
     for (uint32_t i = 0; i < c->run->plan.operations; i++) client_step(c);
 }
 

@@ -32,7 +32,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     *plan = (crash_plan){.seed = seed};
     plan->clients = PICK(&random, 1, 2, 3, 4);
     plan->slots = PICK(&random, 32, 120, 120, 400, 800);
-    plan->operations = PICK(&random, 20, 80, 250);
+    plan->operations = PICK(&random, 20, 80, 250, 600);
     plan->rounds = PICK(&random, 1, 1, 2, 3);
     plan->page_size = PICK(&random, 4096, 4096, 4096, 8192, 16384);
     plan->value_scale = PICK(&random, 0, 0, 1, 2);
@@ -40,8 +40,13 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->value_max = PICK(&random, 20000, 100000, 300000);
     plan->prefix_length = PICK(&random, 0, 0, 9, 200);
     plan->async_delay_ms = PICK(&random, 1, 20, 50);
-    plan->capture_mean = PICK(&random, 3, 15, 60);
-    plan->counts_from_zero = rw_random_below(&random, 2) == 0;
+    plan->capture_mean = PICK(&random, 3, 15, 60, 250);
+    if (rw_random_below(&random, 6) == 0) {   /* long enough for the log to be recycled, and blocks */
+        plan->operations = 1500;
+        plan->value_scale = 2;
+        plan->capture_mean = 1000;
+    }
+    plan->loads_first = rw_random_below(&random, 2) == 0;
 }
 
 void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *options)
@@ -51,8 +56,8 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
     options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
     options->workers = PICK(random, 1, 2, 3);
     options->async_delay_ms = plan->async_delay_ms;
-    options->log_bytes = PICK(random, 1 << 20, 2 << 20, 8 << 20);
-    options->partition_bytes = PICK(random, 0, 64 << 10, 256 << 10);
+    options->log_bytes = PICK(random, 256 << 10, 256 << 10, 1 << 20, 4 << 20);
+    options->partition_bytes = PICK(random, 0, 16 << 10, 64 << 10, 256 << 10);
 }
 
 /* ---- keys and values ---- */

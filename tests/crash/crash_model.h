@@ -32,7 +32,7 @@ typedef struct {
     uint32_t async_delay_ms;
     uint32_t large_256;          /* chance of a large value, of 256 */
     uint32_t capture_mean;       /* steps between two crashes */
-    bool counts_from_zero;       /* keys are written in order at first, not at random */
+    bool loads_first;            /* all slots are written in order before anything else */
 } crash_plan;
 
 void crash_plan_draw(crash_plan *plan, uint64_t seed);

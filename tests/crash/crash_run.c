@@ -88,7 +88,7 @@ uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_sta
     crash_run_open(&run, seed, disk);
     run.states_max = states_max;
     run.only_state = only_state;
-    run.until_capture = rw_random_below(&run.capture_random, 8 * run.plan.capture_mean);
+    run.until_capture = rw_random_below(&run.capture_random, 20 * run.plan.capture_mean);
     sim_step_hook(run.world, crash_capture, &run);
     sim_run(run.world, crash_run_main, &run);
     uint32_t checked = run.checked;
