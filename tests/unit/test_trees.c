@@ -19,7 +19,8 @@
 #define CHECK_EVERY (KEYS / 16)
 #define SETTLE_ROUNDS 12u
 #define BATCH_MAX 30u
-#define CUT_STEPS 20000u                  /* between power cuts, on average half of it */
+#define CUT_STEPS 4000u                   /* between power cuts, on average half of it */
+#define CUTS_MAX 60u                      /* in one seed */
 
 typedef struct {
     unsigned char bytes[1000];
@@ -336,7 +337,7 @@ static void cut_verify(void *arg)
 static void cut(void *arg)
 {
     bed *b = arg;
-    if (!b->made || sim_world_steps(b->world) < b->next_cut) return;
+    if (!b->made || b->cuts == CUTS_MAX || sim_world_steps(b->world) < b->next_cut) return;
     b->next_cut = sim_world_steps(b->world) + 1 + rw_random_below(&b->cut_random, CUT_STEPS);
     sim_disk *left = sim_disk_crash(b->disk, &b->cut_random);
     sim_world *world = sim_world_open(left, b->seed);
@@ -391,7 +392,8 @@ int main(void)
         run_seed(seed, &partitions_max, &cuts);
         tap_ok(true, "seed %llu: trees and files stay sound, and nothing is left when all is deleted", (unsigned long long)seed);
     }
+    if (replay != NULL) return tap_done();
     tap_ok(cuts > count, "%llu power cuts", (unsigned long long)cuts);
-    if (replay == NULL) tap_ok(partitions_max > 4, "up to %llu partitions", (unsigned long long)partitions_max);
+    tap_ok(partitions_max > 4, "up to %llu partitions", (unsigned long long)partitions_max);
     return tap_done();
 }
