@@ -66,12 +66,13 @@ void tree_root_set(partition *p, uint32_t f)
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* Reads a page into a free frame and checks it; the frame is in no tree yet. */
-static int page_read(trees *t, const tree_miss *miss, uint32_t f)
+/* Gets a page into a free frame and checks it; the frame is in no tree yet. bytes: the page, read already, or NULL. */
+static int page_read(trees *t, const tree_miss *miss, uint32_t f, const void *bytes)
 {
     node *n = tree_node(t, f);
     RW_ASSERT(page_ref_blocks(miss->ref) == t->pool.page_blocks);
-    int error = store_page_read(t->store, miss->ref, n);
+    if (bytes != NULL) memcpy(n, bytes, t->page_size);
+    int error = bytes != NULL ? store_page_check(t->store, miss->ref, n) : store_page_read(t->store, miss->ref, n);
     if (error != 0) return error;
     if (n->page.type != PAGE_NODE || n->page.level != miss->level)
         return rw_error(RW_ECORRUPT, "%s: page at offset %llu has type %u and level %u, expected a tree node of level %u",
@@ -106,14 +107,14 @@ static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t
     return true;
 }
 
-int trees_load(trees *t, const tree_miss *miss, page_ref *suspect)
+static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect)
 {
     uint64_t address = page_ref_address(miss->ref);
     if (!pool_load_begin(&t->pool, address)) return 0;
     uint32_t f;
     int error = pool_frame_take(&t->pool, &f);
     if (error == 0) {
-        error = page_read(t, miss, f);
+        error = page_read(t, miss, f, bytes);
         bool installed = false;
         if (error == 0) {
             partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
@@ -130,12 +131,22 @@ int trees_load(trees *t, const tree_miss *miss, page_ref *suspect)
     return error;
 }
 
+int trees_load(trees *t, const tree_miss *miss, page_ref *suspect)
+{
+    return page_load(t, miss, NULL, suspect);
+}
+
+int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect)
+{
+    return page_load(t, miss, bytes, suspect);
+}
+
 int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss)
 {
     uint32_t f;
     int error = pool_frame_take_holding(&t->pool, held, &f);
     if (error != 0) return error;
-    error = page_read(t, miss, f);
+    error = page_read(t, miss, f, NULL);
     if (error != 0 || !page_install(t, p, miss, f)) pool_frame_free(&t->pool, f);
     return error;
 }

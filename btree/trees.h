@@ -80,6 +80,8 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page);
  * first page_ref_none) with 0 as the result, and is an error only if the tree still names it, that is, when it comes a second time.
  */
 int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);
+/* As trees_load, for a page whose bytes the caller has read already. */
+int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect);
 /* As trees_load, for who holds the tokens of held, p's among them. What reads as damaged is. */
 int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss);
 

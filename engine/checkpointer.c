@@ -6,6 +6,7 @@
 #define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
+#define SPACE_BEHIND_PERCENT 40u       /* of the used segments dead: writers are slowed down */
 #define COMPACT_LIVE_PERCENT 95u
 #define CLEAN_SEGMENTS_MIN 16u         /* smaller files are let alone */
 #define CLEAN_GAIN_DIVISOR 16u         /* new garbage, as a part of what is used, that makes another cleaning worth while */
@@ -207,6 +208,17 @@ static bool space_is_wasted(engine *e)
            garbage > e->checkpointer.garbage_unwinnable + used / CLEAN_GAIN_DIVISOR;
 }
 
+/* Whether writers make garbage faster than it is cleaned. */
+static void space_watch(engine *e)
+{
+    store_space space;
+    uint64_t used;
+    store_space_get(e->store, &space);
+    uint64_t garbage = space_garbage(&space, &used);
+    bool behind = space_is_wasted(e) && garbage > used * SPACE_BEHIND_PERCENT / 100;
+    atomic_store_explicit(&e->checkpointer.space_behind, behind, memory_order_relaxed);
+}
+
 /* Cleans the emptiest segments, ahead of the checkpoints that will make them free; so many may wait for that. *worked: at least one. */
 static int clean_ahead(engine *e, bool *worked)
 {
@@ -247,6 +259,7 @@ static int background_step(engine *e, bool *worked)
     partition *p = NULL;
     *worked = false;
     partitions_reshape(e);
+    space_watch(e);
     int error = clean_ahead(e, worked);
     if (error != 0) return error;
     if (log_is_long(e)) p = partition_oldest(e);

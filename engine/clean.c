@@ -15,7 +15,8 @@ static int page_move(engine *e, const node *n, uint64_t address)
         state = tree_move(t, p, lower, level, address, &miss);
         trees_unlock(t, p);
         if (state != TREE_MISS) return state;
-        int error = trees_load(t, &miss, &suspect);
+        bool itself = miss.level == level && page_ref_address(miss.ref) == address;
+        int error = itself ? trees_load_bytes(t, &miss, n, &suspect) : trees_load(t, &miss, &suspect);
         if (error != 0) return error;
     }
 }

@@ -8,6 +8,7 @@
 
 #define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
 #define THROTTLE_WAIT_NS 500000
+#define SPACE_WAIT_NS 2000000          /* once for each write while cleaning is behind */
 #define SHRINK_ATTEMPTS 16
 #define WRITER_FRAMES 32u              /* of the cache for each writer that is out: its reserve, and the pages that it works on */
 
@@ -61,6 +62,10 @@ void engine_writer_give(engine *e, tree_writer *w)
 
 void engine_throttle(engine *e)
 {
+    if (RW_UNLIKELY(atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0)) {
+        uint32_t done = atomic_load(&e->checkpointer.done_word);
+        kio_sleep(e->kio, &e->checkpointer.done_word, done, SPACE_WAIT_NS);
+    }
     uint64_t limit = e->options.log_bytes * THROTTLE_FACTOR;
     while (RW_UNLIKELY(wal_end_lsn(e->wal) - atomic_load_explicit(&e->checkpointer.checkpoint_lsn, memory_order_relaxed) > limit)) {
         if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;

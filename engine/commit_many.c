@@ -194,7 +194,7 @@ static int commit_apply(commit *c, uint64_t lsn)
         int error = engine_apply(c->e, c->writer, &c->held, part_of(c, placed->op.key), &placed->op, lsn + placed->offset);
         if (error == 0) continue;
         engine_fail(c->e, error, rw_error_text()); /* it is in the log, and only a new open can make memory agree with it */
-        return error;
+        return rw_error_prefix(RW_EUNKNOWN, "the commit was logged and not applied");
     }
     c->parts[0]->commits++;
     return 0;
