@@ -48,7 +48,7 @@ EXAMPLE_BIN := $(patsubst examples/%.c,$(OUT)/examples/%,$(wildcard examples/*.c
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests examples clean install deps check demo crash
+.PHONY: all lib tests examples clean install deps check check-long demo crash fuzz
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -133,6 +133,17 @@ FIRST_SEED ?= 1
 crash: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
 	build/sim/tests/crash_sim --seeds $(FIRST_SEED)..1000000000 --states $(SEEDS)
+
+# hours: the same suite with everything longer
+check-long:
+	CHECK_LONG=1 DIFF_OPS=5000000 CRASH_ROUNDS=500 KILL_ROUNDS=500 THREADS_SECONDS=60 WAL_SEEDS=5000 $(MAKE) CRASH_STATES=200000 check
+
+# damaged bytes and failing disks, from fresh seeds, for about FUZZ_SECONDS
+FUZZ_SECONDS ?= 600
+fuzz: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tiny build/tiny/tests/test_node build/tiny/tests/test_every_byte
+	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include
