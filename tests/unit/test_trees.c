@@ -40,6 +40,7 @@ typedef struct {
     sim_world *world;
     sim_disk *disk;
     bool disk_fills;               /* writes and checkpoints may meet a full disk */
+    bool tight;                    /* it is nearly full now */
     bool made;                     /* the database: from now on it can be cut off at any step */
     uint64_t next_cut, cuts;       /* step */
     rw_random cut_random;
@@ -217,9 +218,15 @@ static void open_database(bed *b)
     b->made = true;
 }
 
-static void close_and_verify(bed *b)
+static void disk_widen(bed *b)
 {
     sim_disk_limit(b->disk, UINT64_MAX);
+    b->tight = false;
+}
+
+static void close_and_verify(bed *b)
+{
+    disk_widen(b);
     must(b, rw_close(b->db) == 0, "close");
     must(b, db_verify_with(b->k, DIRECTORY, note_finding, NULL) == 0, "verify");
 }
@@ -236,16 +243,19 @@ static void maintain(bed *b, uint64_t one_in, int (*call)(rw_db *), const char *
 static void disk_change(bed *b)
 {
     if (!b->disk_fills) return;
-    bool tight = below(b, 2) == 0;
-    sim_disk_limit(b->disk, tight ? sim_disk_used(b->disk) + below(b, 3) * RW_SEGMENT_BYTES / 2 : UINT64_MAX);
+    disk_widen(b);
+    b->tight = below(b, 2) == 0;
+    if (b->tight) sim_disk_limit(b->disk, sim_disk_used(b->disk) + below(b, 3) * RW_SEGMENT_BYTES / 2);
 }
 
 /* One step of random work; deletes: how many of 10 writes take something away. */
 static void step(bed *b, unsigned deletes)
 {
     uint32_t i = (uint32_t)below(b, b->key_count);
+    uint64_t what = below(b, 100);
     b->operations++;
-    switch (below(b, 100)) {
+    if (b->tight && what < 2) return; /* many writes that meet a full disk half-way end the database's taking writes (W4) */
+    switch (what) {
     case 0: batch(b); return;
     case 1: delete_range(b, i, i + (uint32_t)below(b, RW_MIN(b->key_count - i, deletes > 5 ? 200u : 20u) + 1)); return;
     case 2: maintain(b, 4, rw_checkpoint, "checkpoint"); return;
@@ -268,7 +278,7 @@ static void work(bed *b, uint32_t count, unsigned deletes)
         step(b, deletes);
         if (i % CHECK_EVERY == 0) check_resident(b);
     }
-    sim_disk_limit(b->disk, UINT64_MAX);
+    disk_widen(b);
     check_resident(b);
     check_all(b);
 }
