@@ -315,7 +315,11 @@ static void test_shared(void)
     dir_remove(dir);
 }
 
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+#define CACHED_RECORDS ((uint64_t)100000)    /* still more than the cache holds */
+#else
 #define CACHED_RECORDS ((uint64_t)500000)
+#endif
 #define LOADERS 4
 
 static rw_slice cached_key(uint64_t i, uint64_t *key)

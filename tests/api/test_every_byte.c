@@ -258,6 +258,7 @@ static void report(const campaign *self, const tally *tallies)
         const size_t *counts = tallies[file].outcomes;
         size_t tried = 0;
         for (size_t outcome = 0; outcome < OUTCOME_COUNT; outcome++) tried += counts[outcome];
+        if (tried == 0 && tallies[file].bad == 0) continue;
         noticed += counts[SAMPLE_REFUSED] + counts[SAMPLE_PARTLY];
         tap_ok(tallies[file].bad == 0, "%s: %zu flips: %zu changed nothing, %zu refused, %zu partly readable, %zu a commit shorter, %zu bad",
                self->listing.names[file], tried, counts[SAMPLE_RIGHT], counts[SAMPLE_REFUSED], counts[SAMPLE_PARTLY],
