@@ -141,10 +141,13 @@ int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_re
     return page_load(t, miss, bytes, suspect);
 }
 
-int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss)
+int trees_load_holding(tree_writer *w, partition *p, const partition_set *held, const tree_miss *miss)
 {
-    uint32_t f;
-    int error = pool_frame_take_holding(&t->pool, held, &f);
+    trees *t = w->t;
+    uint32_t f = pool_frame_try(&t->pool);
+    int error = 0;
+    if (f == FRAME_NONE && w->reserved > 0) f = w->reserve[--w->reserved];
+    if (f == FRAME_NONE) error = pool_frame_take_holding(&t->pool, held, &f);
     if (error != 0) return error;
     error = page_read(t, miss, f, NULL);
     if (error != 0 || !page_install(t, p, miss, f)) pool_frame_free(&t->pool, f);

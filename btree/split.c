@@ -25,6 +25,7 @@ void tree_writer_close(tree_writer *w)
 
 /* Enough for a split of a few levels; who needs more asks again. A small cache must not be drained by it. */
 #define RESERVE_TARGET 8u
+#define RESERVE_SPLIT 2u               /* for one split: a new root, and the right half */
 
 int tree_writer_fill(tree_writer *w)
 {
@@ -39,9 +40,11 @@ int tree_writer_fill(tree_writer *w)
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held)
 {
     while (w->reserved < RESERVE_TARGET) {
-        int error = pool_frame_take_holding(&w->t->pool, held, &w->reserve[w->reserved]);
+        uint32_t f = pool_frame_try(&w->t->pool);
+        if (f == FRAME_NONE && w->reserved >= RESERVE_SPLIT) return 0; /* there may be no more that this holder can evict */
+        int error = f == FRAME_NONE ? pool_frame_take_holding(&w->t->pool, held, &f) : 0;
         if (error != 0) return error;
-        w->reserved++;
+        w->reserve[w->reserved++] = f;
     }
     return 0;
 }
@@ -103,7 +106,7 @@ static int split(tree_writer *w, partition *p, uint32_t f, rw_slice key)
 {
     trees *t = w->t;
     for (;;) {
-        if (w->reserved < 2) return TREE_FRAMES;
+        if (w->reserved < RESERVE_SPLIT) return TREE_FRAMES;
         if (tree_frame(t, f)->parent == FRAME_NONE) root_grow(w, p);
         uint32_t parent = tree_frame(t, f)->parent;
         node_split_plan(tree_node(t, f), t->page_size, key, &w->plan);

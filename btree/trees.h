@@ -82,8 +82,9 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page);
 int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);
 /* As trees_load, for a page whose bytes the caller has read already. */
 int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect);
-/* As trees_load, for who holds the tokens of held, p's among them. What reads as damaged is. */
-int trees_load_holding(trees *t, partition *p, const partition_set *held, const tree_miss *miss);
+/* As trees_load, for who holds the tokens of held, p's among them. What reads as damaged is. With nothing free the page goes to a frame of w's reserve:
+ * all other pages may be under tokens whose holders wait for one of held, so those that this holder can evict must be enough to work with. */
+int trees_load_holding(struct tree_writer *w, partition *p, const partition_set *held, const tree_miss *miss);
 
 /* ---- changes, under the token ------------------------------------------------------------------------------------ */
 

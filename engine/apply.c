@@ -17,7 +17,7 @@ static int position_find(const applier *a, partition *p, rw_slice key, size_t va
         if (state == 0 && (!room || tree_has_room(t, at, key, value_length))) return 0;
         if (state == 0) state = tree_make_room(a->w, p, key, value_length, &miss);
         int error = 0;
-        if (state == TREE_MISS) error = trees_load_holding(t, p, a->held, &miss);
+        if (state == TREE_MISS) error = trees_load_holding(a->w, p, a->held, &miss);
         else if (state == TREE_FRAMES) error = tree_writer_fill_holding(a->w, a->held);
         else if (state != 0) error = state;
         if (error != 0) return error;
@@ -73,7 +73,7 @@ static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
         unsigned char *to = at.data == buffer ? buffer + t->router.key_stride : buffer;
         int state = tree_delete_in_leaf(t, p, at, op->second, lsn, to, &next, &miss);
         if (state == TREE_MISS) {
-            error = trees_load_holding(t, p, a->held, &miss);
+            error = trees_load_holding(a->w, p, a->held, &miss);
             if (error != 0) break;
             continue;
         }

@@ -150,7 +150,7 @@ static int range_check(commit *c, rw_slice from, rw_slice to)
         partition *p = part_of(c, at);
         int state = tree_find(t, p, at, &position, &miss);
         if (state == TREE_MISS) {
-            int error = trees_load_holding(t, p, &c->held, &miss);
+            int error = trees_load_holding(c->writer, p, &c->held, &miss);
             if (error != 0) return error;
             continue;
         }
@@ -170,7 +170,7 @@ static int key_check_resident(commit *c, rw_slice key)
         tree_position position;
         tree_miss miss;
         if (tree_find(t, p, key, &position, &miss) == 0) return 0;
-        int error = trees_load_holding(t, p, &c->held, &miss);
+        int error = trees_load_holding(c->writer, p, &c->held, &miss);
         if (error != 0) return error;
     }
 }
