@@ -169,7 +169,8 @@ typedef struct write_batch {
     uint64_t address;          /* blocks, of the first */
     partition *partition;
     uint32_t epoch_slot;       /* of the partition's writes_in_flight */
-    bool in_flight;            /* its owner's */
+    bool in_flight;            /* its owner's: until it is finished */
+    bool landed;               /* its owner's: op was reaped */
 } write_batch;
 
 /* pages_max: how many pages it may hold at most. Pages in flight cannot be evicted by those who hold tokens, so all batches together must leave
@@ -180,8 +181,8 @@ void write_batch_destroy(write_batch *batch);
  * as many as the open segment has room for; those are clean then, and FRAME_WRITING. RW_ENOSPC: nothing was changed. */
 int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count);
 /* When op was reaped: takes the tokens it needs itself. The pages may be evicted now; evict: those that are still cool and clean are. After a
- * failed write nothing is: the pool evicts dirty pages no more, and the error is kept. */
-void write_batch_finish(pool *p, write_batch *batch, bool evict);
+ * failed write nothing is: the pool evicts dirty pages no more, and the error is kept. Without wait, false: a token was taken, call again. */
+bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait);
 
 /* ---- eviction ---------------------------------------------------------------------------------------------------- */
 

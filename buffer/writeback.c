@@ -86,21 +86,6 @@ static bool batch_entry_done(pool *p, write_batch *batch, uint32_t i, bool evict
     return true;
 }
 
-/* A page that went to another partition when its own was split. */
-static void batch_entry_stray(pool *p, write_batch *batch, uint32_t i, bool evict)
-{
-    for (;;) {
-        uint16_t index = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire);
-        if (index == PARTITION_NONE) return;
-        partition *part = &p->partitions[index];
-        partition_lock(p->kio, part);
-        bool same = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_relaxed) == index;
-        if (same) batch_entry_done(p, batch, i, evict);
-        partition_unlock(p->kio, part);
-        if (same) return;
-    }
-}
-
 static void batch_failed(pool *p, write_batch *batch)
 {
     int none = 0;
@@ -110,25 +95,39 @@ static void batch_failed(pool *p, write_batch *batch)
     batch->count = 0; /* its pages stay FRAME_WRITING, so they are never dropped from memory */
 }
 
-void write_batch_finish(pool *p, write_batch *batch, bool evict)
+/* The entries, from the first on, of the partition that the first one's page belongs to now. False: its token is taken. */
+static bool batch_entries_done(pool *p, write_batch *batch, uint32_t first, bool evict, bool wait)
+{
+    uint16_t index = atomic_load_explicit(&p->frames[batch->frames[first]].partition, memory_order_acquire);
+    if (index == PARTITION_NONE) { /* dropped: a page in flight is not evicted */
+        batch->frames[first] = FRAME_NONE;
+        return true;
+    }
+    partition *part = &p->partitions[index];
+    if (wait) partition_lock(p->kio, part);
+    else if (!partition_try(part)) return false;
+    for (uint32_t i = first; i < batch->count; i++) {
+        uint32_t f = batch->frames[i];
+        if (f == FRAME_NONE || atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed) != index) continue;
+        batch_entry_done(p, batch, i, evict);
+        batch->frames[i] = FRAME_NONE;
+    }
+    partition_unlock(p->kio, part);
+    return true;
+}
+
+bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait)
 {
     if (batch->op.result != 0) {
         batch_failed(p, batch);
-        return;
+        return true;
     }
-    uint32_t strays = 0;
-    partition_lock(p->kio, batch->partition);
-    for (uint32_t i = 0; i < batch->count; i++) {
-        if (atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_relaxed) == batch->partition->index)
-            batch_entry_done(p, batch, i, evict);
-        else strays++;
-    }
-    partition_unlock(p->kio, batch->partition);
-    for (uint32_t i = 0; strays > 0 && i < batch->count; i++)
-        if (atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire) != batch->partition->index)
-            batch_entry_stray(p, batch, i, evict);
+    for (uint32_t i = 0; i < batch->count; i++)
+        while (batch->frames[i] != FRAME_NONE) /* its page may go to another partition, when its own is split */
+            if (!batch_entries_done(p, batch, i, evict, wait)) return false;
     atomic_fetch_sub(&batch->partition->writes_in_flight[batch->epoch_slot], 1);
     batch->count = 0;
+    return true;
 }
 
 /* ---- for holders of tokens --------------------------------------------------------------------------------------- */

@@ -15,7 +15,7 @@ static int batch_write(engine *e, write_batch *batch)
     batch->op.result = kio_file_write(e->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
     int error = batch->op.result;
     if (error != 0) engine_fail(e, error, rw_error_text());
-    write_batch_finish(&e->trees.pool, batch, false);
+    write_batch_finish(&e->trees.pool, batch, false, true);
     return error;
 }
 

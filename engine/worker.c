@@ -3,6 +3,7 @@
 
 #define IDLE_STEPS_BEFORE_WAIT 4u      /* fruitless turns of the clock before a worker waits a little */
 #define FRUITLESS_WAIT_NS 1000000
+#define SETTLE_WAIT_NS 100000          /* between tries of a token that was taken */
 #define WRITE_BACK_SHARE 4u            /* all workers' batches together hold at most this part of the frames */
 
 /* Called by whoever takes a frame and sees few left. */
@@ -15,21 +16,35 @@ static void frames_wanted(void *arg)
         if (e->workers[i].ring != NULL) kio_ring_wake(e->kio, e->workers[i].ring);
 }
 
-static unsigned worker_reap(worker *w, int64_t wait_ns)
+/* Finishes what has landed; what is under a token that is taken, a later time: its holder may be waiting for this worker to evict. */
+static bool worker_settle(worker *w)
 {
-    kio_op *done[WORKER_BATCHES];
-    unsigned count = kio_ring_reap(w->e->kio, w->ring, done, WORKER_BATCHES, wait_ns);
-    for (unsigned i = 0; i < count; i++) {
-        write_batch *batch = done[i]->context;
-        write_batch_finish(&w->e->trees.pool, batch, true);
-        batch->in_flight = false;
+    bool all = true;
+    for (unsigned i = 0; i < WORKER_BATCHES; i++) {
+        write_batch *batch = &w->batches[i];
+        if (!batch->landed) continue;
+        if (!write_batch_finish(&w->e->trees.pool, batch, true, false)) {
+            all = false;
+            continue;
+        }
+        batch->landed = batch->in_flight = false;
         int error = batch->op.result;
         if (error != 0) {
             kio_op_error(&batch->op);
             engine_fail(w->e, error, rw_error_text());
         }
     }
-    return count;
+    return all;
+}
+
+/* wait_ns < 0: until there is something to do. */
+static void worker_reap(worker *w, int64_t wait_ns)
+{
+    kio_op *done[WORKER_BATCHES];
+    if (!worker_settle(w) && (wait_ns < 0 || wait_ns > SETTLE_WAIT_NS)) wait_ns = SETTLE_WAIT_NS;
+    unsigned count = kio_ring_reap(w->e->kio, w->ring, done, WORKER_BATCHES, wait_ns);
+    for (unsigned i = 0; i < count; i++) ((write_batch *)done[i]->context)->landed = true;
+    worker_settle(w);
 }
 
 static unsigned worker_in_flight(const worker *w)
