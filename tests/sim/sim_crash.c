@@ -57,27 +57,21 @@ static void write_garbage(const crash_plan *plan, sim_image *image, uint64_t off
     sim_image_write(image, offset, garbage, length);
 }
 
-/* Returns the end of the last part kept, 0 for none. */
-static uint64_t apply_sectors(const crash_plan *plan, sim_image *image, const sim_change *change)
+static void apply_sectors(const crash_plan *plan, sim_image *image, const sim_change *change)
 {
-    uint64_t end = 0;
     for (size_t at = 0, piece; at < change->length; at += piece) {
         uint64_t offset = change->offset + at;
         piece = RW_MIN(change->length - at, SIM_SECTOR_BYTES - (size_t)(offset % SIM_SECTOR_BYTES));
         crash_fate fate = plan_draw(plan);
         if (fate == FATE_KEEP) sim_image_write(image, offset, change->bytes + at, piece);
         else if (fate == FATE_GARBLE) write_garbage(plan, image, offset, piece);
-        if (fate != FATE_DROP) end = offset + piece;
     }
-    return end;
 }
 
-static uint64_t apply_change(const crash_plan *plan, sim_image *image, const sim_change *change, uint64_t sequence)
+static void apply_change(const crash_plan *plan, sim_image *image, const sim_change *change, uint64_t sequence)
 {
-    if (change->kind == SIM_CHANGE_BYTES && plan_is_by_sector(plan, sequence)) return apply_sectors(plan, image, change);
-    if (!plan_keeps(plan, sequence)) return 0;
-    sim_change_apply(image, change);
-    return change->kind == SIM_CHANGE_BYTES ? change->offset + change->length : 0;
+    if (change->kind == SIM_CHANGE_BYTES && plan_is_by_sector(plan, sequence)) apply_sectors(plan, image, change);
+    else if (plan_keeps(plan, sequence)) sim_change_apply(image, change);
 }
 
 static void image_settle(sim_image *image)
@@ -89,12 +83,13 @@ static void crash_node_contents(crash_plan *plan, sim_image *image, const sim_no
 {
     plan->keep_file = rw_random_below(plan->random, 2) == 0;
     for (const sim_change *change = old->changes; change != NULL; change = change->next) {
-        (void)apply_change(plan, image, change, change->sequence);
+        apply_change(plan, image, change, change->sequence);
     }
-    /* What is in flight has no order: a later write may have reached the medium first. */
+    /* What is in flight has no order: a later write may have reached the medium first. One that makes the file longer may have done that, too. */
     for (const sim_change *change = old->in_flight; change != NULL; change = change->next) {
-        uint64_t end = apply_change(plan, image, change, next_sequence);
-        if (end > image->size && (plan->style == SIM_CRASH_KEEP_ALL || rw_random_below(plan->random, 2) == 0)) image->size = end;
+        uint64_t end = change->offset + change->length;
+        apply_change(plan, image, change, next_sequence);
+        if (end > old->current.size && end > image->size && (plan->style == SIM_CRASH_KEEP_ALL || rw_random_below(plan->random, 2) == 0)) image->size = end;
     }
     image_settle(image);
 }
@@ -107,8 +102,10 @@ static void kill_node_contents(crash_plan *plan, sim_image *image, const sim_nod
         size_t kept = (size_t)rw_random_below(plan->random, 3 * sectors + 1);
         size_t length = kept >= 2 * sectors ? 0 : RW_MIN(kept * SIM_SECTOR_BYTES, change->length);
         sim_image_write(image, change->offset, change->bytes, length);
-        if (length > 0) image->size = RW_MAX(image->size, change->offset + length);
+        /* a file gets longer when the write that makes it so is done */
+        if (length == change->length) image->size = RW_MAX(image->size, change->offset + length);
     }
+    image_settle(image);
 }
 
 static void node_take_blocks(sim_disk *disk, sim_node *node, const sim_node *old)
