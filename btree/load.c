@@ -124,7 +124,8 @@ static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_re
         if (!installed) pool_frame_free(&t->pool, f);
     }
     pool_load_end(&t->pool, address);
-    if (error == RW_ECORRUPT && (suspect->word != miss->ref.word || suspect->checksum != miss->ref.checksum)) {
+    /* Its old place may have been used again, or cut off with the file's end. */
+    if ((error == RW_ECORRUPT || error == RW_EIO) && (suspect->word != miss->ref.word || suspect->checksum != miss->ref.checksum)) {
         *suspect = miss->ref;
         return 0;
     }

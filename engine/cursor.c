@@ -348,7 +348,7 @@ static int value_fetch(rw_cursor *c, extent_ref extent)
         if (room == NULL) return rw_error(RW_ENOMEM, "no memory for a value of %zu bytes", size);
         c->value = room;
         int error = engine_extent_read(c->e, cursor_key(c), extent, c->value);
-        if (error == RW_ECORRUPT) error = engine_get(c->e, cursor_key(c), c->value, &size);
+        if (error == RW_ECORRUPT || error == RW_EIO) error = engine_get(c->e, cursor_key(c), c->value, &size);
         if (error == RW_ETOOSMALL) continue;
         if (error != 0) return error;
         c->value_size = size;

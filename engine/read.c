@@ -26,8 +26,9 @@ int engine_get(engine *e, rw_slice key, void *buf, size_t *size)
         }
         error = engine_extent_read(e, key, extent, buf);
         if (error == 0) *size = extent.length;
-        /* Without a token the value may have been replaced meanwhile, and its run used again: then the leaf names another one. */
-        bool again = error == RW_ECORRUPT && memcmp(&suspect, &extent, sizeof extent) != 0;
+        /* Without a token the value may have been replaced meanwhile, and its run used again, or cut off with the file's end: then the leaf names
+         * another one. */
+        bool again = (error == RW_ECORRUPT || error == RW_EIO) && memcmp(&suspect, &extent, sizeof extent) != 0;
         if (!again) return error;
         suspect = extent;
     }
