@@ -20,18 +20,18 @@ enum {
 };
 
 typedef struct frame {
-    /* any thread */
+    /* any thread; in words of their own, since a compiler may read neighbours together */
     _Atomic uint64_t version;          /* odd: being changed, or free */
     _Atomic uint8_t cool;              /* set by the clock, cleared by who uses the page */
+    _Atomic uint16_t partition;        /* PARTITION_NONE: free, or not yet installed. Read by the clock without the token, checked under it */
+    _Atomic uint32_t free_next;
     /* holder of the partition's token; level is also read by optimistic readers, under the version */
     uint8_t level;
     uint8_t flags;
-    _Atomic uint16_t partition;        /* PARTITION_NONE: free, or not yet installed. Read by the clock without the token, checked under it */
     uint16_t resident_children;
     uint32_t parent;                   /* frame; FRAME_NONE: root of its partition */
     uint32_t dirty_previous, dirty_next;
     uint32_t dirty_epoch;              /* the partition's epoch when it became dirty */
-    _Atomic uint32_t free_next;
     page_ref disk;                     /* its newest image; none: never written */
 } RW_ALIGNED(64) frame;
 
