@@ -58,7 +58,8 @@ examples: $(EXAMPLE_BIN)
 
 $(OBJ)/%.o: %.c Makefile
 	@mkdir -p $(@D)
-	$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
+	@echo "cc $@"
+	@$(CC) $(CPPFLAGS) $(CFLAGS) -MMD -MP -c $< -o $@
 
 # For what is built here: every symbol, file by file. The command uses helpers of base/, the tests use everything.
 $(OUT)/libringwood-internal.a: $(LIB_OBJ)

@@ -44,32 +44,20 @@ static inline int rw_racy_compare(const void *a, const void *b, size_t size)
 }
 #endif
 
-RW_RACY static inline uint8_t rw_racy_u8(const void *p)
-{
-    uint8_t v;
-    rw_racy_copy(&v, p, sizeof v);
-    return v;
-}
+/* One load each, at any alignment: what was checked is what is used, the compiler may not read it again. */
+#define RW_RACY_LOAD(bits)                                                                   \
+    typedef struct {                                                                         \
+        uint##bits##_t value;                                                                \
+    } __attribute__((packed, may_alias)) rw_racy_cell_##bits;                                \
+    RW_RACY static inline uint##bits##_t rw_racy_u##bits(const void *p)                      \
+    {                                                                                        \
+        return ((const volatile rw_racy_cell_##bits *)p)->value;                             \
+    }
 
-RW_RACY static inline uint16_t rw_racy_u16(const void *p)
-{
-    uint16_t v;
-    rw_racy_copy(&v, p, sizeof v);
-    return v;
-}
-
-RW_RACY static inline uint32_t rw_racy_u32(const void *p)
-{
-    uint32_t v;
-    rw_racy_copy(&v, p, sizeof v);
-    return v;
-}
-
-RW_RACY static inline uint64_t rw_racy_u64(const void *p)
-{
-    uint64_t v;
-    rw_racy_copy(&v, p, sizeof v);
-    return v;
-}
+RW_RACY_LOAD(8)
+RW_RACY_LOAD(16)
+RW_RACY_LOAD(32)
+RW_RACY_LOAD(64)
+#undef RW_RACY_LOAD
 
 #endif

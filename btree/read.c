@@ -91,6 +91,13 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
     }
 }
 
+int trees_touch(trees *t, rw_slice key)
+{
+    unsigned restarts = 0;
+    leaf_seen at;
+    return leaf_find(t, key, TREES_COVERING, &at, &restarts);
+}
+
 typedef struct {
     bool found;
     bool fits;

@@ -67,6 +67,9 @@ int trees_partition_join(struct tree_writer *w, partition *left, partition *righ
  */
 int trees_get(trees *t, rw_slice key, void *buf, size_t *size, bool *is_extent, extent_ref *extent);
 
+/* Brings the leaf that covers key into the cache, for use soon. */
+int trees_touch(trees *t, rw_slice key);
+
 typedef enum {
     TREES_COVERING,            /* the leaf whose range holds key */
     TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
@@ -76,7 +79,7 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page);
 
 /*
  * Reads a missing page and hangs it into its tree. 0 also when another thread has done it, or when it is not missing any more. Without a token the
- * page may have moved since the miss, and its old place may hold something else by now: what reads as damaged is therefore noted in *suspect (at
+ * page may have moved since the miss, and its old place may hold something else by now: what reads as damaged, or not at all, is therefore noted in *suspect (at
  * first page_ref_none) with 0 as the result, and is an error only if the tree still names it, that is, when it comes a second time.
  */
 int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);

@@ -48,7 +48,7 @@ typedef struct {
     char last_error_text[256];             /* written before last_error, by its thread */
 } checkpointer;
 
-/* Which bucket ids are in use. Replaced as a whole? No: bits are set and cleared under mutex, read by anyone. */
+/* Which bucket ids are in use: marks are set and cleared under the mutex, and read by anyone. */
 typedef struct {
     kio_mutex mutex;
     _Atomic uint32_t next_id;
@@ -185,6 +185,9 @@ int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
 
 int recovery_run(engine *e);
 int recovery_claim_image(engine *e);
+int replay_log(engine *e);
+/* The image's partition that key belongs to. */
+const store_partition *image_partition(const store_image *image, rw_slice key);
 int options_check(const rw_options *options);
 
 #endif

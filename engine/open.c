@@ -6,7 +6,6 @@
 #include "engine/engine_internal.h"
 
 #define FRAMES_MIN 24u                 /* fewer pages than this cannot hold the paths of a few operations at once */
-#define PARTITIONS_PER_WORKER 8u       /* wanted at least, once there is enough data */
 
 static char *path_join(const char *dir, const char *name)
 {

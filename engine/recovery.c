@@ -53,7 +53,7 @@ int recovery_claim_image(engine *e)
 }
 
 /* The image's partition that key belongs to. */
-static const store_partition *image_partition(const store_image *image, rw_slice key)
+const store_partition *image_partition(const store_image *image, rw_slice key)
 {
     uint32_t low = 1, high = image->partition_count;
     while (low < high) {
@@ -84,69 +84,6 @@ static int claim_record(void *arg, const wal_record *record)
     return error == RW_ENOTFOUND ? 0 : error;
 }
 
-/* ---- replay ------------------------------------------------------------------------------------------------------ */
-
-typedef struct {
-    engine *e;
-    tree_writer *writer;
-    const store_image *image;
-} replay;
-
-static void all_hold(void *arg, uint16_t index, rw_slice low)
-{
-    partition_set *held = arg;
-    (void)low;
-    partition_set_add(held, index);
-}
-
-/* The tokens that an operation needs: all, for a range; else one. Nobody else changes anything now, but the workers evict. */
-static void tokens_take(replay *r, const wal_op *op, partition_set *held)
-{
-    engine *e = r->e;
-    if (op->kind == WAL_OP_DELETE_RANGE) router_for_each(e->kio, &e->trees.router, all_hold, held);
-    else partition_set_add(held, router_find_now(e->kio, &e->trees.router, op->key));
-    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
-        if (partition_set_has(held, i)) partition_lock(e->kio, &e->trees.partitions[i]);
-}
-
-static void tokens_give(replay *r, const partition_set *held)
-{
-    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
-        if (partition_set_has(held, i)) partition_unlock(r->e->kio, &r->e->trees.partitions[i]);
-}
-
-static int replay_record(void *arg, const wal_record *record)
-{
-    replay *r = arg;
-    engine *e = r->e;
-    wal_op op;
-    size_t at = 0, offset = 0;
-    int error;
-    for (; (error = wal_op_decode(record->body, &at, &op)) == 0; offset = at) {
-        if (op.kind != WAL_OP_DELETE_RANGE && record->lsn < image_partition(r->image, op.key)->lsn) continue;
-        if (RW_PLANTED(skip_range_replay) && op.kind == WAL_OP_DELETE_RANGE) continue;
-        partition_set held = {0};
-        tokens_take(r, &op, &held);
-        partition *p = &e->trees.partitions[router_find_now(e->kio, &e->trees.router, op.key)];
-        error = engine_apply(e, r->writer, &held, p, &op, record->lsn + offset);
-        tokens_give(r, &held);
-        if (error != 0) return error;
-    }
-    e->recovery_records++;
-    return error == RW_ENOTFOUND ? 0 : error;
-}
-
-static int replay_log(engine *e, const store_image *image)
-{
-    uint64_t end_lsn;
-    replay r = {.e = e, .image = image};
-    int error = tree_writer_open(&e->trees, &r.writer);
-    if (error != 0) return error;
-    error = wal_replay(e->wal, image->checkpoint_lsn, image->durable_lsn, replay_record, &r, &end_lsn);
-    tree_writer_close(r.writer);
-    return error;
-}
-
 int recovery_run(engine *e)
 {
     const store_image *image = store_image_opened(e->store);
@@ -157,7 +94,7 @@ int recovery_run(engine *e)
     if (error != 0) return error;
     store_claims_end(e->store);
     for (uint32_t i = 0; i < image->partition_count && error == 0; i++) error = trees_adopt(&e->trees, &image->partitions[i]);
-    if (error == 0) error = replay_log(e, image);
+    if (error == 0) error = replay_log(e);
     e->recovery_ns = kio_now_ns(e->kio) - began;
     return error;
 }
