@@ -220,7 +220,8 @@ RW_PUBLIC int rw_txn_commit(rw_txn *txn, unsigned flags);
 RW_PUBLIC void rw_txn_abort(rw_txn *txn);      /* open cursors of it fail from then on and must still be closed */
 
 /*
- * A cursor walks one bucket in key order, forwards and backwards. With a transaction it sees the transaction's writes too. A new cursor
+ * A cursor walks one bucket in key order, forwards and backwards. It sees each leaf page as it was when it came to it, and does not notice later
+ * changes there until it comes back from another leaf, or seeks. With a transaction it sees the transaction's writes too. A new cursor
  * stands nowhere: next is first, prev is last. After running past an end it stands past that end.
  */
 RW_PUBLIC int rw_cursor_open(rw_db *db, rw_txn *txn_or_null, rw_bucket bucket, rw_cursor **cursor);
