@@ -1,6 +1,6 @@
 /*
- * The formats on disk, byte for byte: each structure is made of fixed inputs and compared with a dump of it in tests/golden. What these bytes say is
- * in docs/FORMAT.md. A difference is a change of format: a new version or feature bit, and new files beside the old ones (GOLDEN_WRITE=1 writes
+ * The formats on disk, byte for byte: each structure is made of fixed inputs and compared with a dump of it in tests/golden, and files made of these
+ * dumps are read. What the bytes say is in docs/FORMAT.md. A difference is a change of format: a new version or feature bit, and new files beside the old ones (GOLDEN_WRITE=1 writes
  * what is missing). Run from the directory of the sources.
  */
 #include <stdio.h>
@@ -17,6 +17,7 @@
 #include "wal/wal_format.h"
 
 #define DIRECTORY "/golden"
+#define OLD_DIRECTORY "/old"
 #define DUMP_LINE_BYTES 16u
 #define PAGE_SIZE 4096u
 
@@ -103,6 +104,29 @@ static void golden_check(const char *name, const void *bytes, size_t size)
     if (there && !same) first_difference(&found, &golden);
     free(found.text);
     free(golden.text);
+}
+
+/* The bytes that tests/golden/<name>.hex stands for, in size bytes of memory. */
+static void golden_read(const char *name, unsigned char *bytes, size_t size)
+{
+    char path[200], line[200];
+    size_t at = 0, next;
+    snprintf(path, sizeof path, "tests/golden/%s.hex", name);
+    FILE *file = fopen(path, "r");
+    bool star = false;
+    while (file != NULL && fgets(line, sizeof line, file) != NULL) {
+        char *end;
+        if (line[0] == '*') {
+            star = true;
+            continue;
+        }
+        next = strtoul(line, &end, 16);
+        for (; star && at < next && at < size; at++) bytes[at] = bytes[at - DUMP_LINE_BYTES];
+        star = false;
+        while (at < size && *end == ' ') bytes[at++] = (unsigned char)strtoul(end, &end, 16);
+    }
+    if (file != NULL) fclose(file);
+    tap_ok(at == size, "%s: %zu bytes are read from %s", name, at, path);
 }
 
 /* ---- fixed inputs ------------------------------------------------------------------------------------------------ */
@@ -328,6 +352,92 @@ static void log_file(kio *k)
     free(bytes);
 }
 
+/* ---- old files, read by this library ------------------------------------------------------------------------------ */
+
+static void file_make(kio *k, const char *path, uint64_t bytes, kio_file **file)
+{
+    must(kio_file_open(k, path, KIO_CREATE | KIO_EXCLUSIVE | KIO_DIRECT, file), "make a file");
+    must(kio_file_resize(k, *file, bytes), "size a file");
+}
+
+static void golden_place(kio *k, kio_file *file, const char *name, uint64_t offset, size_t size)
+{
+    unsigned char *bytes = rw_memory_aligned(size);
+    RW_ASSERT(bytes != NULL);
+    golden_read(name, bytes, size);
+    must(kio_file_write(k, file, bytes, size, offset), "write golden bytes");
+    free(bytes);
+}
+
+static void old_pages_check(store *s)
+{
+    const store_image *image = store_image_opened(s);
+    node *n = rw_memory_aligned(PAGE_SIZE);
+    unsigned char *staging = rw_memory_aligned(RW_BLOCK_SIZE);
+    unsigned flags;
+    extent_ref extent;
+    bool found;
+    RW_ASSERT(n != NULL && staging != NULL);
+    tap_ok(image->partition_count == 2 && image->generation == 3 && image->checkpoint_lsn == 0x1800, "the image says what it said");
+    tap_ok(!store_claims_needed(s) && store_segment_live(s, 2) == 3 * RW_BLOCK_SIZE, "so does the space map");
+    tap_ok(store_page_read(s, image->partitions[0].root, n) == 0 && node_check(n, PAGE_SIZE, true) == 0 && n->count == 3, "the inner node is read");
+    page_ref leaf = node_child(n, PAGE_SIZE, node_child_slot(n, PAGE_SIZE, text("bucket/l")));
+    tap_ok(store_page_read(s, leaf, n) == 0 && node_check(n, PAGE_SIZE, true) == 0, "the leaf is read");
+    unsigned slot = node_lower_bound(n, PAGE_SIZE, text("bucket/key 1"), &found);
+    tap_ok(found && rw_slice_equal(node_value(n, PAGE_SIZE, slot, &flags), text("updated")), "a value is found in it");
+    slot = node_lower_bound(n, PAGE_SIZE, text("bucket/large"), &found);
+    memcpy(&extent, node_value(n, PAGE_SIZE, slot, &flags).data, sizeof extent);
+    tap_ok(found && store_extent_read(s, extent, text("bucket/large"), NULL, staging, RW_BLOCK_SIZE) == 0, "the extent is read");
+    free(n);
+    free(staging);
+}
+
+static void old_files(kio *k)
+{
+    kio_file *file;
+    store *s;
+    store_params params = {.read_only = true};
+    must(kio_directory_create(k, OLD_DIRECTORY), "make the directory");
+    file_make(k, OLD_DIRECTORY "/data", 3 * RW_SEGMENT_BYTES, &file);
+    golden_place(k, file, "superblock-clean", 0, RW_BLOCK_SIZE);
+    golden_place(k, file, "superblock", SUPERBLOCK_SLOT_BYTES, RW_BLOCK_SIZE);
+    golden_place(k, file, "extent", RW_SEGMENT_BYTES, 2 * RW_BLOCK_SIZE);
+    golden_place(k, file, "node-leaf", 2 * RW_SEGMENT_BYTES, PAGE_SIZE);
+    golden_place(k, file, "node-inner", 2 * RW_SEGMENT_BYTES + PAGE_SIZE, PAGE_SIZE);
+    golden_place(k, file, "space-map", 2 * RW_SEGMENT_BYTES + 2 * PAGE_SIZE, RW_BLOCK_SIZE);
+    kio_file_close(k, file);
+    must(store_open(k, OLD_DIRECTORY, &params, &s), "open old files");
+    old_pages_check(s);
+    store_close(s);
+}
+
+/* What was in the log's records. */
+static int old_record(void *arg, const wal_record *record)
+{
+    wal_op op;
+    size_t at = 0;
+    while (wal_op_decode(record->body, &at, &op) == 0) ((unsigned *)arg)[op.kind]++;
+    return 0;
+}
+
+static void old_log(kio *k)
+{
+    kio_file *file;
+    wal *w;
+    uint64_t end_lsn = 0;
+    unsigned kinds[WAL_OP_PUT_EXTENT + 1] = {0};
+    const wal_options options = {.database_id = DATABASE_ID, .read_only = true};
+    file_make(k, OLD_DIRECTORY "/log", RW_LOG_SEGMENT_BYTES, &file);
+    golden_place(k, file, "log", 0, 4 * RW_BLOCK_SIZE);
+    kio_file_close(k, file);
+    must(wal_open(k, OLD_DIRECTORY, &options, &w), "open an old log");
+    must(wal_replay(w, WAL_LSN_FIRST, WAL_LSN_FIRST, old_record, kinds, &end_lsn), "replay an old log");
+    tap_ok(kinds[WAL_OP_PUT] == 2 && kinds[WAL_OP_DELETE] == 1 && kinds[WAL_OP_DELETE_RANGE] == 1 && kinds[WAL_OP_PUT_EXTENT] == 1 &&
+               end_lsn == 0x1430,
+           "the log's records are read, up to LSN %llx", (unsigned long long)end_lsn);
+    must(wal_close(w), "close an old log");
+}
+
 static void run(void *arg)
 {
     kio *k = arg;
@@ -335,10 +445,14 @@ static void run(void *arg)
 #ifdef RW_TINY
     tap_skip("the data file: addresses depend on the size of segments, which is another one in this build");
     (void)data_file;
+    (void)old_files;
+    must(kio_directory_create(k, OLD_DIRECTORY), "make the directory");
 #else
     data_file(k);
+    old_files(k);
 #endif
     log_file(k);
+    old_log(k);
 }
 
 int main(void)
