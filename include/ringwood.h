@@ -103,13 +103,13 @@ typedef void (*rw_logger_fn)(void *arg, int level, const char *message);
 
 typedef struct rw_options {
     size_t struct_size;          /* set by rw_options_init */
-    uint64_t cache_bytes;        /* one hard limit over all memory that grows; 256 MiB; at least 1 MiB */
+    uint64_t cache_bytes;        /* one hard limit over frames and staging; 256 MiB; at least 1 MiB, and 48 pages */
     uint32_t page_size;          /* 4096, 8192, 16384, 32768 or 65536 bytes; fixed at creation; 4096 */
     uint32_t workers;            /* worker threads, 1 to 64; 0: one for each core this process may use */
     const char *io_backend;      /* "auto" (io_uring, or psync where it is forbidden), "uring" or "psync" */
-    uint64_t log_bytes;          /* log kept before a checkpoint must have caught up; bounds recovery time; 64 MiB */
+    uint64_t log_bytes;          /* log kept before a checkpoint must have caught up; bounds recovery time; 64 MiB; at least 8 MiB */
     uint32_t async_delay_ms;     /* how soon an RW_ASYNC write is durable, 1 to 60000; 50 */
-    uint64_t partition_bytes;    /* a partition is split in two past this size on disk; 0: chosen by the library */
+    uint64_t partition_bytes;    /* a partition is split in two past this size on disk; 0: chosen by the library; at least 128 KiB */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
     rw_logger_fn logger;         /* NULL: silent */
