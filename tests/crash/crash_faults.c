@@ -4,7 +4,10 @@
 
 #include "tests/crash/crash_run.h"
 
-typedef enum { SCENE_ERRORS, SCENE_FULL, SCENE_DELAYS, SCENE_LIES, SCENE_ROT_AT_REST, SCENES } fault_scene;
+typedef enum { SCENE_ERRORS, SCENE_FULL, SCENE_DELAYS, SCENE_LIES, SCENE_ROT_AT_REST } fault_scene;
+
+/* Errors are the most various. */
+static const fault_scene scenes[] = {SCENE_ERRORS, SCENE_ERRORS, SCENE_ERRORS, SCENE_FULL, SCENE_DELAYS, SCENE_LIES, SCENE_ROT_AT_REST};
 
 #define DATA_PATH "db/data"
 #define LOG_PATH "db/log"
@@ -104,7 +107,7 @@ uint32_t crash_seed_faults(uint64_t seed)
     crash_note(" --faults", seed, -1);
     rw_random_seed(&random, seed ^ 0xfa017);
     crash_run_open(&run, seed, disk);
-    fault_scene scene = (fault_scene)rw_random_below(&random, SCENES);
+    fault_scene scene = scenes[rw_random_below(&random, RW_ARRAY_SIZE(scenes))];
     run.faults = scene != SCENE_ROT_AT_REST && scene != SCENE_DELAYS;
     scene_plan(&run, scene, &random);
     sim_run(run.world, crash_run_main, &run);
