@@ -97,6 +97,15 @@ static void image_drain(engine *e, partition *p)
     }
 }
 
+/* A page whose write failed may be named by any image that was made since (B7). The one who met it was a commit, perhaps, that told only its caller. */
+static int writes_check(engine *e)
+{
+    if (atomic_load(&e->trees.pool.write_error) == 0) return 0;
+    int error = rw_error(RW_EIO, "%s: a page could not be written, so there can be no checkpoint any more", e->dir);
+    engine_fail(e, error, rw_error_text());
+    return error;
+}
+
 int checkpoint_partition(engine *e, partition *p)
 {
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
@@ -117,7 +126,7 @@ int checkpoint_partition(engine *e, partition *p)
     }
     image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */
     if (error != 0) return error;
-    return atomic_load(&e->trees.pool.write_error) == 0 ? 0 : rw_error(RW_EIO, "a page of the checkpoint could not be written");
+    return writes_check(e);
 }
 
 /* ---- the superblock ---------------------------------------------------------------------------------------------- */
@@ -175,6 +184,7 @@ static void file_shrink(engine *e)
 int checkpoint_publish(engine *e, bool clean)
 {
     int error = images_complete(e);
+    if (error == 0) error = writes_check(e);
     if (error != 0) return error;
     publication *pub = calloc(1, sizeof *pub);
     if (pub == NULL) return rw_error(RW_ENOMEM, "no memory for a checkpoint");
