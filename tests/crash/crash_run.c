@@ -80,6 +80,22 @@ void crash_capture(void *arg)
     crash_note(note.kind, run->plan.seed, -1);
 }
 
+void crash_seed_repeats(uint64_t seed)
+{
+    uint64_t hashes[2];
+    crash_note("", seed, -1);
+    for (unsigned i = 0; i < 2; i++) {
+        crash_run run;
+        sim_disk *disk = sim_disk_create();
+        crash_run_open(&run, seed, disk);
+        sim_run(run.world, crash_run_main, &run);
+        hashes[i] = sim_world_trace_hash(run.world);
+        crash_run_close(&run);
+        sim_disk_destroy(disk);
+    }
+    if (hashes[0] != hashes[1]) crash_fail("seed %llu does not run the same way twice", (unsigned long long)seed);
+}
+
 uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_state)
 {
     crash_run run;

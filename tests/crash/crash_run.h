@@ -66,5 +66,7 @@ void crash_capture(void *arg);
 /* One seed of each kind; returns how many states were checked. */
 uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_state);
 uint32_t crash_seed_faults(uint64_t seed);
+/* Ends the process unless the seed's run has the same trace twice: else no failure could be replayed. */
+void crash_seed_repeats(uint64_t seed);
 
 #endif

@@ -17,6 +17,7 @@
 #include "base/planted.h"
 #include "tests/crash/crash_run.h"
 
+#define REPEAT_EVERY 50      /* seeds: one of so many is run twice, and must have the same trace */
 #define SEED_SECONDS 120    /* a seed takes seconds: more is a loop that never calls through the seam */
 
 typedef struct {
@@ -107,6 +108,7 @@ static void seeds_run(const arguments *args, volatile uint64_t *states)
 {
     for (uint64_t seed = args->seed_first;; seed++) {
         alarm(SEED_SECONDS);
+        if (seed % REPEAT_EVERY == 0) crash_seed_repeats(seed);
         *states += args->faults ? crash_seed_faults(seed) : crash_seed_crashes(seed, args->per_seed, args->state);
         if (seed == args->seed_last || (args->states != 0 && *states >= args->states)) return;
     }
