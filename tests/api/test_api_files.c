@@ -120,7 +120,9 @@ static const struct {
 } changes[] = {
     {"removed", change_remove, true},
     {"truncated to nothing", change_empty, true},
-    {"truncated to a half", change_half, false},
+#ifndef RW_TINY
+    {"truncated to a half", change_half, false},   /* with tiny segments the other half holds records, and nothing is left that knows of them */
+#endif
     {"one byte shorter", change_short_by_one, false},
     {"a page shorter", change_short_by_page, false},
     {"overwritten with a letter", change_foreign, true},

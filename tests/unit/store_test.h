@@ -244,4 +244,10 @@ static inline int publish_mark(bed *b, uint64_t mark, bool clean)
     return result;
 }
 
+static inline bool space_same(const store_space *a, const store_space *b)
+{
+    return a->file_bytes == b->file_bytes && a->live_bytes == b->live_bytes && a->segments == b->segments &&
+           a->segments_free == b->segments_free && a->segments_cleaning == b->segments_cleaning;
+}
+
 #endif

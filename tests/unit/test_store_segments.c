@@ -94,12 +94,6 @@ static void model_compare(model *m)
 
 /* ---- the steps ---- */
 
-static bool space_same(const store_space *a, const store_space *b)
-{
-    return a->file_bytes == b->file_bytes && a->live_bytes == b->live_bytes && a->segments == b->segments &&
-           a->segments_free == b->segments_free && a->segments_cleaning == b->segments_cleaning;
-}
-
 static void step_allocate(model *m)
 {
     store_stream stream = (store_stream)rw_random_below(&m->random, STORE_STREAMS);
