@@ -56,11 +56,13 @@ static bool change_empty(const char *path, uint64_t size, const char *twin)
     return file_truncate(path, 0);
 }
 
+#ifndef RW_TINY
 static bool change_half(const char *path, uint64_t size, const char *twin)
 {
     (void)twin;
     return file_truncate(path, size / 2);
 }
+#endif
 
 static bool change_short_by_one(const char *path, uint64_t size, const char *twin)
 {
