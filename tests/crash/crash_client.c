@@ -4,6 +4,8 @@
 #include "engine/engine.h"
 #include "tests/crash/crash_run.h"
 
+#define REFUSALS_MAX 200u    /* a machine that does nothing any more is of no interest; on a full disk every refusal takes long */
+
 typedef struct {
     crash_run *run;
     crash_history *history;
@@ -14,12 +16,13 @@ typedef struct {
     uint32_t *staged;            /* for each slot: what a batch or transaction leaves */
 } client;
 
-bool crash_result(const crash_run *run, int rc, const char *what)
+bool crash_result(crash_run *run, int rc, const char *what)
 {
     if (rc == 0) return true;
     bool possible = run->faults && (rc == RW_EIO || rc == RW_ENOSPC || rc == RW_EREADONLY || rc == RW_EUNKNOWN || rc == RW_ECORRUPT ||
                                     rc == RW_EFOREIGN || rc == RW_EVERSION || rc == RW_EACCESS || rc == RW_EFILES);
     if (!possible) crash_fail("%s: %s: %s", what, rw_strerror(rc), rw_last_error(run->db));
+    run->refusals++;
     return false;
 }
 
@@ -420,7 +423,7 @@ static void client_main(void *arg)
 {
     client *c = arg;
     if (c->run->plan.loads_first && c->history->commit_count == 0) client_load(c);
-    for (uint32_t i = 0; i < c->run->plan.operations; i++) client_step(c);
+    for (uint32_t i = 0; i < c->run->plan.operations && c->run->refusals < REFUSALS_MAX; i++) client_step(c);
 }
 
 static void client_open(client *c, crash_run *run, uint32_t number)

@@ -20,6 +20,7 @@ typedef struct crash_run {
     bool was_opened;                 /* rw_open has returned: the database is there from now on */
     bool has_second;                 /* the same for the second bucket */
     bool faults;                     /* calls may fail; they must not lie */
+    uint32_t refusals;               /* calls that failed */
     /* crashes */
     rw_random capture_random;
     uint64_t until_capture;          /* steps */
@@ -45,7 +46,7 @@ void crash_run_close(crash_run *run);
 /* The main thread of a run; arg: crash_run. Opens the database, starts clients, joins them, closes; for each round. */
 void crash_run_main(void *arg);
 /* True when rc is 0. Ends the run when it is an error that cannot be; while faults are planned most can. */
-bool crash_result(const crash_run *run, int rc, const char *what);
+bool crash_result(crash_run *run, int rc, const char *what);
 
 /* Everything durable so far by time: called before a state is checked. */
 void crash_run_due(crash_run *run);
