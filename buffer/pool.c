@@ -3,7 +3,7 @@
 #include "buffer/buffer.h"
 
 #define FRAME_WAIT_NS 5000000          /* how long a waiter sleeps before it looks by itself */
-#define FRAME_WAIT_ROUNDS 400          /* waits before "cannot be written" is given as the reason of failure */
+#define FRAME_WAIT_ROUNDS 20           /* waits before "cannot be written" is given as the reason of failure */
 
 static void pool_size(pool *p, uint64_t cache_bytes)
 {

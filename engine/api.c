@@ -7,14 +7,6 @@ static int flags_check(unsigned flags)
     return RW_LIKELY((flags & ~RW_ASYNC) == 0) ? 0 : rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
 }
 
-static int value_check(rw_slice value)
-{
-    if (RW_UNLIKELY(value.data == NULL && value.size > 0)) return rw_error(RW_EINVAL, "the value is NULL but has %zu bytes", value.size);
-    if (RW_UNLIKELY(value.size > RW_VALUE_SIZE_MAX))
-        return rw_error(RW_ETOOBIG, "the value has %zu bytes, at most %zu are possible", value.size, RW_VALUE_SIZE_MAX);
-    return 0;
-}
-
 int rw_get(rw_db *db, rw_bucket bucket, rw_slice key, void *buf, size_t *size)
 {
     engine *e;

@@ -34,10 +34,8 @@ int rw_batch_put(rw_batch *batch, rw_bucket bucket, rw_slice key, rw_slice value
     stored_key stored;
     int error = batch_usable(batch, &e);
     if (error != 0) return error;
-    if (value.data == NULL && value.size > 0) return rw_error(RW_EINVAL, "the value is NULL but has %zu bytes", value.size);
-    if (value.size > RW_VALUE_SIZE_MAX)
-        return rw_error(RW_ETOOBIG, "the value has %zu bytes, at most %zu are possible", value.size, RW_VALUE_SIZE_MAX);
-    error = key_make(e, bucket, key, &stored);
+    error = value_check(value);
+    if (error == 0) error = key_make(e, bucket, key, &stored);
     if (error != 0) return error;
     error = body_add_put(e, &batch->body, stored.slice, value);
     key_free(&stored);

@@ -234,6 +234,16 @@ static void commit_shrink(commit *c)
     }
 }
 
+/* On a full disk what splits will need must be free before anything is logged: dirty pages cannot make room then (W4). */
+static int frames_check(const commit *c)
+{
+    pool *p = &c->e->trees.pool;
+    int full = atomic_load_explicit(&p->space_error, memory_order_relaxed);
+    uint64_t need = RW_MIN(c->count + TREE_LEVELS_MAX, (uint64_t)p->frame_count / 2);
+    if (full == 0 || atomic_load(&p->free_count) >= need) return 0;
+    return rw_error(full, "the disk is full, and the cache has no room for a commit of %zu writes", c->count);
+}
+
 int engine_commit_many(engine *e, rw_slice body, unsigned flags)
 {
     commit c;
@@ -244,6 +254,7 @@ int engine_commit_many(engine *e, rw_slice body, unsigned flags)
         commit_preload(&c);
         error = tokens_take(&c);
         if (error == 0) error = commit_check(&c, flags);
+        if (error == 0) error = frames_check(&c);
         if (RW_PLANTED(lose_one_of_batch) && c.count > 1) body.size = c.ops[c.count - 1].offset;
         if (error == 0) error = wal_append(e->wal, WAL_COMMIT, &body, 1, record_flags(&c), &lsn, &end_lsn);
         if (error == 0) error = commit_apply(&c, lsn);

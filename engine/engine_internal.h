@@ -121,6 +121,7 @@ static inline void key_free(stored_key *key)
 {
     if (RW_UNLIKELY(key->heap != NULL)) free(key->heap);
 }
+int value_check(rw_slice value);
 int bucket_check(engine *e, rw_bucket bucket);
 /* The same for a stored key, under its partition's token: a bucket that was dropped since the call began takes no more writes. */
 static inline int bucket_check_stored(engine *e, rw_slice key)

@@ -40,3 +40,11 @@ int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored
     if (error != 0) return error;
     return after && key.size == 0 ? key_store(out, bucket + 1, key) : key_store(out, bucket, key);
 }
+
+int value_check(rw_slice value)
+{
+    if (RW_UNLIKELY(value.data == NULL && value.size > 0)) return rw_error(RW_EINVAL, "the value is NULL but has %zu bytes", value.size);
+    if (RW_UNLIKELY(value.size > RW_VALUE_SIZE_MAX))
+        return rw_error(RW_ETOOBIG, "the value has %zu bytes, at most %zu are possible", value.size, RW_VALUE_SIZE_MAX);
+    return 0;
+}
