@@ -83,8 +83,6 @@ void sim_run(sim_world *world, void (*fn)(void *), void *arg);
 void sim_step_hook(sim_world *world, void (*fn)(void *), void *arg);
 /* A run that needs more steps is taken for a hang: reported as a deadlock is. 0: no limit. */
 void sim_step_limit(sim_world *world, uint64_t steps);
-/* The present thread's name; "scheduler" outside of any. */
-const char *sim_thread_name(const sim_world *world);
 
 /* ---- faults ---- */
 

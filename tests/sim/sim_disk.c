@@ -84,7 +84,8 @@ void sim_node_release(sim_disk *disk, sim_node *node)
     free(node);
 }
 
-uint64_t sim_node_need(const sim_node *node, uint64_t offset, uint64_t length)
+/* The bytes that the range would take up beyond what it has. */
+static uint64_t node_need(const sim_node *node, uint64_t offset, uint64_t length)
 {
     uint64_t need = 0;
     for (uint64_t block = offset / BLOCK; block * BLOCK < offset + length; block++) {
@@ -95,7 +96,7 @@ uint64_t sim_node_need(const sim_node *node, uint64_t offset, uint64_t length)
 
 bool sim_node_allocate(sim_disk *disk, sim_node *node, uint64_t offset, uint64_t length)
 {
-    uint64_t need = sim_node_need(node, offset, length);
+    uint64_t need = node_need(node, offset, length);
     if (need == 0) return true;
     if (disk->used > disk->limit || need > disk->limit - disk->used) return false;
     size_t end = (size_t)((offset + length + BLOCK - 1) / BLOCK);

@@ -85,8 +85,6 @@ void sim_name_changes_free(sim_disk *disk);
 sim_node *sim_node_new(sim_disk *disk, bool is_directory);
 void sim_node_hold(sim_node *node);
 void sim_node_release(sim_disk *disk, sim_node *node);
-/* The bytes that the range would take up beyond what it has. */
-uint64_t sim_node_need(const sim_node *node, uint64_t offset, uint64_t length);
 /* False, and nothing done, when the disk has no room for the range. */
 bool sim_node_allocate(sim_disk *disk, sim_node *node, uint64_t offset, uint64_t length);
 void sim_node_resize(sim_disk *disk, sim_node *node, uint64_t size);

@@ -162,11 +162,6 @@ static kio_thread *thread_new(sim_world *world, const char *name, void (*run)(vo
     return thread;
 }
 
-const char *sim_thread_name(const sim_world *world)
-{
-    return world->running != NULL ? world->running->name : "scheduler";
-}
-
 /* ---- reports ---- */
 
 static void report_thread(const kio_thread *thread)
@@ -309,8 +304,7 @@ void sim_step_limit(sim_world *world, uint64_t steps)
 
 static void world_close_nothing(kio *k)
 {
-    /* The world is the test's: it lives on when the engine lets go of its back end. */
-    (void)k;
+    (void)k;   /* the world is the test's: it lives on when the engine lets go of its back end */
 }
 
 static uint64_t world_now_ns(kio *k)
