@@ -48,7 +48,7 @@ EXAMPLE_BIN := $(patsubst examples/%.c,$(OUT)/examples/%,$(wildcard examples/*.c
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests examples clean install deps check check-long demo crash fuzz
+.PHONY: all lib tests examples clean install deps check check-long demo figures crash fuzz
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -127,6 +127,16 @@ check: deps
 demo: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all
 	tools/demo
+
+# the README's figures, beside LMDB, LevelDB and fio from Debian's packages
+$(OUT)/figures/figures: bench/figures/figures.c include/ringwood.h $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OUT)/libringwood.a -lleveldb -llmdb $(LIBS)
+
+figures: deps
+	@tools/install-deps liblmdb-dev libleveldb-dev fio
+	+$(MAKE) --no-print-directory -j$$(nproc) all build/figures/figures
+	tools/figures
 
 # any number of crash states, from one seed on: make crash SEEDS=200000
 SEEDS ?= 3000
