@@ -290,7 +290,12 @@ static void writer_main(void *arg)
             idle = try_idle(w);
             w->tick_ns = now + period_ns;
         }
-        if (wal_slots_prepare(w, PREPARE_BYTES) || worked) continue;
+        if (wal_slots_prepare(w, PREPARE_BYTES) || worked) {
+            /* An append may have ended the idleness meanwhile: then its kick is in the word that the next turn reads. */
+            if (idle) atomic_store(&w->idle, 0);
+            idle = false;
+            continue;
+        }
         idle = idle || wal_has_failed(w);
         thread_sleep(w, word, idle ? -1 : (int64_t)(w->tick_ns - now));
         if (!idle) continue;
