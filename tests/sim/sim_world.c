@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #define QUIET_LIMIT 1000000u     /* steps in which threads only yield: taken for a hang */
+#define SLOW_THREAD_NS 100000000      /* a thread that can run waits at most about so long for its turn while time passes */
 #define QUIET_ADVANCE_NS 10000u  /* of virtual time for each such step when nothing is due */
 
 /* ---- events ---- */
@@ -204,7 +205,8 @@ static void world_advance(sim_world *world)
         return;
     }
     bool quiet = world->quiet_steps > 4 * world->runnable_count + 4;
-    if (next != NULL && (quiet || (rw_random_next(&world->random) & world->advance_mask) == 0)) {
+    bool near = next != NULL && next->time <= world->now_ns + SLOW_THREAD_NS;
+    if (near && (quiet || (rw_random_next(&world->random) & world->advance_mask) == 0)) {
         event_fire(world);
     } else if (quiet) {
         world->now_ns += QUIET_ADVANCE_NS;
