@@ -20,7 +20,6 @@ typedef struct {
     kio_thread *thread;
     kio_ring *ring;                        /* the worker's own; woken by others */
     write_batch batches[WORKER_BATCHES];
-    unsigned index;
     int error;                             /* of its start */
     _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start, 3: it may close its ring */
 } worker;
@@ -138,7 +137,7 @@ static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
 /* ---- reading and writing (read.c, commit.c, apply.c) ------------------------------------------------------------- */
 
 int engine_get(engine *e, rw_slice key, void *buf, size_t *size);
-/* A value that the caller frees (*heap) when it is not NULL; found in a leaf copy, or read from its extent. */
+/* Reads a large value (extent.length bytes) into buf, and checks it. */
 int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 
 /* Commits operations given in WAL order. Keys are stored keys. RW_ENOTFOUND: one operation, a delete, and nothing was there. */

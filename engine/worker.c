@@ -125,7 +125,6 @@ int workers_start(engine *e)
         worker *w = &e->workers[i];
         char name[32];
         w->e = e;
-        w->index = i;
         snprintf(name, sizeof name, "ringwood-%u", i);
         int error = kio_thread_start(e->kio, name, (int)i, worker_run, w, &w->thread);
         if (error != 0) return error;
