@@ -58,7 +58,8 @@ extern "C" {
     X(RW_EFILES, -20, "too many open files")                                                  \
     X(RW_EFOREIGN, -21, "not a ringwood file, or a file of another database")                 \
     X(RW_ENOTSUP, -22, "not supported here")                                                  \
-    X(RW_ETIMEOUT, -23, "timed out")
+    X(RW_ETIMEOUT, -23, "timed out")                                                          \
+    X(RW_ESNAPSHOT_TOO_OLD, -24, "the snapshot is too old: what it could still read was given up")
 
 enum {
 #define RW_ERROR_ENUM(name, code, text) name = code,
@@ -89,9 +90,11 @@ typedef uint32_t rw_bucket;
 /* Flags of rw_bucket_open. */
 #define RW_CREATE 1u         /* create the bucket when it is missing */
 
-/* Flags of rw_txn_begin. */
-#define RW_SNAPSHOT 0u       /* the default */
-#define RW_READONLY 4u       /* writes fail with RW_EREADONLY */
+/* Flags of rw_txn_begin: one mode. */
+#define RW_SNAPSHOT 0u       /* the default: reads one moment; of two that write the same key the first to commit wins */
+#define RW_SERIALIZABLE 2u   /* as if transactions ran one after the other: what was read is validated at commit */
+#define RW_READONLY 4u       /* reads one moment; writes fail with RW_EREADONLY; never blocks, never conflicts */
+#define RW_PESSIMISTIC 8u    /* the same promise as RW_SERIALIZABLE, kept by locks that are held to the end: waits instead of conflicts */
 
 /* Levels given to a logger. */
 #define RW_LOG_INFO 0
@@ -112,6 +115,9 @@ typedef struct rw_options {
     uint64_t partition_bytes;    /* a partition is split in two past this size on disk; 0: chosen by the library; at least 128 KiB */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
+    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest snapshot is given up; 0: a quarter of the cache */
+    uint64_t txn_bytes_max;      /* memory for the writes, reads and locks of one transaction; above it RW_ETOOBIG; 1 GiB */
+    uint32_t lock_timeout_ms;    /* how long a lock is waited for before RW_ETIMEOUT, 1 to 3600000; 10000 */
     rw_logger_fn logger;         /* NULL: silent */
     void *logger_arg;
 } rw_options;
@@ -121,7 +127,7 @@ RW_PUBLIC void rw_options_init(rw_options *options);
 
 /*
  * Sets one option by name, as text: "cache" "256M", "page_size" "16K", "workers" "2", "io_backend" "psync", "log" "64M",
- * "async_delay_ms" "10", "partition" "64M", "create" "0", "read_only" "1". The names of the fields are accepted too. Sizes take K, M, G
+ * "async_delay_ms" "10", "partition" "64M", "create" "0", "read_only" "1", "snapshot_bytes" "64M", "txn_bytes" "1G", "lock_timeout_ms" "500". The names of the fields are accepted too. Sizes take K, M, G
  * (powers of 1024). RW_EINVAL for an unknown name or a value that does not parse or is out of range. The text of
  * io_backend is not copied when it is one of the known names.
  */
@@ -206,23 +212,91 @@ RW_PUBLIC void rw_batch_clear(rw_batch *batch);
 RW_PUBLIC void rw_batch_free(rw_batch *batch);
 
 /*
- * A transaction keeps its writes private until commit; its reads see them. flags: RW_SNAPSHOT (0) or RW_READONLY.
+ * Transactions. A transaction's writes are private until its commit makes them visible, all at one moment; its reads see them. flags: RW_SNAPSHOT (0),
+ * RW_SERIALIZABLE, RW_PESSIMISTIC or RW_READONLY. All modes may run side by side, beside single writes and batches too.
+ *
+ *   RW_SNAPSHOT      every read sees the committed state of the moment of rw_txn_begin. RW_ECONFLICT from commit: a key that it writes (or
+ *                    read with rw_txn_get_for_update) was written by another commit since then. Write skew is possible.
+ *   RW_SERIALIZABLE  reads the same; commit also fails with RW_ECONFLICT when anything it read, a key that was absent or a range that a cursor went
+ *                    over included, was changed by another commit since then.
+ *   RW_PESSIMISTIC   reads and writes take locks first (shared for reads, absent keys and ranges too, exclusive for writes and
+ *                    rw_txn_get_for_update), then see the newest committed state. They wait for who holds a conflicting lock: RW_ETIMEOUT after
+ *                    options.lock_timeout_ms (the transaction goes on); RW_EDEADLOCK, naming the transactions of the cycle, when this one was chosen as the
+ *                    victim: its locks are given up at once, and only rw_txn_abort is left. Its commit does not conflict.
+ *   RW_READONLY      as RW_SNAPSHOT without writes.
+ *
+ * RW_ESNAPSHOT_TOO_OLD: the transaction's snapshot was given up, because old snapshots held more than options.snapshot_bytes_max; abort it.
+ * RW_ETOOBIG: it would hold more than options.txn_bytes_max. A handle may be used by one thread at a time: a call that meets another one in it fails with
+ * RW_EBUSY. A handle that was committed or aborted fails with RW_ECLOSED.
  */
 RW_PUBLIC int rw_txn_begin(rw_db *db, unsigned flags, rw_txn **txn);
 RW_PUBLIC int rw_txn_get(rw_txn *txn, rw_bucket bucket, rw_slice key, void *buf, size_t *size);   /* as rw_get */
+/* The same, and claims the key as if it were written: by an exclusive lock, or by validation at commit. RW_EREADONLY in a read-only one. */
+RW_PUBLIC int rw_txn_get_for_update(rw_txn *txn, rw_bucket bucket, rw_slice key, void *buf, size_t *size);
 RW_PUBLIC int rw_txn_put(rw_txn *txn, rw_bucket bucket, rw_slice key, rw_slice value);
 RW_PUBLIC int rw_txn_del(rw_txn *txn, rw_bucket bucket, rw_slice key);           /* RW_ENOTFOUND when it is not there */
-/* *id names the present state of the write set; rolling back to it undoes what came later and forgets later savepoints. */
+/* *id names the present state of the write set; rolling back to it undoes what came later and forgets later savepoints. What was read stays read, and
+ * locks stay held, to the end of the transaction. */
 RW_PUBLIC int rw_txn_savepoint(rw_txn *txn, unsigned *id);
 RW_PUBLIC int rw_txn_rollback_to(rw_txn *txn, unsigned id);                      /* RW_EINVAL: no such savepoint */
-/* Ends the transaction, committed or not; txn is gone whatever is returned, but for RW_EBUSY: cursors of it are open. */
+/* Ends the transaction, committed or not; txn is gone whatever is returned, but for RW_EBUSY: cursors of it are open, or another thread is in it.
+ * flags: RW_SYNC or RW_ASYNC. RW_ECONFLICT names the key. A transaction without writes commits without waiting and without conflict. */
 RW_PUBLIC int rw_txn_commit(rw_txn *txn, unsigned flags);
 RW_PUBLIC void rw_txn_abort(rw_txn *txn);      /* open cursors of it fail from then on and must still be closed */
+/* A number that names the transaction in messages and lists; 0 for a handle that has ended. */
+RW_PUBLIC uint64_t rw_txn_id(rw_txn *txn);
 
 /*
- * A cursor walks one bucket in key order, forwards and backwards. It sees each leaf page as it was when it came to it, and does not notice later
- * changes there until it comes back from another leaf, or seeks. With a transaction it sees the transaction's writes too. A new cursor
- * stands nowhere: next is first, prev is last. After running past an end it stands past that end.
+ * Begins a transaction, calls fn with it and commits; does so again after RW_ECONFLICT, RW_EDEADLOCK, RW_ESNAPSHOT_TOO_OLD or RW_ETIMEOUT of fn's own calls or of the
+ * commit, with a jittered pause that doubles from 50 us to at most 20 ms, up to 1000 times. flags: a mode of rw_txn_begin, with or without RW_ASYNC. fn returns 0 to
+ * commit; RW_ECONFLICT to be run again; anything else aborts and is returned (positive numbers are the caller's own). fn must not
+ * commit or abort the transaction, must close its cursors, and must bear being run more than once.
+ */
+typedef int (*rw_txn_fn)(rw_txn *txn, void *arg);
+RW_PUBLIC int rw_txn_run(rw_db *db, unsigned flags, rw_txn_fn fn, void *arg);
+
+/*
+ * Compares and sets as one atomic operation: if key's value is expected (NULL: if the key is absent), it becomes desired (NULL: the key is deleted).
+ * RW_ECONFLICT: the key has another value, or none, or is there; nothing was changed. flags: RW_SYNC or RW_ASYNC.
+ */
+RW_PUBLIC int rw_cas(rw_db *db, rw_bucket bucket, rw_slice key, const rw_slice *expected, const rw_slice *desired, unsigned flags);
+
+/*
+ * Adds delta to a counter as one atomic operation: a value of 8 bytes, a signed number, least byte first; an absent key counts as 0. *result, if result is
+ * not NULL: the sum. RW_EINVAL: the value has another size; RW_ETOOBIG: the sum leaves 64 bits.
+ */
+RW_PUBLIC int rw_add(rw_db *db, rw_bucket bucket, rw_slice key, int64_t delta, int64_t *result, unsigned flags);
+
+/* An open transaction, or a cursor's own snapshot (id 0). */
+typedef struct {
+    uint64_t id;
+    unsigned flags;              /* as given to rw_txn_begin */
+    uint64_t age_us;
+    uint64_t snapshot;           /* the log position that its reads see; 0: it has none (RW_PESSIMISTIC) */
+    uint64_t writes;             /* keys written so far */
+    uint64_t bytes;              /* memory taken */
+    uint64_t locks;              /* held */
+    uint64_t waits_for;          /* the id of a transaction whose lock it waits for; 0: it does not wait */
+} rw_txn_info;
+/* Called for each, oldest first; it must not call the library. A non-zero return stops the listing and is what the call returns. */
+typedef int (*rw_txn_list_fn)(void *arg, const rw_txn_info *info);
+RW_PUBLIC int rw_txn_list(rw_db *db, rw_txn_list_fn fn, void *arg);
+
+typedef struct {
+    uint64_t txn;                /* id; 0: a single write or batch that waits, or has just been let through */
+    unsigned exclusive;          /* 1: exclusive, 0: shared */
+    unsigned waiting;            /* 1: it is waited for, 0: held */
+    rw_bucket bucket;
+    rw_slice from, to;           /* good during the call. A range [from, to), an empty to: the bucket's end; to.data NULL: the one key from */
+} rw_lock_info;
+/* As rw_txn_list, for locks, in order of key. */
+typedef int (*rw_lock_list_fn)(void *arg, const rw_lock_info *info);
+RW_PUBLIC int rw_lock_list(rw_db *db, rw_lock_list_fn fn, void *arg);
+
+/*
+ * A cursor walks one bucket in key order, forwards and backwards, over one unchanging state: that of its transaction's snapshot with the transaction's own
+ * writes, or, without a transaction, that of the moment of rw_cursor_open. In a pessimistic transaction it locks each range that it goes over. A new cursor
+ * stands nowhere: next is first, prev is last. After running past an end it stands past that end. RW_ESNAPSHOT_TOO_OLD as for transactions.
  */
 RW_PUBLIC int rw_cursor_open(rw_db *db, rw_txn *txn_or_null, rw_bucket bucket, rw_cursor **cursor);
 RW_PUBLIC int rw_cursor_seek(rw_cursor *cursor, rw_slice key);   /* to the first key >= it; an empty key: the first */
@@ -277,6 +351,20 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(log_syncs, "syncs of the log")                                                           \
     X(checkpoints, "checkpoints published")                                                    \
     X(commits, "commits")                                                                      \
+    X(txns_open, "open transactions")                                                          \
+    X(txns_committed, "transactions committed")                                                \
+    X(txns_aborted, "transactions aborted by their owner")                                     \
+    X(txns_conflicted, "transactions that failed with a conflict at commit")                   \
+    X(deadlocks, "transactions chosen as the victim of a deadlock")                            \
+    X(lock_waits, "locks that had to be waited for")                                           \
+    X(lock_timeouts, "locks that were waited for in vain")                                     \
+    X(locks_held, "locks held")                                                                \
+    X(snapshots_open, "open snapshots, of transactions and cursors")                           \
+    X(snapshot_oldest_age_us, "age of the oldest open snapshot, microseconds")                 \
+    X(snapshots_given_up, "snapshots given up because old values took too much memory")        \
+    X(versions, "old values kept for snapshots")                                               \
+    X(version_bytes, "cache memory that they take")                                            \
+    X(version_bytes_max, "limit of it")                                                        \
     X(reads_restarted, "optimistic reads that met a change and began again")                   \
     X(recovery_records, "log records replayed by rw_open")                                     \
     X(recovery_us, "time rw_open spent replaying, microseconds")

@@ -1,0 +1,65 @@
+/*
+ * The lock table: shared and exclusive locks on keys and ranges of stored keys, held by transactions to their end; fair queues; deadlocks found by the request
+ * that closes the cycle (X8, X9). One mutex; no token may be waited for, and no token held, while waiting for a lock.
+ */
+#ifndef RW_LOCKS_H
+#define RW_LOCKS_H
+
+#include "txn/frame_heap.h"
+
+typedef struct locks locks;
+typedef struct lock_request lock_request;      /* locks.c */
+
+typedef enum { LOCK_SHARED, LOCK_EXCLUSIVE } lock_mode;
+
+/* One transaction's part; lies in it, at one address as long as it holds or waits for locks. */
+typedef struct lock_owner {
+    uint64_t id;                   /* names it in messages; 0: a single write */
+    /* under the table's mutex */
+    lock_request *held;            /* its granted locks */
+    lock_request *waiting;         /* the one it waits for */
+    uint64_t count;                /* of held */
+    uint64_t bytes;                /* memory that they take */
+    bool victim;                   /* chosen while it waited */
+    char victim_text[256];         /* the cycle, in words */
+    uint64_t visited;              /* of the search that came by last */
+    _Atomic uint32_t word;         /* it sleeps on this */
+} lock_owner;
+
+/* Memory comes from frames of p, up to bytes_max. */
+int locks_open(kio *k, pool *p, uint64_t bytes_max, locks **out);
+void locks_close(locks *l);        /* nothing is held any more */
+
+void lock_owner_init(lock_owner *owner, uint64_t id);
+
+/*
+ * Takes a lock on the key from (to NULL), or on the range [*to: from, to); an empty to: no end). Waits, at most timeout_ns (0: not at all). 0 also when owner holds it
+ * already, in this mode or a stronger one; a shared lock that it holds becomes exclusive. RW_EDEADLOCK: it was chosen as the victim of a cycle, its sentence names the
+ * transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names a holder. RW_ENOMEM: locks take all the memory that they may.
+ */
+int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, int64_t timeout_ns);
+/* Gives all back and wakes whom that lets through. */
+void locks_release(locks *l, lock_owner *owner);
+
+/* Whether anything is held or waited for: a writer that holds the partition's token, and finds false here, need not ask further. */
+bool locks_active(const locks *l);
+/* Whether another transaction than owner (NULL: any) holds a lock that conflicts. To be asked under the token of the keys' partitions; *holder: its id. */
+bool locks_conflict(locks *l, const lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, uint64_t *holder);
+
+/* For lists. Calls fn for each lock, in order of from; under the mutex. */
+typedef struct {
+    uint64_t owner;
+    lock_mode mode;
+    bool waiting, is_range;
+    rw_slice from, to;
+} lock_view;
+int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *arg);
+/* The id of a transaction that owner waits for; 0: it does not wait. */
+uint64_t locks_waits_for(locks *l, const lock_owner *owner);
+
+typedef struct {
+    uint64_t held, waits, timeouts, deadlocks, bytes;
+} lock_counters;
+void locks_counters(locks *l, lock_counters *counters);
+
+#endif

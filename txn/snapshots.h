@@ -1,0 +1,65 @@
+/*
+ * Which moments are still being read: the registry of open snapshots (X1, X2).
+ *
+ * Writers look at `newest` after they have their timestamp, and trimming looks at `oldest`; neither takes the mutex. While a snapshot is being begun, newest is
+ * SNAPSHOT_BEGINNING and oldest 0: writers keep everything and nothing is trimmed until its moment is known.
+ */
+#ifndef RW_SNAPSHOTS_H
+#define RW_SNAPSHOTS_H
+
+#include "base/base.h"
+#include "kernel_io/kernel_io.h"
+
+#define SNAPSHOT_BEGINNING UINT64_MAX
+
+/* Lies in its owner: a transaction or a cursor. */
+typedef struct snapshot {
+    uint64_t timestamp;            /* sees what lies below */
+    uint64_t begun_ns;
+    uint64_t owner;                /* a transaction's id; 0: a cursor's */
+    bool given_up;                 /* under the mutex: no longer in the list */
+    struct snapshot *older, *newer;
+} snapshot;
+
+typedef struct {
+    kio *kio;
+    /* any thread, atomic */
+    RW_ALIGNED(64) _Atomic uint64_t newest;   /* timestamp of the newest open snapshot; 0: none is open */
+    _Atomic uint64_t oldest;                  /* of the oldest; UINT64_MAX: none is open */
+    _Atomic uint64_t lost;                    /* snapshots with timestamps up to it were given up; 0: none ever was */
+    _Atomic uint64_t given_up_count;
+    /* under mutex */
+    RW_ALIGNED(64) kio_mutex mutex;
+    snapshot *head, *tail;                    /* oldest to newest */
+    uint64_t count;
+} snapshots;
+
+void snapshots_init(snapshots *s, kio *k);
+
+/* timestamp(arg): the moment, a function of its own because it must be called after the registry has announced that one is being begun. */
+void snapshots_begin(snapshots *s, snapshot *new, uint64_t owner, uint64_t (*timestamp)(void *arg), void *arg);
+/* As snapshots_begin for a moment that the caller knows, and at or above which nothing was changed yet without him. */
+void snapshots_begin_at(snapshots *s, snapshot *new, uint64_t owner, uint64_t timestamp);
+void snapshots_end(snapshots *s, snapshot *old);
+
+/* Whether a snapshot may have lost what it could read. Looked at after reading. */
+static inline bool snapshots_is_lost(const snapshots *s, uint64_t timestamp)
+{
+    atomic_thread_fence(memory_order_acquire);
+    return timestamp <= atomic_load_explicit(&s->lost, memory_order_acquire);
+}
+
+/* Gives up the oldest snapshot, and those of the same moment. false: none is open. */
+bool snapshots_give_up_oldest(snapshots *s);
+/* Gives up all with timestamps up to upto: their versions could not be kept. */
+void snapshots_give_up(snapshots *s, uint64_t upto);
+
+/* Whether one may be open in (after, upto]; looks at a few of the newest ones only, so it may say yes where the answer is no. */
+bool snapshots_between(snapshots *s, uint64_t after, uint64_t upto);
+
+/* Age of the oldest in ns; 0: none. */
+uint64_t snapshots_oldest_age(snapshots *s);
+/* Calls fn for each, oldest first, under the mutex. */
+int snapshots_for_each(snapshots *s, int (*fn)(void *arg, const snapshot *one), void *arg);
+
+#endif
