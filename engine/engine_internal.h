@@ -4,6 +4,9 @@
 
 #include "btree/trees.h"
 #include "engine/engine.h"
+#include "txn/locks.h"
+#include "txn/snapshots.h"
+#include "txn/versions.h"
 #include "txn/write_set.h"
 #include "wal/wal.h"
 
@@ -74,6 +77,9 @@ struct engine {
     unsigned worker_count;
     checkpointer checkpointer;
     bucket_table buckets;
+    snapshots snapshots;
+    versions versions;
+    locks *locks;
     uint64_t recovery_records, recovery_ns;
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
@@ -137,6 +143,10 @@ static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
 /* ---- reading and writing (read.c, commit.c, apply.c) ------------------------------------------------------------- */
 
 int engine_get(engine *e, rw_slice key, void *buf, size_t *size);
+/* What a snapshot sees, or with SNAPSHOT_NEWEST what engine_get does; RW_ESNAPSHOT_TOO_OLD. */
+int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size);
+/* For snapshots_begin: the end of what is applied. Every commit that was acknowledged before the call lies below it. */
+uint64_t engine_moment(void *engine);
 /* Reads a large value (extent.length bytes) into buf, and checks it. */
 int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 
