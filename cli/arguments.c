@@ -113,6 +113,7 @@ static const option option_table[] = {
     {"io-backend", "NAME", ARGUMENTS_DATABASE, "io_backend", NULL, NULL, "auto, uring or psync"},
     {"page-size", "SIZE", ARGUMENTS_DATABASE, "page_size", NULL, NULL, "4K to 64K; counts when the database is created"},
     {"read-only", NULL, ARGUMENTS_DATABASE, "read_only", "1", NULL, "change no file"},
+    {"lock-timeout", "MS", ARGUMENTS_SESSION, "lock_timeout_ms", NULL, NULL, "how long a lock is waited for, milliseconds; 500"},
     {"set", "NAME=VALUE", ARGUMENTS_DATABASE, NULL, NULL, apply_set, "any option of the library, by its name"},
     {"verbose", NULL, ARGUMENTS_DATABASE, NULL, NULL, apply_verbose, "show what the library reports, not only its warnings"},
     {"help", NULL, 0, NULL, NULL, apply_help, "this text"},
@@ -163,6 +164,7 @@ bool arguments_parse(arguments *a, unsigned groups, int argc, char **argv)
 {
     *a = (arguments){.limit = UINT64_MAX};
     rw_options_init(&a->options);
+    if ((groups & ARGUMENTS_SESSION) != 0) a->options.lock_timeout_ms = SESSION_LOCK_TIMEOUT_MS;
     a->options.logger = log_to_stderr;
     a->options.logger_arg = &a->verbose;
     a->positional = calloc((size_t)argc, sizeof *a->positional);
@@ -209,5 +211,15 @@ bool arguments_read_count(const char *text, uint64_t *count)
         n = n * 10 + (uint64_t)(*text - '0');
     }
     *count = n;
+    return true;
+}
+
+bool arguments_read_signed(const char *text, int64_t *number)
+{
+    uint64_t size;
+    bool negative = *text == '-';
+    if (*text == '-' || *text == '+') text++;
+    if (!arguments_read_count(text, &size) || size > (uint64_t)INT64_MAX + negative) return false;
+    *number = (int64_t)(negative ? 0 - size : size);
     return true;
 }

@@ -18,7 +18,11 @@ enum {
     ARGUMENTS_RAW = 1u << 4,        /* --raw */
     ARGUMENTS_STDIN = 1u << 5,      /* --stdin */
     ARGUMENTS_RANGE = 1u << 6,      /* --limit --reverse */
+    ARGUMENTS_SESSION = 1u << 7,    /* --lock-timeout, with a short default */
 };
+
+/* One thread cannot give up a lock that it waits for: a session's waits are short. */
+#define SESSION_LOCK_TIMEOUT_MS 500u
 
 typedef struct {
     rw_options options;             /* for rw_open; borrows from argv */
@@ -42,5 +46,7 @@ void arguments_free(arguments *a);
 void arguments_print_options(FILE *file, unsigned groups);
 /* A count of rows as typed: decimal digits. */
 bool arguments_read_count(const char *text, uint64_t *count);
+/* A signed number of 64 bits: decimal digits, with a sign before them or none. */
+bool arguments_read_signed(const char *text, int64_t *number);
 
 #endif

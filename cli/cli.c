@@ -20,7 +20,8 @@ static int exit_code_of(int code)
 {
     switch (code) {
     case 0: return EXIT_DONE;
-    case RW_ENOTFOUND: return EXIT_NEGATIVE;
+    case RW_ENOTFOUND:
+    case RW_ECONFLICT: return EXIT_NEGATIVE;
     case RW_EINVAL:
     case RW_ETOOBIG: return EXIT_USAGE;
     default: return EXIT_STORAGE;

@@ -40,3 +40,17 @@ int verb_read_key(const arguments *a, unsigned index, text_buffer *key)
     cli_error("key %.60s: %s (--raw takes it as it stands)", argument, mistake.words);
     return EXIT_USAGE;
 }
+
+int verb_read_value(const arguments *a, unsigned index, text_buffer *value)
+{
+    text_mistake mistake;
+    const char *argument = a->positional[index];
+    text_clear(value);
+    if (a->raw || argument[0] != '"') {
+        text_append_string(value, argument);
+        return EXIT_DONE;
+    }
+    if (text_read_argument(argument, value, &mistake) == TEXT_WORD) return EXIT_DONE;
+    cli_error("value: %s (--raw takes it as it stands)", mistake.words);
+    return EXIT_USAGE;
+}

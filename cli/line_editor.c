@@ -18,6 +18,7 @@ struct line_editor {
     EditLine *el;
     History *history;
     char *history_path;
+    char prompt[LINE_PROMPT_MAX];
     line_complete_fn complete;
     void *complete_arg;
     struct sigaction former_interrupt;
@@ -38,9 +39,14 @@ bool line_editor_interrupted(void)
 
 static char *prompt(EditLine *el)
 {
-    static char text[] = "> ";
-    (void)el;
-    return text;
+    line_editor *editor;
+    el_get(el, EL_CLIENTDATA, &editor);
+    return editor->prompt;
+}
+
+void line_editor_set_prompt(line_editor *editor, const char *text)
+{
+    snprintf(editor->prompt, sizeof editor->prompt, "%s", text);
 }
 
 /* Waits for input, and only here lets ^C in, so that it cannot come between a look at `interrupted` and the wait. */
@@ -160,6 +166,7 @@ line_editor *line_editor_open(const char *history_path, line_complete_fn complet
     if (editor == NULL) return NULL;
     editor->complete = complete;
     editor->complete_arg = arg;
+    line_editor_set_prompt(editor, "> ");
     editor->el = el_init("ringwood", stdin, stdout, stderr);
     if (editor->el == NULL) {
         free(editor);

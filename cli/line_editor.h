@@ -15,6 +15,8 @@ typedef void (*line_complete_fn)(void *arg, const char *line, size_t size, line_
 
 /* history_path NULL: history lasts for the session. NULL when the terminal cannot be used: errno says why. One at a time. */
 line_editor *line_editor_open(const char *history_path, line_complete_fn complete, void *arg);
+#define LINE_PROMPT_MAX 72u     /* bytes, with the final 0 */
+void line_editor_set_prompt(line_editor *editor, const char *prompt);
 /* *line is good until the next call; without its newline. */
 line_result line_editor_next(line_editor *editor, const char **line, size_t *size);
 /* Keeps the history. */

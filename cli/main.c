@@ -21,11 +21,18 @@ static int verb_version(int argc, char **argv);
 static const verb verbs[] = {
     {"shell", "DIR", "work with a database by hand or by a script", "Reads commands from a terminal or a pipe; its command help lists them.\n"
      "From a pipe the exit code is 1 when any line failed.\n",
-     OPEN | ARGUMENTS_BUCKET | ARGUMENTS_ASYNC, 1, 1, verb_shell, NULL},
+     OPEN | ARGUMENTS_BUCKET | ARGUMENTS_ASYNC | ARGUMENTS_SESSION, 1, 1, verb_shell, NULL},
     {"get", "DIR KEY", "print the value of a key", TYPING_HELP "--raw prints exactly the value's bytes. The exit code is 1 when there is no such key.\n",
      RECORD | ARGUMENTS_FORMAT, 2, 2, verb_get, NULL},
     {"put", "DIR KEY [VALUE]", "write a record", TYPING_HELP, RECORD | ARGUMENTS_ASYNC | ARGUMENTS_STDIN, 2, 3, verb_put, NULL},
     {"del", "DIR KEY", "delete a record", TYPING_HELP "The exit code is 1 when there is no such key.\n", RECORD | ARGUMENTS_ASYNC, 2, 2, verb_del, NULL},
+    {"cas", "DIR KEY EXPECTED NEW", "write a record if its value is the expected one", TYPING_HELP
+     "A lone - stands for no value: as EXPECTED the key must be absent, as NEW it is deleted; \"-\" in quotes is the value -.\n"
+     "The exit code is 1 when the value is another one; nothing is changed then.\n",
+     RECORD | ARGUMENTS_ASYNC, 4, 4, verb_cas, NULL},
+    {"add", "DIR KEY DELTA", "add to a counter and print the sum", TYPING_HELP
+     "A counter is a value of 8 bytes, a signed number, least byte first. An absent key counts as 0.\n",
+     RECORD | ARGUMENTS_ASYNC, 3, 3, verb_add, NULL},
     {"scan", "DIR [FROM [TO]]", "print the records of a range", BOUNDS_HELP, RECORD | ARGUMENTS_FORMAT | ARGUMENTS_RANGE, 1, 3, verb_scan, NULL},
     {"prefix", "DIR PREFIX", "print the records whose key begins so", "", RECORD | ARGUMENTS_FORMAT | ARGUMENTS_RANGE, 2, 2, verb_prefix, NULL},
     {"count", "DIR [FROM [TO]]", "count the records of a range", BOUNDS_HELP, RECORD | ARGUMENTS_FORMAT, 1, 3, verb_count, NULL},

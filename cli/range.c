@@ -88,13 +88,19 @@ bool range_is_backward(rw_slice from, rw_slice to)
     return to.size != 0 && rw_slice_compare(from, to) > 0;
 }
 
-int range_get(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_slice key, text_buffer *value, stopwatch *watch)
+static int get(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_slice key, bool for_update, void *buf, size_t *size)
+{
+    if (txn == NULL) return rw_get(db, bucket, key, buf, size);
+    return for_update ? rw_txn_get_for_update(txn, bucket, key, buf, size) : rw_txn_get(txn, bucket, key, buf, size);
+}
+
+int range_get(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_slice key, bool for_update, text_buffer *value, stopwatch *watch)
 {
     text_reserve(value, 4096);
     for (;;) {
         size_t size = value->capacity;
         stopwatch_start(watch);
-        int code = txn != NULL ? rw_txn_get(txn, bucket, key, value->data, &size) : rw_get(db, bucket, key, value->data, &size);
+        int code = get(db, txn, bucket, key, for_update, value->data, &size);
         stopwatch_stop(watch);
         if (code == 0) value->size = size;
         if (code != RW_ETOOSMALL) return code;

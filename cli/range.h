@@ -36,7 +36,7 @@ void range_prefix_end(rw_slice prefix, text_buffer *end);
 /* Whether both bounds are given and out of order. */
 bool range_is_backward(rw_slice from, rw_slice to);
 
-/* Reads a value of any size. txn NULL: the newest committed one. */
-int range_get(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_slice key, text_buffer *value, stopwatch *watch);
+/* Reads a value of any size. txn NULL: the newest committed one; else for_update also claims the key. */
+int range_get(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_slice key, bool for_update, text_buffer *value, stopwatch *watch);
 
 #endif

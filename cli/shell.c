@@ -16,18 +16,55 @@
 #include "cli/line_reader.h"
 #include "cli/verb.h"
 
+static const char *skip_blanks(const char *at, const char *end)
+{
+    while (at < end && (*at == ' ' || *at == '\t')) at++;
+    return at;
+}
+
+static const char *skip_word(const char *at, const char *end)
+{
+    while (at < end && *at != ' ' && *at != '\t') at++;
+    return at;
+}
+
+/* Reads "@name" and moves *at to the command behind it. */
+static bool read_address(shell *s, const char **at, const char *end)
+{
+    static const char allowed[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_-.";
+    const char *name = *at + 1, *name_end = skip_word(name, end);
+    size_t size = (size_t)(name_end - name), fitting = 0;
+    while (fitting < size && memchr(allowed, name[fitting], sizeof allowed - 1) != NULL) fitting++;
+    if (size == 0 || size > SHELL_NAME_MAX || fitting != size)
+        return shell_error(s, "a transaction's name is @ and 1 to %u letters, digits, _ - or .", SHELL_NAME_MAX);
+    shell_address(s, name, size);
+    *at = skip_blanks(name_end, end);
+    return *at < end || shell_error(s, "@%s needs a command behind it", s->name);
+}
+
+/* Whether the command may go to the transaction that the line names. */
+static bool check_address(const shell *s)
+{
+    if (s->name[0] == '\0') return true;
+    if (!s->command->transactional) return shell_error(s, "%s is no command for a transaction: leave @%s out", s->command->name, s->name);
+    return s->addressed != NULL || s->command->run == shell_begin ||
+           shell_error(s, "no transaction @%s is open: @%s BEGIN starts one", s->name, s->name);
+}
+
 /* Runs one line; true when nothing was wrong with it. */
 static bool run_line(shell *s, const char *line, size_t size)
 {
-    const char *at = line, *end = line + size;
-    if (at < end && end[-1] == '\r') end--;
-    while (at < end && (*at == ' ' || *at == '\t')) at++;
+    const char *end = line + size;
+    if (size != 0 && end[-1] == '\r') end--;
+    const char *at = skip_blanks(line, end);
     if (at == end || *at == '#') return true;
+    shell_address(s, "", 0);
+    if (*at == '@' && !read_address(s, &at, end)) return false;
     const char *name = at;
-    while (at < end && *at != ' ' && *at != '\t') at++;
+    at = skip_word(at, end);
     s->command = shell_find_command(name, (size_t)(at - name));
     s->watch = (stopwatch){0};
-    if (s->command != NULL) return s->command->run(s, at, end);
+    if (s->command != NULL) return check_address(s) && s->command->run(s, at, end);
     text_clear(&s->word);
     text_append_word(&s->word, rw_slice_of(name, RW_MIN((size_t)(at - name), (size_t)80)));
     return shell_error(s, "unknown command %.*s (help lists the commands)", (int)s->word.size, s->word.data);
@@ -58,33 +95,67 @@ static int offer_bucket(void *arg, const char *name, rw_bucket bucket)
     return 0;
 }
 
-static void offer_commands(const completion *c)
+static void offer_commands(const completion *c, bool transactional)
 {
-    for (size_t i = 0; i < shell_command_count; i++) offer(c, shell_commands[i].name);
+    for (size_t i = 0; i < shell_command_count; i++)
+        if (!transactional || shell_commands[i].transactional) offer(c, shell_commands[i].name);
+}
+
+static void offer_names(const shell *s, const completion *c)
+{
+    for (size_t i = 0; i < s->transaction_count; i++) {
+        char word[SHELL_NAME_MAX + 2];
+        snprintf(word, sizeof word, "@%s", s->transactions[i].name);
+        if (word[1] != '\0') offer(c, word);
+    }
+}
+
+static void offer_all(const completion *c, const char *const *words, size_t count)
+{
+    for (size_t i = 0; i < count; i++) offer(c, words[i]);
+}
+
+/* What may stand behind the first word of a command. */
+static void offer_second(const completion *c, const char *first)
+{
+    static const char *const bucket_actions[] = {"create", "use", "list", "drop"}, *const shows[] = {"transactions", "locks"};
+    static const char *const switches[] = {"on", "off"}, *const settings[] = {"lock_timeout"}, *const rollbacks[] = {"to"};
+    if (strcasecmp(first, "help") == 0) offer_commands(c, false);
+    else if (strcasecmp(first, "bucket") == 0) offer_all(c, bucket_actions, RW_ARRAY_SIZE(bucket_actions));
+    else if (strcasecmp(first, "show") == 0) offer_all(c, shows, RW_ARRAY_SIZE(shows));
+    else if (strcasecmp(first, "timing") == 0) offer_all(c, switches, RW_ARRAY_SIZE(switches));
+    else if (strcasecmp(first, "set") == 0) offer_all(c, settings, RW_ARRAY_SIZE(settings));
+    else if (strcasecmp(first, "rollback") == 0) offer_all(c, rollbacks, RW_ARRAY_SIZE(rollbacks));
+    else if (strcasecmp(first, "begin") == 0)
+        for (size_t i = 0; i < shell_mode_count; i++) offer(c, shell_modes[i].name);
+}
+
+/* The words before the cursor, and behind the @name where the line begins with one. */
+static int split(const char *line, size_t size, bool *named, char first[16], char second[16])
+{
+    int name_end = 0;
+    char extra, *before = strndup(line, size);
+    if (before == NULL) return -1;
+    *named = sscanf(before, " @%*s%n", &name_end) >= 0 && name_end != 0;
+    int words = sscanf(before + name_end, " %15s %15s %c", first, second, &extra);
+    free(before);
+    return RW_MAX(words, 0);
 }
 
 static void complete(void *arg, const char *line, size_t size, line_candidate_fn add, void *add_arg)
 {
     shell *s = arg;
     char first[16] = "", second[16] = "";
+    bool named = false;
     size_t begin = size;
     while (begin > 0 && line[begin - 1] != ' ' && line[begin - 1] != '\t') begin--;
-    char *before = strndup(line, begin);
-    if (before == NULL) return;
-    char extra;
-    int words = sscanf(before, " %15s %15s %c", first, second, &extra);
-    free(before);
+    int words = split(line, begin, &named, first, second);
     completion c = {.word = line + begin, .size = size - begin, .add = add, .add_arg = add_arg};
-    if (words <= 0) {
-        offer_commands(&c);
-    } else if (words == 1 && strcasecmp(first, "help") == 0) {
-        offer_commands(&c);
-    } else if (words == 1 && strcasecmp(first, "bucket") == 0) {
-        static const char *const actions[] = {"create", "use", "list", "drop"};
-        for (size_t i = 0; i < RW_ARRAY_SIZE(actions); i++) offer(&c, actions[i]);
-    } else if (words == 2 && strcasecmp(first, "bucket") == 0 && (strcasecmp(second, "use") == 0 || strcasecmp(second, "drop") == 0)) {
+    if (words == 0 && !named && c.size != 0 && *c.word == '@') offer_names(s, &c);
+    else if (words == 0) offer_commands(&c, named);
+    else if (words == 1) offer_second(&c, first);
+    else if (words == 2 && strcasecmp(first, "bucket") == 0 && (strcasecmp(second, "use") == 0 || strcasecmp(second, "drop") == 0))
         rw_bucket_list(s->db, offer_bucket, &c);
-    }
 }
 
 /* The session */
@@ -109,6 +180,22 @@ static line_editor *open_editor(shell *s)
     return editor;
 }
 
+/* "> ", and before it which transactions are open: "(@a @b) > ", or "(transaction) > " for the unnamed one. */
+static void show_prompt(const shell *s, line_editor *editor)
+{
+    char text[LINE_PROMPT_MAX] = "";
+    size_t size = 0;
+    for (size_t i = 0; i < s->transaction_count && size < sizeof text - 8; i++) {
+        const char *name = s->transactions[i].name;
+        bool fits = size + strlen(name) + sizeof "transaction ..) > " < sizeof text;
+        int added = snprintf(text + size, sizeof text - size, "%s%s%s", i == 0 ? "(" : " ", !fits ? "..." : name[0] != '\0' ? "@" : "transaction", fits ? name : "");
+        size += (size_t)added;
+        if (!fits) break;
+    }
+    snprintf(text + size, sizeof text - size, "%s> ", size != 0 ? ") " : "");
+    line_editor_set_prompt(editor, text);
+}
+
 /* Runs lines to the end of the input. Returns an exit code. */
 static int run_session(shell *s, line_editor *editor, line_reader *reader)
 {
@@ -116,6 +203,7 @@ static int run_session(shell *s, line_editor *editor, line_reader *reader)
     while (!s->quit && s->db != NULL && !ferror(stdout)) {
         const char *line;
         size_t size;
+        if (editor != NULL) show_prompt(s, editor);
         line_result result = editor != NULL ? line_editor_next(editor, &line, &size) : line_reader_next(reader, &line, &size);
         s->line_number = reader->number;
         if (result == LINE_END) return status;
@@ -134,14 +222,14 @@ int verb_shell(const arguments *a)
     database opened;
     int status = database_open(&opened, a, true);
     if (status != EXIT_DONE) return status;
-    shell s = {.args = a, .db = opened.db, .bucket = opened.bucket, .timing = true, .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    shell s = {.args = a, .options = a->options, .db = opened.db, .bucket = opened.bucket, .timing = true, .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     const char *bucket_name = a->bucket != NULL ? a->bucket : "default";
     text_append(&s.bucket_name, bucket_name, strlen(bucket_name) + 1);
     line_reader reader;
     line_reader_init(&reader, STDIN_FILENO);
     line_editor *editor = s.interactive ? open_editor(&s) : NULL;
     status = run_session(&s, editor, &reader);
-    shell_abandon_transaction(&s);
+    shell_abandon_transactions(&s);
     if (editor != NULL) line_editor_close(editor);
     line_reader_free(&reader);
     text_buffer *const buffers[] = {&s.bucket_name, &s.key, &s.to, &s.value, &s.word};

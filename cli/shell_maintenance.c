@@ -103,12 +103,10 @@ bool shell_compact(shell *s, const char *at, const char *end)
     return maintain(s, at, end, rw_compact);
 }
 
-/* Opens the database again and the bucket that was in use. Without it the session cannot go on. */
-static bool open_again(shell *s)
+bool shell_open_again(shell *s)
 {
-    rw_options options = s->args->options;
-    options.create = 0;
-    int code = rw_open(s->args->positional[0], &options, &s->db);
+    s->options.create = 0;
+    int code = rw_open(s->args->positional[0], &s->options, &s->db);
     if (code != 0) {
         s->db = NULL;
         shell_library_error(s, code);
@@ -124,7 +122,7 @@ bool shell_verify(shell *s, const char *at, const char *end)
     uint64_t findings = 0;
     bool sound = false;
     if (!shell_expect_end(s, at, end)) return false;
-    if (s->txn != NULL) return shell_error(s, "verify needs the database closed, and a transaction is open: COMMIT or ROLLBACK first");
+    if (!shell_refuse_while_open(s)) return false;
     puts("Closing the database, which verify needs; it is opened again afterwards");
     int code = rw_close(s->db);
     s->db = NULL;
@@ -138,5 +136,24 @@ bool shell_verify(shell *s, const char *at, const char *end)
         else if (findings != 0) shell_error(s, "%s is damaged: %" PRIu64 " finding%s", directory, findings, findings == 1 ? "" : "s");
         else shell_library_error(s, code);
     }
-    return open_again(s) && sound;
+    return shell_open_again(s) && sound;
+}
+
+/* An option of the library is chosen when a database is opened. */
+bool shell_set(shell *s, const char *at, const char *end)
+{
+    bool quoted;
+    text_result result = shell_read_word(s, &at, end, &s->word, &quoted);
+    if (result == TEXT_MISTAKE) return false;
+    if (result == TEXT_NONE || !shell_word_is(&s->word, quoted, "lock_timeout")) return shell_usage_error(s);
+    if (!shell_read_only_word(s, at, end, &s->word) || !shell_refuse_while_open(s)) return false;
+    text_append_byte(&s->word, '\0');
+    int code = rw_options_set(&s->options, "lock_timeout_ms", s->word.data);
+    if (code != 0) return shell_library_error(s, code);
+    code = rw_close(s->db);
+    s->db = NULL;
+    if (code != 0) shell_library_error(s, code);
+    if (!shell_open_again(s) || code != 0) return false;
+    printf("A lock is waited for %" PRIu32 " ms from now on\n", s->options.lock_timeout_ms);
+    return true;
 }

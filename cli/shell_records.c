@@ -30,15 +30,26 @@ bool shell_put(shell *s, const char *at, const char *end)
     return true;
 }
 
-bool shell_get(shell *s, const char *at, const char *end)
+static bool get(shell *s, const char *at, const char *end, bool for_update)
 {
     if (!shell_read_only_word(s, at, end, &s->key)) return false;
-    int code = range_get(s->db, s->txn, s->bucket, text_slice(&s->key), &s->value, &s->watch);
+    int code = range_get(s->db, s->txn, s->bucket, text_slice(&s->key), for_update, &s->value, &s->watch);
     if (code != 0) return shell_say_missing(s, code);
     text_clear(&s->word);
     text_append_value(&s->word, text_slice(&s->value));
     fwrite(s->word.data, 1, s->word.size, stdout);
     return shell_say(s, "");
+}
+
+bool shell_get(shell *s, const char *at, const char *end)
+{
+    return get(s, at, end, false);
+}
+
+bool shell_get_for_update(shell *s, const char *at, const char *end)
+{
+    if (s->txn == NULL) return shell_error(s, "get-for-update claims a key for a transaction, and none is open: BEGIN starts one");
+    return get(s, at, end, true);
 }
 
 bool shell_del(shell *s, const char *at, const char *end)

@@ -21,6 +21,8 @@ int verb_shell(const arguments *a);
 int verb_get(const arguments *a);
 int verb_put(const arguments *a);
 int verb_del(const arguments *a);
+int verb_cas(const arguments *a);
+int verb_add(const arguments *a);
 int verb_scan(const arguments *a);
 int verb_prefix(const arguments *a);
 int verb_count(const arguments *a);
@@ -48,6 +50,8 @@ int database_close(database *d, int status);
 
 /* Decodes a key given as argument (text.h: word; or raw). Returns an exit code. */
 int verb_read_key(const arguments *a, unsigned index, text_buffer *key);
+/* The same for a value: quoted when it begins with a quote, else as it stands. */
+int verb_read_value(const arguments *a, unsigned index, text_buffer *value);
 
 /* Prints the names of all buckets. Returns rw_bucket_list's code. */
 int bucket_print(FILE *file, output_format format, rw_db *db);

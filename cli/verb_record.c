@@ -38,7 +38,7 @@ int verb_get(const arguments *a)
     int status = verb_read_key(a, 1, &key);
     if (status == EXIT_DONE) status = database_open(&d, a, false);
     if (status == EXIT_DONE) {
-        int code = range_get(d.db, NULL, d.bucket, text_slice(&key), &value, &watch);
+        int code = range_get(d.db, NULL, d.bucket, text_slice(&key), false, &value, &watch);
         if (code == 0) print_value(a, text_slice(&key), text_slice(&value));
         else status = cli_error_library(d.db, code, "get %.60s", a->positional[1]);
         status = database_close(&d, status);
@@ -70,20 +70,11 @@ static int read_all_of_stdin(text_buffer *value)
 /* The value of put: standard input, or the last argument. */
 static int read_value(const arguments *a, text_buffer *value)
 {
-    text_mistake mistake;
     if (a->from_stdin != (a->count == 2)) {
         cli_error("put takes a value, or --stdin and no value");
         return EXIT_USAGE;
     }
-    if (a->from_stdin) return read_all_of_stdin(value);
-    const char *argument = a->positional[2];
-    if (a->raw || argument[0] != '"') {
-        text_append_string(value, argument);
-    } else if (text_read_argument(argument, value, &mistake) != TEXT_WORD) {
-        cli_error("value: %s (--raw takes it as it stands)", mistake.words);
-        return EXIT_USAGE;
-    }
-    return EXIT_DONE;
+    return a->from_stdin ? read_all_of_stdin(value) : verb_read_value(a, 2, value);
 }
 
 int verb_put(const arguments *a)
