@@ -1,0 +1,114 @@
+/*
+ * A cursor's insides, between cursor.c (public calls, standing somewhere) and cursor_walk.c (windows, steps, merging, claims).
+ *
+ * A cursor reads through a window: a private copy of one leaf, and over it what its snapshot still sees of values that were replaced since (X4). For a
+ * snapshot a window stays right for ever; in a pessimistic transaction, which sees the newest state, a copy is good for one look.
+ * Where the cursor stands is its key, so windows may be replaced at any time.
+ */
+#ifndef RW_ENGINE_CURSOR_H
+#define RW_ENGINE_CURSOR_H
+
+#include "engine/txn.h"
+
+typedef enum { CURSOR_NOWHERE, CURSOR_AT, CURSOR_BEFORE_FIRST, CURSOR_AFTER_LAST } cursor_state;
+
+/* Where a key's value is to be had. */
+typedef enum {
+    CURSOR_LEAF,                   /* a slot of the leaf copy */
+    CURSOR_OLD,                    /* an entry of the overlay */
+    CURSOR_OWN,                    /* the transaction's own write; standing on it copies it */
+    CURSOR_UNKNOWN                 /* the window went on without the cursor: to be read by key */
+} cursor_source;
+
+typedef struct {
+    bool found;
+    cursor_source source;
+    unsigned index;                /* slot or entry */
+    rw_slice own_value;
+} cursor_place;
+
+typedef struct {
+    unsigned char *bytes;          /* room for the longest stored key and one byte more: the next larger key ends in it */
+    size_t size;
+} cursor_key;
+
+typedef struct {
+    node *leaf;
+    bool leaf_valid;
+    bool overlaid;                 /* the leaf has changes that the moment must not see: only [low, high) is known, through the overlay */
+    bool overlay_valid;
+    cursor_key low, high;
+    version_overlay overlay;       /* empty when !overlaid */
+    unsigned slot_first, slot_end; /* of the leaf: what lies in the bucket, and in [low, high) */
+} cursor_window;
+
+struct rw_cursor {
+    /* set at open */
+    engine *e;
+    rw_db *db;
+    rw_txn *txn;                   /* or NULL */
+    rw_bucket bucket;
+    unsigned char low[RW_BUCKET_PREFIX], high[RW_BUCKET_PREFIX];   /* the bucket's stored keys are in [low, high) */
+    uint64_t moment;               /* what it sees, or SNAPSHOT_NEWEST */
+    bool claims;                   /* the transaction wants to know what was gone over */
+    snapshot snapshot;             /* without a transaction */
+    /* any thread, atomic */
+    _Atomic uint32_t busy;         /* a thread is in it */
+    /* the thread that is in it */
+    transaction *in;               /* the transaction, entered */
+    cursor_state state;
+    /* CURSOR_AT */
+    cursor_key key;                /* stored key */
+    cursor_source source;
+    unsigned index;
+    unsigned run_first, run_end;   /* CURSOR_LEAF: within these slots, the leaf's neighbours are what the window says */
+    unsigned char *value;          /* a large value, read when asked for, or an own one */
+    size_t value_size;
+    bool value_valid;
+    /* the walk */
+    cursor_window window;
+    cursor_key found, edge, claimed;
+};
+
+static inline rw_slice cursor_key_slice(const cursor_key *key)
+{
+    return rw_slice_of(key->bytes, key->size);
+}
+
+/* The smallest key above key; good until key changes. */
+static inline rw_slice cursor_key_successor(cursor_key *key)
+{
+    key->bytes[key->size] = 0;
+    return rw_slice_of(key->bytes, key->size + 1);
+}
+
+static inline void cursor_key_set(cursor_key *key, rw_slice from)
+{
+    memmove(key->bytes, from.data, from.size);
+    key->size = from.size;
+}
+
+static inline rw_slice cursor_low(const rw_cursor *c)
+{
+    return rw_slice_of(c->low, sizeof c->low);
+}
+
+static inline rw_slice cursor_high(const rw_cursor *c)
+{
+    return rw_slice_of(c->high, sizeof c->high);
+}
+
+/* ---- cursor_walk.c ----------------------------------------------------------------------------------------------- */
+
+/*
+ * Looks for the first key >= from (> from when strict, which is for where the cursor stands only), or backwards the last key < from, and claims what it went over.
+ * *place: what was found, its key in c->found. The cursor does not move.
+ */
+int cursor_look(rw_cursor *c, rw_slice from, bool strict, bool forward, cursor_place *place);
+/* After it stands on the slot `index` that it was led to in this direction: how far steps may go from slot to slot. */
+void cursor_run_measure(rw_cursor *c, bool forward);
+
+/* RW_ESNAPSHOT_TOO_OLD when what was read may be wrong. */
+int cursor_check_snapshot(const rw_cursor *c);
+
+#endif
