@@ -33,7 +33,7 @@ size_t frame_heap_object_max(const frame_heap *heap);
 void *frame_arena_allocate(frame_heap *heap, frame_arena *arena, size_t size);
 bool frame_arena_has_room(const frame_heap *heap, const frame_arena *arena, size_t size);
 /* Gives the arena a frame that came from pool_frame_try, pool_frame_take or a tree_writer's reserve. */
-void frame_arena_feed(frame_heap *heap, frame_arena *arena, uint32_t frame);
+void frame_arena_feed(frame_heap *heap, frame_arena *arena, uint32_t index);
 /* Any thread; the object may have come from any arena of the heap. */
 void frame_heap_free(frame_heap *heap, void *object);
 /* The arena lets its current frame go; objects in it stay good until they are freed. */
