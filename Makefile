@@ -128,14 +128,19 @@ demo: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all
 	tools/demo
 
-# the README's figures, beside LMDB, LevelDB and fio from Debian's packages
-$(OUT)/figures/figures: bench/figures/figures.c include/ringwood.h $(OUT)/libringwood.a
+# the README's figures, beside LMDB, LevelDB, RocksDB, WiredTiger and fio from Debian's packages
+$(OUT)/figures/figures: bench/figures/figures.c bench/figures/figures.h include/ringwood.h $(OUT)/libringwood.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OUT)/libringwood.a -lleveldb -llmdb $(LIBS)
 
+# with the zipfian draws of bench/
+$(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.h include/ringwood.h $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a -lrocksdb -lwiredtiger $(LIBS) -lm
+
 figures: deps
-	@tools/install-deps liblmdb-dev libleveldb-dev fio
-	+$(MAKE) --no-print-directory -j$$(nproc) all build/figures/figures
+	@tools/install-deps liblmdb-dev libleveldb-dev librocksdb-dev libwiredtiger-dev fio
+	+$(MAKE) --no-print-directory -j$$(nproc) all build/figures/figures build/figures/transactions
 	tools/figures
 
 # any number of crash states, from one seed on: make crash SEEDS=200000

@@ -20,7 +20,8 @@ static const char usage[] =
     "Measures a database in DIR, which is created and kept, or in a directory made under the present one and removed at the end.\n"
     "Every answer is verified. Without --workloads: random writes, durable writes, random reads, range scans, then the crash recovery test.\n"
     "\n"
-    "  --workloads LIST       comma separated, run in order over one database; each may be followed by :sync, :async and :threads=N\n"
+    "  --workloads LIST       comma separated, run in order over one database; each may be followed by :sync, :async, :threads=N\n"
+    "                         and, for txn, a mode\n"
     "  --records N            records loaded (1M)\n"
     "  --key-size BYTES       4 or more (16)\n"
     "  --value-size BYTES     0 or more (100)\n"
@@ -33,7 +34,11 @@ static const char usage[] =
     "  --scan-length N        records in a scan (100)\n"
     "  --read-share PERCENT   of mixed (50)\n"
     "  --distribution uniform|zipfian|latest\n"
-    "                         for readrandom, scan, overwrite and mixed (uniform)\n"
+    "                         for readrandom, scan, overwrite, mixed and txn (uniform)\n"
+    "  --txn-mode snapshot|serializable|pessimistic\n"
+    "                         of txn (snapshot)\n"
+    "  --txn-reads N, --txn-writes N\n"
+    "                         records that a transaction of txn gets, and puts (2, 2)\n"
     "  --seed N               of records, draws and kills (drawn)\n"
     "  --crash-rounds N       rounds of the crash recovery test at the end; 0: none (10, and 0 when workloads are named)\n"
     "  --cache BYTES          memory limit of the database (256M)\n"
@@ -52,7 +57,7 @@ static const char usage[] =
 
 enum {
     OPTION_WORKLOADS = 256, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_KEYS, OPTION_THREADS, OPTION_OPS, OPTION_SECONDS, OPTION_SYNC,
-    OPTION_ASYNC, OPTION_BATCH, OPTION_SCAN_LENGTH, OPTION_READ_SHARE, OPTION_DISTRIBUTION, OPTION_SEED, OPTION_CRASH_ROUNDS, OPTION_CACHE,
+    OPTION_ASYNC, OPTION_BATCH, OPTION_SCAN_LENGTH, OPTION_READ_SHARE, OPTION_DISTRIBUTION, OPTION_TXN_MODE, OPTION_TXN_READS, OPTION_TXN_WRITES, OPTION_SEED, OPTION_CRASH_ROUNDS, OPTION_CACHE,
     OPTION_WORKERS, OPTION_PAGE_SIZE, OPTION_IO_BACKEND, OPTION_SET, OPTION_USE_EXISTING, OPTION_FORMAT, OPTION_HISTOGRAM, OPTION_HELP,
 };
 
@@ -71,6 +76,9 @@ static const struct option option_table[] = {
     {"scan-length", required_argument, NULL, OPTION_SCAN_LENGTH},
     {"read-share", required_argument, NULL, OPTION_READ_SHARE},
     {"distribution", required_argument, NULL, OPTION_DISTRIBUTION},
+    {"txn-mode", required_argument, NULL, OPTION_TXN_MODE},
+    {"txn-reads", required_argument, NULL, OPTION_TXN_READS},
+    {"txn-writes", required_argument, NULL, OPTION_TXN_WRITES},
     {"seed", required_argument, NULL, OPTION_SEED},
     {"crash-rounds", required_argument, NULL, OPTION_CRASH_ROUNDS},
     {"cache", required_argument, NULL, OPTION_CACHE},
@@ -136,6 +144,28 @@ bool bench_parse_format(const char *text, bench_format *format)
     return false;
 }
 
+static const struct {
+    const char *name;
+    unsigned mode;
+} modes[] = {{"snapshot", RW_SNAPSHOT}, {"serializable", RW_SERIALIZABLE}, {"pessimistic", RW_PESSIMISTIC}};
+
+bool bench_parse_mode(const char *text, unsigned *mode)
+{
+    for (unsigned i = 0; i < RW_ARRAY_SIZE(modes); i++) {
+        if (strcmp(text, modes[i].name) != 0) continue;
+        *mode = modes[i].mode;
+        return true;
+    }
+    return false;
+}
+
+const char *bench_mode_name(unsigned mode)
+{
+    unsigned i = 0;
+    while (modes[i].mode != mode) i++;
+    return modes[i].name;
+}
+
 int bench_parse_setting(rw_options *options, const char *text)
 {
     const char *equals = strchr(text, '=');
@@ -182,7 +212,7 @@ static bool job_parse(const char *text, size_t size, const bench_request *common
         if (strcmp(word, "sync") == 0) job->sync = true;
         else if (strcmp(word, "async") == 0) job->sync = false;
         else if (strncmp(word, "threads=", 8) == 0 && bench_parse_count(word + 8, 1, BENCH_THREADS_MAX, &threads)) job->threads = (unsigned)threads;
-        else return false;
+        else if (job->workload->shares[BENCH_TRANSACTION] == 0 || !bench_parse_mode(word, &job->txn_mode)) return false;
         at = end;
     }
     return true;
@@ -274,6 +304,9 @@ static bool run_option(bench_request *common, int option, const char *text)
     case OPTION_SCAN_LENGTH: parsed = bench_parse_count(text, 1, 1000000000, &number); common->scan_length = (uint32_t)number; break;
     case OPTION_READ_SHARE: parsed = bench_parse_count(text, 0, 100, &number); common->read_share = (unsigned)number; break;
     case OPTION_DISTRIBUTION: parsed = parse_distribution(text, &common->distribution); break;
+    case OPTION_TXN_MODE: parsed = bench_parse_mode(text, &common->txn_mode); break;
+    case OPTION_TXN_READS: parsed = bench_parse_count(text, 0, BENCH_TRANSACTION_KEYS_MAX, &number); common->txn_reads = (uint32_t)number; break;
+    case OPTION_TXN_WRITES: parsed = bench_parse_count(text, 0, BENCH_TRANSACTION_KEYS_MAX, &number); common->txn_writes = (uint32_t)number; break;
     case OPTION_SYNC: common->sync = true; return true;
     default: common->sync = false; return true;
     }
@@ -311,6 +344,8 @@ static const char *contradiction(const bench_arguments *arguments)
     if (arguments->use_existing && arguments->shape_given) return "with --use-existing, records and their sizes are those that DIR holds";
     if (arguments->histogram && arguments->format == BENCH_CSV) return "--histogram goes with --format=table or json";
     if (arguments->options.read_only) return "a benchmark writes down what it did: read_only is not possible";
+    for (unsigned i = 0; i < arguments->job_count; i++)
+        if (arguments->jobs[i].txn_reads + arguments->jobs[i].txn_writes == 0) return "a transaction of nothing: --txn-reads or --txn-writes must be more than 0";
     for (unsigned i = 0; arguments->hashed && i < arguments->job_count; i++)
         if (strcmp(arguments->jobs[i].workload->name, "fillseq") == 0) return "fillseq writes in key order, which --keys hashed does not know";
     return NULL;
@@ -325,7 +360,7 @@ int bench_arguments_parse(bench_arguments *arguments, int argc, char **argv)
     arguments->value_size = 100;
     arguments->crash_rounds = UINT_MAX;
     arguments->seed = (uint64_t)time(NULL) % 1000000;
-    bench_request common = {.threads = RW_MIN(processors(), BENCH_THREADS_MAX), .batch = 1, .scan_length = 100, .read_share = 50};
+    bench_request common = {.threads = RW_MIN(processors(), BENCH_THREADS_MAX), .batch = 1, .scan_length = 100, .read_share = 50, .txn_reads = 2, .txn_writes = 2};
     const char *list = NULL;
     optind = 0;
     int option, index = 0;

@@ -36,6 +36,9 @@ int bench_arguments_parse(bench_arguments *arguments, int argc, char **argv);
 bool bench_parse_count(const char *text, uint64_t least, uint64_t most, uint64_t *count);
 bool bench_parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t *bytes);
 bool bench_parse_seconds(const char *text, double *seconds);
+/* "snapshot", "serializable" or "pessimistic" as a flag of rw_txn_begin, and back. */
+bool bench_parse_mode(const char *text, unsigned *mode);
+const char *bench_mode_name(unsigned mode);
 bool bench_parse_format(const char *text, bench_format *format);
 /* Sets an option given as name=value. 0, or the code of rw_options_set. */
 int bench_parse_setting(rw_options *options, const char *text);

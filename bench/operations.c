@@ -4,9 +4,10 @@
 
 #include "bench/measure.h"
 
-enum { DELETE_CHUNK = 16, CONFLICTS_MAX = 1000 };
+enum { DELETE_CHUNK = 16, ATTEMPTS_MAX = 10000 };
 
-const char *const bench_kind_names[BENCH_KINDS] = {"reads", "updates", "inserts", "scans", "read-modify-writes", "deletes"};
+const char *const bench_kind_names[BENCH_KINDS] = {"reads", "updates", "inserts", "scans", "read-modify-writes", "transactions", "deletes"};
+const char *const bench_abort_names[BENCH_ABORTS] = {"conflicts", "deadlocks", "timeouts", "snapshots given up"};
 
 static inline rw_slice lane_key(const bench_lane *lane)
 {
@@ -203,7 +204,26 @@ static int operation_insert(bench_lane *lane)
     return 0;
 }
 
-/* One attempt: 0, RW_ECONFLICT, or a failure. */
+/* Whether a transaction that ended so is begun again; counted. */
+static bool lane_begins_again(bench_lane *lane, int code, unsigned attempts)
+{
+    static const int codes[BENCH_ABORTS] = {RW_ECONFLICT, RW_EDEADLOCK, RW_ETIMEOUT, RW_ESNAPSHOT_TOO_OLD};
+    for (int i = 0; i < BENCH_ABORTS; i++) {
+        if (code != codes[i]) continue;
+        lane->aborts[i]++;
+        return attempts < ATTEMPTS_MAX;
+    }
+    return false;
+}
+
+/* Whether what a transaction read of an existing record (key and buffer of the lane) is wrong. */
+static bool lane_read_is_wrong(const bench_lane *lane, int code, size_t size)
+{
+    return code == RW_ENOTFOUND || code == RW_ETOOSMALL ||
+           (code == 0 && !bench_dataset_value_is_right(lane->shared->dataset, lane->key, lane->buffer, size));
+}
+
+/* One attempt: 0, a reason to begin again, or a failure. */
 static int modify_once(bench_lane *lane, bool *wrong)
 {
     bench_shared *shared = lane->shared;
@@ -212,8 +232,7 @@ static int modify_once(bench_lane *lane, bool *wrong)
     int code = rw_txn_begin(shared->db, RW_SNAPSHOT, &txn);
     if (code != 0) return code;
     code = rw_txn_get(txn, shared->bucket, lane_key(lane), lane->buffer, &size);
-    *wrong = code == RW_ENOTFOUND || code == RW_ETOOSMALL ||
-             (code == 0 && !bench_dataset_value_is_right(shared->dataset, lane->key, lane->buffer, size));
+    *wrong = lane_read_is_wrong(lane, code, size);
     if (*wrong) code = 0;
     if (code == 0) code = rw_txn_put(txn, shared->bucket, lane_key(lane), lane_value(lane));
     if (code == 0) return rw_txn_commit(txn, shared->flags);
@@ -228,13 +247,52 @@ static int operation_modify(bench_lane *lane)
     bool wrong = false;
     uint64_t start = bench_clock_ticks();
     int code = modify_once(lane, &wrong);
-    for (int i = 0; code == RW_ECONFLICT && i < CONFLICTS_MAX; i++) {
-        lane->conflicts++;
-        code = modify_once(lane, &wrong);
-    }
+    for (unsigned attempts = 1; lane_begins_again(lane, code, attempts); attempts++) code = modify_once(lane, &wrong);
     lane_record(lane, BENCH_MODIFY, start, 1);
     if (code != 0) return lane_failed(lane, code, "read-modify-write transaction");
     return wrong ? lane_wrong(lane, lane->key, "the record read by a transaction is not what was written") : 0;
+}
+
+/* The reads and writes of one attempt; wrong answers are counted. */
+static int transaction_body(bench_lane *lane, rw_txn *txn)
+{
+    bench_shared *shared = lane->shared;
+    int code = 0;
+    for (uint32_t i = 0; i < shared->txn_reads && code == 0; i++) {
+        lane_make_key(lane, lane->codes[i]);
+        size_t size = (size_t)shared->dataset->value_size + 1;
+        code = rw_txn_get(txn, shared->bucket, lane_key(lane), lane->buffer, &size);
+        if (RW_UNLIKELY(lane_read_is_wrong(lane, code, size))) code = lane_wrong(lane, lane->key, "the record read by a transaction is not what was written");
+    }
+    for (uint32_t i = 0; i < shared->txn_writes && code == 0; i++) {
+        lane_make_key(lane, lane->codes[shared->txn_reads + i]);
+        lane_make_value(lane);
+        code = rw_txn_put(txn, shared->bucket, lane_key(lane), lane_value(lane));
+    }
+    return code;
+}
+
+static int transaction_once(bench_lane *lane)
+{
+    rw_txn *txn;
+    int code = rw_txn_begin(lane->shared->db, lane->shared->txn_mode, &txn);
+    if (code != 0) return code;
+    code = transaction_body(lane, txn);
+    if (code == 0) return rw_txn_commit(txn, lane->shared->flags);
+    rw_txn_abort(txn);
+    return code;
+}
+
+/* The same records in every attempt; the latency is that of all attempts together. */
+static int operation_transaction(bench_lane *lane)
+{
+    bench_shared *shared = lane->shared;
+    for (uint32_t i = 0; i < shared->txn_reads + shared->txn_writes; i++) lane->codes[i] = bench_dataset_code(shared->dataset, lane_draw(lane));
+    uint64_t start = bench_clock_ticks();
+    int code = transaction_once(lane);
+    for (unsigned attempts = 1; lane_begins_again(lane, code, attempts); attempts++) code = transaction_once(lane);
+    lane_record(lane, BENCH_TRANSACTION, start, 1);
+    return code == 0 ? 0 : lane_failed(lane, code, "transaction");
 }
 
 /* What a cursor's records are checked against. */
@@ -369,7 +427,7 @@ int bench_step_read_sequential(bench_lane *lane)
 
 int bench_step_mix(bench_lane *lane)
 {
-    static int (*const operations[BENCH_KINDS])(bench_lane *) = {operation_read, operation_update, operation_insert, operation_scan, operation_modify, NULL};
+    static int (*const operations[BENCH_KINDS])(bench_lane *) = {operation_read, operation_update, operation_insert, operation_scan, operation_modify, operation_transaction, NULL};
     const unsigned *shares = lane->shared->shares;
     bench_kind kind = BENCH_READ;
     if (shares[BENCH_READ] < 100) {

@@ -13,9 +13,16 @@
 #include "base/histogram.h"
 #include "bench/dataset.h"
 
-typedef enum { BENCH_READ, BENCH_UPDATE, BENCH_INSERT, BENCH_SCAN, BENCH_MODIFY, BENCH_DELETE, BENCH_KINDS } bench_kind;
+typedef enum { BENCH_READ, BENCH_UPDATE, BENCH_INSERT, BENCH_SCAN, BENCH_MODIFY, BENCH_TRANSACTION, BENCH_DELETE, BENCH_KINDS } bench_kind;
 
 extern const char *const bench_kind_names[BENCH_KINDS];
+
+/* Why a transaction was begun again. */
+typedef enum { BENCH_CONFLICT, BENCH_DEADLOCK, BENCH_TIMEOUT, BENCH_GIVEN_UP, BENCH_ABORTS } bench_abort;
+
+extern const char *const bench_abort_names[BENCH_ABORTS];
+
+#define BENCH_TRANSACTION_KEYS_MAX 1000u /* reads, and writes, of a transaction */
 
 #define BENCH_INSERT_WINDOW 65536u /* inserts that may be ahead of the oldest unfinished one */
 
@@ -39,6 +46,8 @@ typedef struct {
     uint32_t scan_length;       /* records */
     bool scan_length_varies;    /* 1 to scan_length, uniformly */
     unsigned shares[BENCH_KINDS]; /* percent, in all 100 */
+    unsigned txn_mode;          /* RW_SNAPSHOT, RW_SERIALIZABLE or RW_PESSIMISTIC */
+    uint32_t txn_reads, txn_writes; /* keys of a transaction */
     bench_distribution distribution;
     bench_zipfian zipfian;
     uint64_t first, end;        /* positions present when it began */
@@ -61,7 +70,8 @@ typedef struct {
     uint64_t next, limit;       /* fill, delete: positions; sequential read: key order numbers, limit exclusive, 0: no limit */
     uint64_t last_ticks;        /* when the last operation ended */
     uint64_t scanned;           /* records seen by scans */
-    uint64_t conflicts;         /* transactions begun again */
+    uint64_t *codes;            /* key codes of the transaction that runs: first those that it reads */
+    uint64_t aborts[BENCH_ABORTS]; /* transactions begun again, by reason */
     uint64_t wrong;             /* wrong answers */
     int code;                   /* the failure that ended the lane */
     char complaint[256];        /* the first failure or wrong answer, in words */
@@ -73,7 +83,7 @@ typedef struct {
 /* One step of a workload: 0, or a negative code that ends the whole run. RW_ENOTFOUND ends this lane only: nothing is left to do. */
 typedef int (*bench_step)(bench_lane *lane);
 
-int bench_step_mix(bench_lane *lane);            /* reads, updates, inserts, scans, read-modify-writes by their shares */
+int bench_step_mix(bench_lane *lane);            /* reads, updates, inserts, scans, read-modify-writes, transactions by their shares */
 int bench_step_read_missing(bench_lane *lane);
 int bench_step_fill_sequential(bench_lane *lane);
 int bench_step_fill_random(bench_lane *lane);

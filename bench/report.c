@@ -41,6 +41,24 @@ uint64_t bench_result_errors(const bench_result *result)
     return result->wrong + (result->code != 0);
 }
 
+uint64_t bench_result_aborts(const bench_result *result)
+{
+    uint64_t sum = 0;
+    for (int i = 0; i < BENCH_ABORTS; i++) sum += result->aborts[i];
+    return sum;
+}
+
+double bench_result_abort_rate(const bench_result *result)
+{
+    uint64_t aborts = bench_result_aborts(result);
+    return aborts == 0 ? 0 : (double)aborts / (double)(aborts + result->transactions);
+}
+
+const char *bench_result_mode(const bench_result *result)
+{
+    return result->request.workload->shares[BENCH_TRANSACTION] > 0 ? bench_mode_name(result->request.txn_mode) : "";
+}
+
 unsigned bench_result_kinds(const bench_result *result)
 {
     unsigned kinds = 0;
@@ -59,17 +77,17 @@ static void end_csv(const bench_report *report)
     const bench_dataset *d = report->dataset;
     const rw_stats_t *s = report->opened;
     fputs("workload,threads,durability,batch,records,key_size,value_size,cache_bytes,page_size,workers,io_backend,file_system,kernel,"
-          "operations,seconds,operations_per_second",
+          "operations,seconds,operations_per_second,txn_mode,aborts,abort_rate",
           stdout);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(",%s_us", bench_percentiles[i].name);
     fputs(",page_reads_per_op,page_writes_per_op,page_read_bytes_per_op,page_write_bytes_per_op,log_bytes_per_op,log_syncs_per_op,cpu_us_per_op,errors\n", stdout);
     for (unsigned i = 0; i < report->count; i++) {
         const bench_result *r = &report->results[i];
         bench_costs c = bench_result_costs(r);
-        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f", r->request.workload->name,
+        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f,%s,%" PRIu64 ",%.6f", r->request.workload->name,
                r->request.threads, bench_result_durability(r), r->request.workload->batches ? r->request.batch : 1, d->records, d->key_size, d->value_size,
                s->cache_bytes, s->page_size, s->workers, s->io_backend, report->environment->file_system, report->environment->kernel, r->operations,
-               r->seconds, bench_result_rate(r));
+               r->seconds, bench_result_rate(r), bench_result_mode(r), bench_result_aborts(r), bench_result_abort_rate(r));
         for (unsigned p = 0; p < BENCH_PERCENTILES; p++)
             printf(",%.3f", (double)rw_histogram_quantile(&r->all, bench_percentiles[p].fraction) / 1000);
         printf(",%.6f,%.6f,%.3f,%.3f,%.3f,%.6f,%.4f,%" PRIu64 "\n", c.page_reads, c.page_writes, c.read_bytes, c.write_bytes, c.log_bytes, c.log_syncs,

@@ -26,6 +26,22 @@ static json_t *distribution_json(const rw_histogram *histogram)
     return array;
 }
 
+static json_t *transactions_json(const bench_result *result)
+{
+    json_t *object = json_pack("{s:I, s:f}", "aborts", (json_int_t)bench_result_aborts(result), "abort_rate", bench_result_abort_rate(result));
+    for (int i = 0; i < BENCH_ABORTS; i++) {
+        char name[32];
+        snprintf(name, sizeof name, "%s", bench_abort_names[i]);
+        for (char *p = name; *p != '\0'; p++) *p = *p == ' ' ? '_' : *p;
+        json_object_set_new(object, name, json_integer((json_int_t)result->aborts[i]));
+    }
+    if (result->request.workload->shares[BENCH_TRANSACTION] == 0) return object;
+    json_object_set_new(object, "txn_mode", json_string(bench_result_mode(result)));
+    json_object_set_new(object, "txn_reads", json_integer((json_int_t)result->request.txn_reads));
+    json_object_set_new(object, "txn_writes", json_integer((json_int_t)result->request.txn_writes));
+    return object;
+}
+
 static json_t *result_json(const bench_result *result, bool histogram)
 {
     const bench_request *request = &result->request;
@@ -33,6 +49,7 @@ static json_t *result_json(const bench_result *result, bool histogram)
     json_t *object = json_pack("{s:s, s:i, s:I, s:f, s:f, s:I}", "workload", request->workload->name, "threads", (int)request->threads, "operations",
                                (json_int_t)result->operations, "seconds", result->seconds, "operations_per_second", bench_result_rate(result), "errors",
                                (json_int_t)bench_result_errors(result));
+    if (request->workload->transactional) json_object_update_missing_new(object, transactions_json(result));
     if (request->workload->writes) {
         json_object_set_new(object, "durability", json_string(bench_result_durability(result)));
         json_object_set_new(object, "flush_seconds", json_real(result->flush_seconds));
@@ -50,7 +67,6 @@ static json_t *result_json(const bench_result *result, bool histogram)
                         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "page_reads", c.page_reads, "page_writes", c.page_writes, "page_read_bytes",
                                   c.read_bytes, "page_write_bytes", c.write_bytes, "log_bytes", c.log_bytes, "log_syncs", c.log_syncs, "cpu_us", c.cpu_us));
     if (request->workload->shares[BENCH_SCAN] > 0) json_object_set_new(object, "records_scanned", json_integer((json_int_t)result->scanned));
-    if (request->workload->shares[BENCH_MODIFY] > 0) json_object_set_new(object, "conflicts", json_integer((json_int_t)result->conflicts));
     if (histogram) json_object_set_new(object, "latency_distribution_us", distribution_json(&result->all));
     if (result->complaint[0] != '\0') json_object_set_new(object, "complaint", json_string(result->complaint));
     return object;

@@ -20,6 +20,10 @@ bench_costs bench_result_costs(const bench_result *result);
 double bench_result_rate(const bench_result *result);          /* operations a second */
 const char *bench_result_durability(const bench_result *result); /* empty when it did not write */
 uint64_t bench_result_errors(const bench_result *result);
+uint64_t bench_result_aborts(const bench_result *result);       /* transactions begun again */
+double bench_result_abort_rate(const bench_result *result);     /* of all attempts at a transaction */
+/* The mode of a workload whose mode is asked for; empty for others. */
+const char *bench_result_mode(const bench_result *result);
 unsigned bench_result_kinds(const bench_result *result);       /* kinds of operations that it did */
 /* The next fraction at which a distribution is sampled. */
 double bench_distribution_next(double fraction);

@@ -73,6 +73,14 @@ static void environment_print(const bench_environment *e)
     printf("clock        %s, %.0f ns a reading\n", bench_clock_chosen.tsc ? "processor's counter" : "clock_gettime", bench_clock_chosen.reading_ns);
 }
 
+/* The column beside the throughput, in reports about transactions. */
+static void aborted_print(const bench_report *report, const char *text)
+{
+    bool shown = false;
+    for (unsigned i = 0; i < report->arguments->job_count; i++) shown |= report->arguments->jobs[i].workload->transactional;
+    if (shown) printf(" %8s", text);
+}
+
 void bench_report_head(const bench_report *report)
 {
     if (report->arguments->format != BENCH_TABLE) return;
@@ -85,8 +93,11 @@ void bench_report_head(const bench_report *report)
     durability_print(report);
     environment_print(report->environment);
     printf("seed         %" PRIu64 "\n\n", d->seed);
-    printf("%-22s %7s %13s %9s %12s  %s\n", "", "", "", "", "", "latency, microseconds");
+    printf("%-22s %7s %13s %9s %12s", "", "", "", "", "");
+    aborted_print(report, "");
+    printf("  %s\n", "latency, microseconds");
     printf("%-22s %7s %13s %9s %12s", "workload", "threads", "operations", "seconds", "per second");
+    aborted_print(report, "aborted");
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(" %8s", bench_percentiles[i].name);
     puts("");
     fflush(stdout);
@@ -100,10 +111,19 @@ static void latencies_print(const rw_histogram *histogram)
 
 static void name_of(const bench_result *result, char *name, size_t room)
 {
-    const char *durability = bench_result_durability(result);
+    const char *durability = bench_result_durability(result), *mode = bench_result_mode(result);
     char batch[32] = "";
     if (result->request.batch > 1 && result->request.workload->batches) snprintf(batch, sizeof batch, " x%u", result->request.batch);
-    snprintf(name, room, "%s%s%s%s", result->request.workload->name, batch, durability[0] != '\0' ? " " : "", durability);
+    snprintf(name, room, "%s%s%s%s%s%s", result->request.workload->name, mode[0] != '\0' ? " " : "", mode, batch, durability[0] != '\0' ? " " : "", durability);
+}
+
+/* The share of attempts at a transaction that had to be begun again, in percent. */
+static const char *aborted_text(const bench_result *result)
+{
+    static char text[16];
+    if (!result->request.workload->transactional) return "";
+    snprintf(text, sizeof text, "%.3f%%", 100 * bench_result_abort_rate(result));
+    return text;
 }
 
 void bench_report_workload(const bench_report *report)
@@ -114,10 +134,12 @@ void bench_report_workload(const bench_report *report)
     name_of(result, name, sizeof name);
     printf("%-22s %7u %13s %9.2f %12s", name, result->request.threads, count_text((double)result->operations), result->seconds,
            count_text(bench_result_rate(result)));
+    aborted_print(report, aborted_text(result));
     latencies_print(&result->all);
     for (int k = 0; k < BENCH_KINDS && bench_result_kinds(result) > 1; k++) {
         if (result->kinds[k].count == 0) continue;
         printf("  %-20s %7s %13s %9s %12s", bench_kind_names[k], "", count_text((double)result->kinds[k].count), "", "");
+        aborted_print(report, "");
         latencies_print(&result->kinds[k]);
     }
     if (result->complaint[0] != '\0') printf("  %s\n", result->complaint);
@@ -148,7 +170,11 @@ static void costs_print(const bench_report *report)
                c.log_bytes, c.log_syncs, c.cpu_us, bench_result_errors(result));
         if (result->request.workload->shares[BENCH_SCAN] > 0 && result->seconds > 0)
             printf("  %s records scanned a second\n", count_text((double)result->scanned / result->seconds));
-        if (result->conflicts > 0) printf("  %s transactions begun again after a conflict\n", count_text((double)result->conflicts));
+        if (bench_result_aborts(result) == 0) continue;
+        printf("  %s transactions begun again", count_text((double)bench_result_aborts(result)));
+        for (int k = 0; k < BENCH_ABORTS; k++)
+            if (result->aborts[k] > 0) printf(", %s %s", count_text((double)result->aborts[k]), bench_abort_names[k]);
+        puts("");
     }
 }
 

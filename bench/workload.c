@@ -38,7 +38,10 @@ const bench_workload bench_workloads[] = {
      .shares = {[BENCH_SCAN] = 95, [BENCH_INSERT] = 5}, .distribution = BENCH_ZIPFIAN, .distribution_is_set = true,
      .scan_length_varies = true, .writes = true, .changes_set = true},
     {.name = "ycsb-f", .text = "50% gets, 50% read-modify-write transactions, zipfian", .step = bench_step_mix,
-     .shares = {[BENCH_READ] = 50, [BENCH_MODIFY] = 50}, .distribution = BENCH_ZIPFIAN, .distribution_is_set = true, .writes = true},
+     .shares = {[BENCH_READ] = 50, [BENCH_MODIFY] = 50}, .distribution = BENCH_ZIPFIAN, .distribution_is_set = true, .writes = true,
+     .transactional = true},
+    {.name = "txn", .text = "transactions of --txn-reads gets and --txn-writes puts of existing records, in --txn-mode", .step = bench_step_mix,
+     .shares = {[BENCH_TRANSACTION] = 100}, .writes = true, .transactional = true},
     {.name = NULL},
 };
 
@@ -135,6 +138,7 @@ static void lane_free(bench_lane *lane)
     free(lane->key);
     free(lane->value);
     free(lane->buffer);
+    free(lane->codes);
 }
 
 static int lane_init(bench_lane *lane, bench_shared *shared, const bench_request *request, unsigned index)
@@ -146,7 +150,8 @@ static int lane_init(bench_lane *lane, bench_shared *shared, const bench_request
     lane->key = malloc(shared->dataset->key_size);
     lane->value = malloc((size_t)shared->dataset->value_size + 1);
     lane->buffer = malloc((size_t)shared->dataset->value_size + 1);
-    if (lane->key == NULL || lane->value == NULL || lane->buffer == NULL) return rw_error(RW_ENOMEM, "no memory for a thread's records");
+    lane->codes = calloc((size_t)request->txn_reads + request->txn_writes + 1, sizeof *lane->codes);
+    if (lane->key == NULL || lane->value == NULL || lane->buffer == NULL || lane->codes == NULL) return rw_error(RW_ENOMEM, "no memory for a thread's records");
     return request->batch > 1 && request->workload->batches ? rw_batch_new(shared->db, &lane->batch) : 0;
 }
 
@@ -192,6 +197,9 @@ static int shared_init(bench_shared *shared, rw_db *db, const bench_dataset *dat
     shared->distribution = distribution;
     shared->first = dataset->first;
     shared->end = dataset->end;
+    shared->txn_mode = request->txn_mode;
+    shared->txn_reads = request->txn_reads;
+    shared->txn_writes = request->txn_writes;
     shared_set_shares(shared, request);
     if (workload->loads) return 0;
     uint64_t present = shared->end - shared->first;
@@ -226,13 +234,14 @@ static void result_gather(bench_result *result, const crew *c)
     for (unsigned i = 0; i < c->count; i++) {
         const bench_lane *lane = &c->lanes[i];
         result->scanned += lane->scanned;
-        result->conflicts += lane->conflicts;
+        for (int k = 0; k < BENCH_ABORTS; k++) result->aborts[k] += lane->aborts[k];
         result->wrong += lane->wrong;
         if (result->code == 0) result->code = lane->code;
         if (result->complaint[0] == '\0') memcpy(result->complaint, lane->complaint, sizeof result->complaint);
         for (int k = 0; k < BENCH_KINDS; k++) rw_histogram_merge(&result->kinds[k], &lane->histograms[k]);
     }
     for (int k = 0; k < BENCH_KINDS; k++) rw_histogram_merge(&result->all, &result->kinds[k]);
+    result->transactions = result->kinds[BENCH_MODIFY].count + result->kinds[BENCH_TRANSACTION].count;
 }
 
 static int result_failed(bench_result *result, rw_db *db, int code, const char *what)

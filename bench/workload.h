@@ -26,6 +26,7 @@ typedef struct {
     bool writes;                   /* commits are awaited in durable form before the clock stops */
     bool changes_set;              /* afterwards other records exist */
     bool batches;                  /* --batch applies */
+    bool transactional;            /* it runs transactions, which may have to be begun again */
 } bench_workload;
 
 /* All, up to one without a name. */
@@ -41,6 +42,8 @@ typedef struct {
     uint32_t batch;
     uint32_t scan_length;
     unsigned read_share;           /* percent */
+    unsigned txn_mode;             /* RW_SNAPSHOT, RW_SERIALIZABLE or RW_PESSIMISTIC */
+    uint32_t txn_reads, txn_writes;
     bench_distribution distribution;
     double seconds;                /* 0: no time limit */
     uint64_t operations;           /* 0: as many as the workload's nature gives, when there is no time limit either */
@@ -56,7 +59,8 @@ typedef struct {
     int code;                      /* the failure that ended it, 0 when it ran to its end */
     uint64_t operations;
     uint64_t scanned;              /* records that scans returned */
-    uint64_t conflicts;
+    uint64_t transactions;         /* committed */
+    uint64_t aborts[BENCH_ABORTS]; /* transactions begun again, by reason */
     uint64_t wrong;                /* wrong answers */
     char complaint[256];
     double seconds;                /* the last flush of asynchronous writes included */

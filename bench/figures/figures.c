@@ -12,18 +12,11 @@
 #include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/stat.h>
-#include <time.h>
 
+#include "bench/figures/figures.h"
 #include "ringwood.h"
 
-#define KEY_BYTES 16
-#define VALUE_BYTES 100
 #define THREADS_MAX 64
-#define ROUNDS_MAX 15
 
 typedef enum { RINGWOOD, LMDB, LEVELDB } engine;
 
@@ -39,36 +32,6 @@ static struct {
     leveldb_readoptions_t *leveldb_read;
     leveldb_writeoptions_t *leveldb_async, *leveldb_sync;
 } work;
-
-static _Noreturn void fail(const char *what, const char *why)
-{
-    fprintf(stderr, "%s: %s\n", what, why);
-    exit(1);
-}
-
-static double now(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
-}
-
-/* A bijection of the record's number, so that keys are spread, in hexadecimal. */
-static void key_make(char *key, uint64_t number)
-{
-    static const char digits[] = "0123456789abcdef";
-    uint64_t h = (number + 1) * 0x9e3779b97f4a7c15u;
-    h ^= h >> 31;
-    h *= 0xbf58476d1ce4e5b9u;
-    h ^= h >> 29;
-    for (int i = 0; i < KEY_BYTES; i++) key[i] = digits[h >> (60 - 4 * i) & 15];
-}
-
-static void value_make(char *value, uint64_t number)
-{
-    memset(value, (int)(number % 251), VALUE_BYTES);
-    memcpy(value, &number, sizeof number);
-}
 
 /* ---- one operation of each engine ---------------------------------------------------------------------------------- */
 
@@ -166,12 +129,6 @@ static double rate(engine e, operation op, unsigned threads)
     return (double)done / (now() - began);
 }
 
-static int compare_doubles(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return x < y ? -1 : x > y;
-}
-
 static void compare(const char *name, operation op, unsigned threads, engine peer, unsigned rounds)
 {
     double ours[ROUNDS_MAX], theirs[ROUNDS_MAX], ratios[ROUNDS_MAX];
@@ -180,21 +137,13 @@ static void compare(const char *name, operation op, unsigned threads, engine pee
         theirs[i] = rate(peer, op, threads);
         ratios[i] = ours[i] / theirs[i];
     }
-    qsort(ours, rounds, sizeof *ours, compare_doubles);
-    qsort(theirs, rounds, sizeof *theirs, compare_doubles);
-    qsort(ratios, rounds, sizeof *ratios, compare_doubles);
-    printf("%-24s %2u threads   ringwood %9.0f/s   %-8s %9.0f/s   ratio %5.2f (%.2f to %.2f)\n", name, threads, ours[rounds / 2],
-           engine_names[peer], theirs[rounds / 2], ratios[rounds / 2], ratios[0], ratios[rounds - 1]);
+    double middle = median(ratios, rounds);
+    printf("%-24s %2u threads   ringwood %9.0f/s   %-8s %9.0f/s   ratio %5.2f (%.2f to %.2f)\n", name, threads, median(ours, rounds),
+           engine_names[peer], median(theirs, rounds), middle, ratios[0], ratios[rounds - 1]);
     fflush(stdout);
 }
 
 /* ---- setting up ---------------------------------------------------------------------------------------------------- */
-
-static void path_make(char *path, size_t size, const char *dir, const char *name)
-{
-    snprintf(path, size, "%s/%s", dir, name);
-    if (mkdir(path, 0755) != 0) fail(path, "cannot be made: it must not exist");
-}
 
 static void engines_open(const char *dir)
 {
