@@ -5,11 +5,14 @@
 #ifndef RW_VERSIONS_H
 #define RW_VERSIONS_H
 
+#include "base/random.h"
 #include "btree/trees.h"
 #include "txn/frame_heap.h"
 #include "txn/snapshots.h"
 
-typedef struct version version;    /* versions.c */
+typedef struct version version;    /* versions_internal.h */
+
+#define VERSION_LEVELS 16u
 
 /* What an operation replaced. */
 typedef struct {
@@ -22,9 +25,10 @@ typedef struct {
     /* token holder changes, anyone reads */
     RW_ALIGNED(64) _Atomic uint32_t count;    /* versions in it */
     _Atomic uint64_t newest;       /* timestamp of the newest version ever recorded here */
+    _Atomic uint64_t front;        /* timestamp of the oldest version that is here; UINT64_MAX: none */
     /* under latch; the index is changed only by who holds the token, too */
     kio_mutex latch;
-    version *head[16];             /* skip list by (key, timestamp) */
+    version *head[VERSION_LEVELS]; /* skip list by (key, timestamp) */
     version *oldest, *youngest;    /* in order of timestamp */
     /* token holder */
     frame_arena arena;
@@ -55,22 +59,28 @@ static inline bool versions_wanted(const versions *v)
 size_t versions_size(const versions *v, size_t key_size, size_t value_size);
 /* Whether `size` bytes (of one version) can be recorded without more memory; else feed it a frame first. */
 bool versions_has_room(const versions *v, const partition *p, size_t size);
-void versions_feed(versions *v, const partition *p, uint32_t frame);
+void versions_feed(versions *v, const partition *p, uint32_t index);
 /*
  * Records what an operation with this timestamp is about to replace, if some snapshot may need it; drops versions of the key that none needs any more, and a few
- * old ones. Never fails: without memory the snapshots up to timestamp are given up. While the stores hold more than bytes_max the oldest snapshot is
- * given up. true: image's extent is the version's now, and must not be retired by the tree.
+ * old ones. Timestamps never fall within a partition, and one operation replaces a key once. Never fails: without memory the snapshots up to timestamp are given
+ * up. While the stores hold more than bytes_max, and nothing in them is free to go, the oldest snapshot is given up; more than twice bytes_max they never hold.
+ * true: image's extent is the version's now, and must not be retired by the tree.
  */
 bool versions_record(versions *v, partition *p, rw_slice key, uint64_t timestamp, const version_image *image);
 /* Drops up to max versions that no snapshot needs, oldest first, and retires their extents. Returns whether there may be more. */
 bool versions_trim(versions *v, partition *p, unsigned max);
+/* Whether that would find something. Any thread, no token needed. */
+static inline bool versions_wants_trim(const versions *v, const partition *p)
+{
+    return atomic_load_explicit(&v->stores[p->index].front, memory_order_relaxed) < atomic_load(&v->snapshots->oldest);
+}
 /* Whether an operation with a timestamp >= since has written key, or any key of [from, to): the key is copied to found (room for a stored key), its size to *size. */
 bool versions_written_since(versions *v, const partition *p, rw_slice key, uint64_t since);
 bool versions_range_written_since(versions *v, const partition *p, rw_slice from, rw_slice to, uint64_t since, unsigned char *found, size_t *size);
 
-/* Around a cut or a join of partitions, by who holds the tokens: begin, change the router, move, end. Both stores' tokens are held. */
+/* Around a cut or a join of partitions, by who holds the tokens: begin, change the router, move, end. Both stores' tokens are held. One at a time. */
 void versions_move_begin(versions *v);
-/* Moves those with keys >= low from one partition to the other. */
+/* Moves those with keys >= low from one partition to the other, where all keys are below them. */
 void versions_move(versions *v, const partition *from, const partition *to, rw_slice low);
 void versions_move_end(versions *v);
 
