@@ -12,18 +12,31 @@ typedef struct lock_request lock_request;      /* locks.c */
 
 typedef enum { LOCK_SHARED, LOCK_EXCLUSIVE } lock_mode;
 
+/* A search's marks on an owner (lock_graph.c). */
+typedef struct {
+    uint64_t visited;              /* number of the search that came by last */
+    struct lock_owner *from;       /* the search came from there */
+    struct lock_owner *next;       /* in its result, or on its stack */
+    const lock_request *at;        /* the last edge that it followed */
+    uint64_t covered;              /* arrival of a waiter that stands for all that came before it; 0: none yet */
+    uint64_t order, low;           /* for finding knots */
+    bool stacked;
+    bool doomed;                   /* chosen, while the search for others goes on */
+    struct lock_owner *doomed_next;
+} lock_search;
+
 /* One transaction's part; lies in it, at one address as long as it holds or waits for locks. */
 typedef struct lock_owner {
     uint64_t id;                   /* names it in messages; 0: a single write */
     /* under the table's mutex */
-    lock_request *held;            /* its granted locks */
+    lock_request *held[2];         /* its granted locks, an index for each mode */
     lock_request *waiting;         /* the one it waits for */
     uint64_t count;                /* of held */
     uint64_t bytes;                /* memory that they take */
+    lock_search search;
     bool victim;                   /* chosen while it waited */
-    char victim_text[256];         /* the cycle, in words */
-    uint64_t visited;              /* of the search that came by last */
-    _Atomic uint32_t word;         /* it sleeps on this */
+    char victim_text[480];         /* the cycle, in words */
+    _Atomic uint32_t word;         /* it sleeps on this; raised when it was granted what it waits for, or chosen */
 } lock_owner;
 
 /* Memory comes from frames of p, up to bytes_max. */

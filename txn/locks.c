@@ -1,0 +1,504 @@
+/*
+ * The lock table: taking, waiting, giving back. README.md has the argument why nobody sleeps for good.
+ *
+ * A waiter watches one request that it has to wait for. When that one goes, the waiter is looked at again: it finds another one to watch, or is granted. So a release
+ * looks at those only whom it may let through, and in a queue on one key each watches the one before it.
+ */
+#include "txn/locks_internal.h"
+
+#define RELEASE_STEP 512u          /* locks given back before others get a turn at the mutex */
+#define WAKES_MAX 32u
+#define SORT_LISTS 40u             /* of up to 2^i requests each */
+
+int locks_open(kio *k, pool *p, uint64_t bytes_max, locks **out)
+{
+    locks *l = calloc(1, sizeof *l);
+    if (l == NULL) return rw_error(RW_ENOMEM, "no memory for the lock table");
+    l->kio = k;
+    l->bytes_max = bytes_max;
+    frame_heap_init(&l->heap, p);
+    rw_random_seed(&l->random, 1);
+    *out = l;
+    return 0;
+}
+
+void locks_close(locks *l)
+{
+    RW_ASSERT(!locks_active(l));
+    frame_arena_close(&l->heap, &l->arena);
+    free(l);
+}
+
+void lock_owner_init(lock_owner *owner, uint64_t id)
+{
+    memset(owner, 0, sizeof *owner);
+    owner->id = id;
+}
+
+/* ---- waking ------------------------------------------------------------------------------------------------------ */
+
+/* Words to wake after the mutex was given back. Not owners: they may be gone by then, and a wake of a word that nobody sleeps on does nothing. */
+typedef struct {
+    const _Atomic uint32_t *words[WAKES_MAX];
+    unsigned count;
+} wake_list;
+
+static void wakes_flush(locks *l, wake_list *wakes)
+{
+    for (unsigned i = 0; i < wakes->count; i++) kio_wake(l->kio, wakes->words[i], 1);
+    wakes->count = 0;
+}
+
+/* The owner's wait is over; nothing of it may be touched after this but what its locks keep. */
+static void owner_wake(locks *l, lock_owner *owner, wake_list *wakes)
+{
+    if (wakes->count == WAKES_MAX) wakes_flush(l, wakes);
+    wakes->words[wakes->count++] = &owner->word;
+    atomic_fetch_add_explicit(&owner->word, 1, memory_order_release);
+}
+
+/* ---- requests ---------------------------------------------------------------------------------------------------- */
+
+static size_t request_size(const lock_request *r)
+{
+    return sizeof *r + r->from_size + r->to_size;
+}
+
+/* With the mutex held; leaves it for a while when memory is short. */
+static int request_make(locks *l, const lock_claim *claim, lock_request **out)
+{
+    const lock_interval *i = &claim->interval;
+    size_t to_size = i->end == END_OPEN ? i->to.size : 0, size = sizeof(lock_request) + i->from.size + to_size;
+    RW_ASSERT(size <= frame_heap_object_max(&l->heap));
+    lock_request *r;
+    while ((r = frame_arena_allocate(&l->heap, &l->arena, size)) == NULL) {
+        if (frame_heap_bytes(&l->heap) + l->heap.pool->page_size > l->bytes_max) {
+            return rw_error(RW_ENOMEM, "locks take %llu bytes, and may not take more than %llu", (unsigned long long)frame_heap_bytes(&l->heap),
+                            (unsigned long long)l->bytes_max);
+        }
+        uint32_t fresh;
+        kio_mutex_unlock(l->kio, &l->mutex);
+        int rc = pool_frame_take(l->heap.pool, &fresh);
+        kio_mutex_lock(l->kio, &l->mutex);
+        if (rc != 0) return rw_error_prefix(rc, "memory for a lock");
+        if (frame_arena_has_room(&l->heap, &l->arena, size)) pool_frame_free(l->heap.pool, fresh);
+        else frame_arena_feed(&l->heap, &l->arena, fresh);
+    }
+    r->watchers = NULL;
+    r->priority = (uint32_t)rw_random_next(&l->random);
+    r->from_size = (uint32_t)i->from.size;
+    r->to_size = (uint32_t)to_size;
+    r->mode = (uint8_t)claim->mode;
+    r->end = (uint8_t)i->end;
+    r->waiting = false;
+    memcpy(r->bytes, i->from.data, i->from.size);
+    if (to_size > 0) memcpy(r->bytes + i->from.size, i->to.data, to_size);
+    *out = r;
+    return 0;
+}
+
+static void table_insert(locks *l, lock_request *r, lock_owner *owner)
+{
+    r->owner = owner;
+    r->arrival = ++l->arrivals;
+    lock_index_insert(&l->table[r->mode], IN_TABLE, r);
+    atomic_fetch_add(&l->requests, 1);
+}
+
+static void table_remove(locks *l, lock_request *r)
+{
+    lock_index_remove(&l->table[r->mode], IN_TABLE, r);
+    atomic_fetch_sub(&l->requests, 1);
+}
+
+static void watch(lock_request *r, lock_request *watched)
+{
+    r->wait.watched = watched;
+    r->wait.watch_previous = NULL;
+    r->wait.watch_next = watched->watchers;
+    if (watched->watchers != NULL) watched->watchers->wait.watch_previous = r;
+    watched->watchers = r;
+}
+
+static void unwatch(lock_request *r)
+{
+    lock_wait *w = &r->wait;
+    if (w->watched == NULL) return;
+    if (w->watch_previous != NULL) w->watch_previous->wait.watch_next = w->watch_next;
+    else w->watched->watchers = w->watch_next;
+    if (w->watch_next != NULL) w->watch_next->wait.watch_previous = w->watch_previous;
+    w->watched = NULL;
+}
+
+/* r goes: those who watch it are to be looked at again. */
+static void watchers_take(lock_request *r, lock_request **candidates)
+{
+    for (lock_request *w; (w = r->watchers) != NULL;) {
+        unwatch(w);
+        w->wait.candidate_next = *candidates;
+        *candidates = w;
+    }
+}
+
+/* ---- granting ---------------------------------------------------------------------------------------------------- */
+
+static lock_limit limit_behind(rw_slice from)
+{
+    return (lock_limit){.from = from, .arrival = UINT64_MAX};
+}
+
+/* Whether owner holds a lock of this mode that contains i. */
+static bool owner_covers(const lock_owner *owner, lock_interval i, lock_mode mode)
+{
+    lock_interval point = {.from = i.from, .to = i.from, .end = END_CLOSED};
+    lock_limit limit = limit_behind(i.from);
+    lock_request *r;
+    while ((r = lock_index_last(owner->held[mode], IN_OWNER, point, limit)) != NULL) {
+        if (lock_interval_covers(lock_request_interval(r), i)) return true;
+        limit = (lock_limit){.from = rw_slice_of(r->bytes, r->from_size), .arrival = r->arrival};
+    }
+    return false;
+}
+
+static void lock_drop(locks *l, lock_request *r)
+{
+    lock_owner *owner = r->owner;
+    owner->count--;
+    owner->bytes -= request_size(r);
+    l->counters.held--;
+    table_remove(l, r);
+    frame_heap_free(&l->heap, r);
+}
+
+/* An upgrade: takes the place of the same owner's shared lock on the same interval, with those who watch it. */
+static void shared_replace(locks *l, lock_request *r)
+{
+    lock_owner *owner = r->owner;
+    lock_interval i = lock_request_interval(r);
+    lock_interval point = {.from = i.from, .to = i.from, .end = END_CLOSED};
+    lock_limit limit = limit_behind(i.from);
+    lock_request *old;
+    while ((old = lock_index_last(owner->held[LOCK_SHARED], IN_OWNER, point, limit)) != NULL) {
+        lock_interval j = lock_request_interval(old);
+        if (!rw_slice_equal(j.from, i.from)) return;
+        if (lock_end_compare(i, j) == 0) break;
+        limit.arrival = old->arrival;
+    }
+    if (old == NULL) return;
+    for (lock_request *w; (w = old->watchers) != NULL;) {
+        unwatch(w);
+        watch(w, r);
+    }
+    lock_index_remove(&owner->held[LOCK_SHARED], IN_OWNER, old);
+    lock_drop(l, old);
+}
+
+/* r is in the table, and nothing is in its way. */
+static void lock_grant(locks *l, lock_request *r)
+{
+    lock_owner *owner = r->owner;
+    if (r->waiting) {
+        r->waiting = false;
+        owner->waiting = NULL;
+        l->waiting--;
+    }
+    if (r->mode == LOCK_EXCLUSIVE && owner->held[LOCK_SHARED] != NULL) shared_replace(l, r);
+    lock_index_insert(&owner->held[r->mode], IN_OWNER, r);
+    owner->count++;
+    owner->bytes += request_size(r);
+    l->counters.held++;
+}
+
+/* What a waiter has to wait for. Who stands before it, but in a knot with it, does not count (X8). */
+static lock_request *blocker_find(locks *l, const lock_request *r)
+{
+    lock_claim claim = lock_request_claim(r);
+    lock_request *blocker = lock_blocker_next(l, &claim, NULL, 0);
+    if (blocker == NULL || !blocker->waiting) return blocker;
+    if (lock_graph_knot(l, r->owner) == r->owner && r->owner->search.next == NULL) return blocker;
+    while (blocker != NULL && blocker->waiting && lock_graph_in_knot(l, blocker->owner)) blocker = lock_blocker_next(l, &claim, blocker, 0);
+    return blocker;
+}
+
+/* Grants a waiter, or finds it something to watch. */
+static void waiter_settle(locks *l, lock_request *r, wake_list *wakes)
+{
+    unwatch(r);
+    lock_request *blocker = blocker_find(l, r);
+    if (blocker != NULL) {
+        watch(r, blocker);
+        return;
+    }
+    lock_grant(l, r);
+    owner_wake(l, r->owner, wakes);
+}
+
+static lock_request *candidates_merge(lock_request *a, lock_request *b)
+{
+    lock_request *merged = NULL, **end = &merged;
+    while (a != NULL && b != NULL) {
+        lock_request **first = a->arrival < b->arrival ? &a : &b;
+        *end = *first;
+        end = &(*first)->wait.candidate_next;
+        *first = *end;
+    }
+    *end = a != NULL ? a : b;
+    return merged;
+}
+
+static lock_request *candidates_sort(lock_request *list)
+{
+    lock_request *sorted[SORT_LISTS] = {0};
+    while (list != NULL) {
+        lock_request *one = list;
+        list = one->wait.candidate_next;
+        one->wait.candidate_next = NULL;
+        unsigned i = 0;
+        for (; sorted[i] != NULL; sorted[i++] = NULL) one = candidates_merge(sorted[i], one);
+        sorted[i] = one;
+    }
+    for (unsigned i = 0; i < SORT_LISTS; i++) list = candidates_merge(sorted[i], list);
+    return list;
+}
+
+/* In the order of their coming. */
+static void candidates_settle(locks *l, lock_request *list, wake_list *wakes)
+{
+    if (list == NULL) return;
+    for (lock_request *r = candidates_sort(list), *next; r != NULL; r = next) {
+        next = r->wait.candidate_next;
+        waiter_settle(l, r, wakes);
+    }
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+/* Takes a waiter out of the queue. */
+static void waiter_withdraw(locks *l, lock_request *r, lock_request **candidates)
+{
+    unwatch(r);
+    watchers_take(r, candidates);
+    table_remove(l, r);
+    r->owner->waiting = NULL;
+    l->waiting--;
+    frame_heap_free(&l->heap, r);
+}
+
+/*
+ * After r began to wait: all that its edges may have closed. Cycles of hard edges lose a victim each; in a knot, those who waited for their turn behind one who waits
+ * for them go before it. true: r's owner is a victim, and r is gone.
+ */
+static bool waiter_arrive(locks *l, lock_request *r, wake_list *wakes)
+{
+    lock_owner *owner = r->owner, *victims;
+    lock_request *candidates = NULL;
+    if (lock_graph_victims(l, owner, &victims)) {
+        waiter_withdraw(l, r, &candidates);
+        RW_ASSERT(candidates == NULL);
+        l->counters.deadlocks++;
+        return true;
+    }
+    for (lock_owner *v = victims, *next; v != NULL; v = next) {
+        next = v->search.doomed_next;
+        v->victim = true;
+        l->counters.deadlocks++;
+        waiter_withdraw(l, v->waiting, &candidates);
+        owner_wake(l, v, wakes);
+    }
+    candidates_settle(l, candidates, wakes);
+    candidates = NULL;
+    for (lock_owner *o = lock_graph_knot(l, owner); o != NULL; o = o->search.next) {
+        lock_request *w = o->waiting;
+        if (w != r && !(w->wait.watched->waiting && lock_graph_in_knot(l, w->wait.watched->owner))) continue;
+        w->wait.candidate_next = candidates;
+        candidates = w;
+    }
+    candidates_settle(l, candidates, wakes);
+    return false;
+}
+
+static int timeout_error(const lock_request *blocker, int64_t timeout_ns)
+{
+    const char *how = blocker->waiting ? "waits before it" : "holds it";
+    long long ms = (long long)timeout_ns / 1000000;
+    if (blocker->owner->id == 0) return rw_error(RW_ETIMEOUT, "a lock was not granted within %lld ms: a single write %s", ms, how);
+    return rw_error(RW_ETIMEOUT, "a lock was not granted within %lld ms: transaction %llu %s", ms, (unsigned long long)blocker->owner->id, how);
+}
+
+/* Sleeps until the wait is over, one way or the other. Without the mutex. */
+static int waiter_sleep(locks *l, lock_owner *owner, uint32_t word, int64_t timeout_ns)
+{
+    uint64_t begun = kio_now_ns(l->kio);
+    for (int64_t left = timeout_ns; atomic_load_explicit(&owner->word, memory_order_acquire) == word;) {
+        if (left > 0) {
+            kio_sleep(l->kio, &owner->word, word, left);
+            left = timeout_ns - (int64_t)(kio_now_ns(l->kio) - begun);
+            continue;
+        }
+        wake_list wakes = {.count = 0};
+        kio_mutex_lock(l->kio, &l->mutex);
+        lock_request *r = owner->waiting, *candidates = NULL;
+        int rc = 0;
+        if (r != NULL) {
+            rc = timeout_error(r->wait.watched, timeout_ns);
+            l->counters.timeouts++;
+            waiter_withdraw(l, r, &candidates);
+            candidates_settle(l, candidates, &wakes);
+        }
+        kio_mutex_unlock(l->kio, &l->mutex);
+        wakes_flush(l, &wakes);
+        if (rc != 0) return rc;
+    }
+    if (!owner->victim) return 0;
+    owner->victim = false;
+    return rw_error(RW_EDEADLOCK, "%s", owner->victim_text);
+}
+
+/* With the mutex held, which it gives back: what r claims is not free. */
+static int request_wait(locks *l, lock_owner *owner, lock_request *r, lock_request *blocker, int64_t timeout_ns)
+{
+    bool alone = owner->count == 0 || l->waiting == 0;     /* nobody waits for owner: no cycle goes through it */
+    wake_list wakes = {.count = 0};
+    uint32_t word = atomic_load_explicit(&owner->word, memory_order_relaxed);
+    table_insert(l, r, owner);
+    r->waiting = true;
+    r->wait.watched = NULL;
+    owner->waiting = r;
+    l->waiting++;
+    int rc = 0;
+    if (timeout_ns <= 0) {
+        if (!alone) blocker = blocker_find(l, r);
+        if (blocker == NULL) {
+            lock_grant(l, r);
+        } else {
+            lock_request *candidates = NULL;
+            rc = timeout_error(blocker, 0);
+            waiter_withdraw(l, r, &candidates);
+        }
+        kio_mutex_unlock(l->kio, &l->mutex);
+        return rc;
+    }
+    if (alone) {
+        watch(r, blocker);
+    } else if (waiter_arrive(l, r, &wakes)) {
+        rc = rw_error(RW_EDEADLOCK, "%s", owner->victim_text);
+    }
+    bool sleeps = owner->waiting != NULL;
+    if (sleeps) l->counters.waits++;
+    kio_mutex_unlock(l->kio, &l->mutex);
+    wakes_flush(l, &wakes);
+    return sleeps ? waiter_sleep(l, owner, word, timeout_ns) : rc;
+}
+
+/* ---- the calls --------------------------------------------------------------------------------------------------- */
+
+static lock_interval interval_of(rw_slice from, const rw_slice *to)
+{
+    if (to == NULL) return (lock_interval){.from = from, .to = from, .end = END_CLOSED};
+    return (lock_interval){.from = from, .to = *to, .end = to->size == 0 ? END_NONE : END_OPEN};
+}
+
+static bool interval_is_empty(lock_interval i)
+{
+    return i.end == END_OPEN && rw_slice_compare(i.from, i.to) >= 0;
+}
+
+int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, int64_t timeout_ns)
+{
+    lock_claim claim = {.owner = owner, .interval = interval_of(from, to), .mode = mode, .arrival = UINT64_MAX};
+    if (interval_is_empty(claim.interval)) return 0;
+    kio_mutex_lock(l->kio, &l->mutex);
+    RW_ASSERT(owner->waiting == NULL && !owner->victim);
+    lock_request *r = NULL;
+    int rc = 0;
+    bool held = owner_covers(owner, claim.interval, LOCK_EXCLUSIVE) || (mode == LOCK_SHARED && owner_covers(owner, claim.interval, LOCK_SHARED));
+    if (held || (rc = request_make(l, &claim, &r)) != 0) {
+        kio_mutex_unlock(l->kio, &l->mutex);
+        return rc;
+    }
+    lock_request *blocker = lock_blocker_next(l, &claim, NULL, 0);
+    if (RW_UNLIKELY(blocker != NULL)) return request_wait(l, owner, r, blocker, timeout_ns);
+    table_insert(l, r, owner);
+    lock_grant(l, r);
+    kio_mutex_unlock(l->kio, &l->mutex);
+    return 0;
+}
+
+void locks_release(locks *l, lock_owner *owner)
+{
+    bool more = true;
+    while (more) {
+        wake_list wakes = {.count = 0};
+        lock_request *candidates = NULL, *r;
+        kio_mutex_lock(l->kio, &l->mutex);
+        RW_ASSERT(owner->waiting == NULL);
+        for (unsigned i = 0; i < RELEASE_STEP && owner->count > 0; i++) {
+            lock_request **root = &owner->held[owner->held[LOCK_EXCLUSIVE] != NULL ? LOCK_EXCLUSIVE : LOCK_SHARED];
+            r = lock_index_pop(root, IN_OWNER);
+            watchers_take(r, &candidates);
+            lock_drop(l, r);
+        }
+        more = owner->count > 0;
+        candidates_settle(l, candidates, &wakes);
+        kio_mutex_unlock(l->kio, &l->mutex);
+        wakes_flush(l, &wakes);
+    }
+}
+
+bool locks_active(const locks *l)
+{
+    return atomic_load(&l->requests) != 0;
+}
+
+bool locks_conflict(locks *l, const lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, uint64_t *holder)
+{
+    lock_claim claim = {.owner = owner, .interval = interval_of(from, to), .mode = mode, .arrival = UINT64_MAX};
+    if (interval_is_empty(claim.interval)) return false;
+    kio_mutex_lock(l->kio, &l->mutex);
+    const lock_request *r = lock_blocker_next(l, &claim, NULL, LOCK_HARD_ONLY);
+    if (r != NULL) *holder = r->owner->id;
+    kio_mutex_unlock(l->kio, &l->mutex);
+    return r != NULL;
+}
+
+/* ---- lists ------------------------------------------------------------------------------------------------------- */
+
+static bool comes_first(const lock_request *a, const lock_request *b)
+{
+    int order = rw_slice_compare(rw_slice_of(a->bytes, a->from_size), rw_slice_of(b->bytes, b->from_size));
+    return order != 0 ? order < 0 : a->arrival < b->arrival;
+}
+
+int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *arg)
+{
+    int rc = 0;
+    kio_mutex_lock(l->kio, &l->mutex);
+    lock_request *next[2] = {lock_index_first(l->table[LOCK_SHARED], IN_TABLE), lock_index_first(l->table[LOCK_EXCLUSIVE], IN_TABLE)};
+    while (rc == 0 && (next[0] != NULL || next[1] != NULL)) {
+        unsigned which = next[0] == NULL || (next[1] != NULL && comes_first(next[1], next[0]));
+        const lock_request *r = next[which];
+        lock_interval i = lock_request_interval(r);
+        lock_view view = {.owner = r->owner->id, .mode = (lock_mode)r->mode, .waiting = r->waiting, .is_range = i.end != END_CLOSED, .from = i.from};
+        if (i.end == END_OPEN) view.to = i.to;
+        rc = fn(arg, &view);
+        next[which] = lock_index_next(next[which], IN_TABLE);
+    }
+    kio_mutex_unlock(l->kio, &l->mutex);
+    return rc;
+}
+
+uint64_t locks_waits_for(locks *l, const lock_owner *owner)
+{
+    kio_mutex_lock(l->kio, &l->mutex);
+    uint64_t id = owner->waiting == NULL ? 0 : owner->waiting->wait.watched->owner->id;
+    kio_mutex_unlock(l->kio, &l->mutex);
+    return id;
+}
+
+void locks_counters(locks *l, lock_counters *counters)
+{
+    kio_mutex_lock(l->kio, &l->mutex);
+    *counters = l->counters;
+    kio_mutex_unlock(l->kio, &l->mutex);
+    counters->bytes = frame_heap_bytes(&l->heap);
+}
