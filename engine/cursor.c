@@ -36,8 +36,8 @@ static rw_cursor *cursor_make(const engine *e)
     return NULL;
 }
 
-/* t: the transaction, entered, or NULL. */
-static int cursor_open(engine *e, rw_db *db, transaction *t, rw_bucket bucket, rw_cursor **out)
+/* t: txn's transaction, entered, or NULL. */
+static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_bucket bucket, rw_cursor **out)
 {
     if (out == NULL) return rw_error(RW_EINVAL, "the out-parameter is NULL");
     if (t != NULL && t->e != e) return rw_error(RW_EINVAL, "the transaction belongs to another database");
@@ -52,9 +52,9 @@ static int cursor_open(engine *e, rw_db *db, transaction *t, rw_bucket bucket, r
     bucket_prefix_store(c->high, bucket + 1);
     atomic_fetch_add(&e->children, 1);
     if (t != NULL) {
-        c->txn = t->handle;
+        c->txn = txn;
         c->moment = txn_moment(t);
-        c->claims = (t->flags & (RW_SERIALIZABLE | RW_PESSIMISTIC)) != 0;
+        c->claims = txn_mode_is(t, RW_SERIALIZABLE | RW_PESSIMISTIC);
         t->cursors++;
     } else {
         snapshots_begin(&e->snapshots, &c->snapshot, 0, engine_moment, e);
@@ -71,20 +71,27 @@ int rw_cursor_open(rw_db *db, rw_txn *txn, rw_bucket bucket, rw_cursor **out)
     int error = engine_of(db, &e);
     if (error == 0 && txn != NULL) error = txn_enter(txn, &t);
     if (error != 0) return error;
-    error = cursor_open(e, db, t, bucket, out);
+    error = cursor_open(e, db, txn, t, bucket, out);
     if (t != NULL) txn_leave(t);
     return error;
 }
 
-/* The transaction may have ended; another thread in it is waited for, because a close cannot be refused. */
+/*
+ * The transaction may have ended, and another thread in it is waited for, because a close cannot be refused. What the caller's last failed call met stays what
+ * rw_last_error says.
+ */
 static void cursor_leave_transaction(rw_cursor *c)
 {
     transaction *t;
+    char words[512];
     int error;
+    snprintf(words, sizeof words, "%s", rw_error_text());
     while ((error = txn_enter(c->txn, &t)) == RW_EBUSY) kio_yield(c->e->kio);
-    if (error != 0) return;
-    t->cursors--;
-    txn_leave(t);
+    if (error == 0) {
+        t->cursors--;
+        txn_leave(t);
+    }
+    rw_error(0, "%s", words);
 }
 
 void rw_cursor_close(rw_cursor *c)
