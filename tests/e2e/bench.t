@@ -23,7 +23,7 @@ sub bench_json {
 sub leftovers { opendir my $dir, '.' or die $!; return join ' ', grep { /^ringwood-/ } readdir $dir }
 
 # every workload, in one run
-my @all = qw(fillseq fillrandom readrandom readmissing readseq scan overwrite mixed ycsb-a ycsb-b ycsb-c ycsb-d ycsb-e ycsb-f deleterandom readrandom readseq scan fillrandom readseq);
+my @all = qw(fillseq fillrandom readrandom readmissing readseq scan overwrite mixed ycsb-a ycsb-b ycsb-c ycsb-d ycsb-e ycsb-f txn deleterandom readrandom readseq scan fillrandom readseq);
 my $report = bench_json(@small, '--workloads=' . join(',', @all));
 is(join(' ', map { $_->{workload} } @{$report->{workloads}}), "@all", 'all were run, in order');
 is((grep { $_->{errors} } @{$report->{workloads}}), 0, 'without errors');
@@ -31,9 +31,9 @@ my @counts = map { $_->{operations} } @{$report->{workloads}};
 is($counts[0], 5000, 'fillseq writes every record');
 is($counts[2], 3000, '--ops is kept');
 is($counts[4], 5000, 'readseq reads every record');
-is($counts[14], 3000, 'deleterandom deletes --ops records');
-cmp_ok($counts[16], '>=', 2000, 'readseq then reads what is left');
-is($counts[19], 5000 + $counts[16] - 2000, 'and every record again after a fill, inserts included') or diag("@counts");
+is($counts[15], 3000, 'deleterandom deletes --ops records');
+cmp_ok($counts[17], '>=', 2000, 'readseq then reads what is left');
+is($counts[20], 5000 + $counts[17] - 2000, 'and every record again after a fill, inserts included') or diag("@counts");
 for my $workload (@{$report->{workloads}}) {
     my $l = $workload->{latency_us};
     my @ascending = map { $l->{$_} } qw(p50 p90 p99 p99.9 p99.99 max);
@@ -60,6 +60,40 @@ cmp_ok($report->{workloads}[1]{for_each_operation}{log_syncs}, '>', 0, 'a durabl
 $report = bench_json(@small, '--workloads=fillrandom,readrandom', '--ops=1G', '--seconds=0.2', '--histogram');
 cmp_ok($report->{workloads}[1]{seconds}, '<', 5, '--seconds ends it');
 cmp_ok(scalar @{$report->{workloads}[1]{latency_distribution_us}}, '>', 10, '--histogram');
+
+# transactions: all modes, contended, the abort rate beside the throughput in every format
+$report = bench_json('--records=100', '--ops=2000', '--threads=4', '--workers=1', '--cache=16M', '--distribution=zipfian',
+                     '--workloads=fillrandom,txn,txn:serializable,txn:pessimistic,ycsb-f', '--txn-reads=3', '--txn-writes=4');
+is(join(' ', map { $report->{workloads}[$_]{txn_mode} } 1 .. 3), 'snapshot serializable pessimistic', 'each mode is run');
+for my $workload (@{$report->{workloads}}[1 .. 4]) {
+    my $aborts = $workload->{conflicts} + $workload->{deadlocks} + $workload->{timeouts} + $workload->{snapshots_given_up};
+    is($workload->{operations}, 2000, "$workload->{workload}: all were committed in the end");
+    is($workload->{aborts}, $aborts, "$workload->{workload}: every abort has a reason");
+}
+for my $workload (@{$report->{workloads}}[1 .. 3]) {
+    my $rate = $workload->{aborts} / ($workload->{aborts} + 2000);
+    cmp_ok(abs($workload->{abort_rate} - $rate), '<', 1e-6, "$workload->{txn_mode}: the rate is that of all attempts");
+}
+ok(!exists $report->{workloads}[0]{abort_rate}, 'a workload without transactions has no abort rate');
+is($report->{workloads}[3]{conflicts}, 0, 'a pessimistic transaction does not conflict');
+$report = bench_json(@small, '--workloads=fillrandom,txn:threads=1', '--txn-mode=pessimistic', '--txn-writes=0');
+is($report->{workloads}[1]{txn_mode}, 'pessimistic', '--txn-mode');
+is($report->{workloads}[1]{txn_writes}, 0, '--txn-writes');
+is($report->{workloads}[1]{aborts}, 0, 'one thread aborts nothing');
+{
+    my ($code, $out) = bench(@small, '--workloads=fillrandom,txn:serializable');
+    is($code, 0, 'a table of transactions');
+    like($out, qr/^workload +threads +operations +seconds +per second +aborted +p50 /m, 'has a column for aborts');
+    like($out, qr/^txn serializable async +2 +3,000 +[\d.]+ +[\d,]+ +[\d.]+% +[\d.]+ /m, 'beside the throughput');
+    ($code, $out) = bench(@small, '--workloads=fillrandom', '--format=table');
+    unlike($out, qr/aborted/, 'which other tables do not have');
+    ($code, $out) = bench(@small, '--workloads=fillrandom,txn:pessimistic', '--format=csv');
+    my ($names, $fill, $txn) = map { [split /,(?=(?:[^"]*"[^"]*")*[^"]*$)/] } split /\n/, $out;
+    my %row;
+    @row{@$names} = @$txn;
+    is($row{txn_mode}, 'pessimistic', 'csv: the mode');
+    like($row{abort_rate}, qr/^0\.\d+$/, 'csv: the abort rate');
+}
 
 # the other formats
 my ($code, $out, $err) = bench(@small, '--workloads=fillrandom,ycsb-a', '--histogram');
@@ -105,7 +139,8 @@ is(leftovers(), '', 'and leaves nothing behind');
 # mistakes
 for my $mistake (['--records=0'], ['--records=abc'], ['--key-size=3'], ['--workloads=fastest'], ['--workloads=fillseq:fast'], ['--format=xml'],
                  ['--distribution=normal'], ['--set=nonsense=1'], ['--set=cache'], ['--cache=lots'], ['--read-share=101'], ['--seconds=-1'],
-                 ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--keys=hashed', '--workloads=fillseq'],
+                 ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--txn-mode=readonly'],
+                 ['--txn-reads=0', '--txn-writes=0', '--workloads=fillseq'], ['--workloads=fillseq:serializable'], ['--txn-reads=1001'], ['--keys=hashed', '--workloads=fillseq'],
                  ['--workloads=readrandom'], ['--key-size=8000', '--workloads=fillseq'], ['--key-size=4', '--records=100M', '--workloads=fillseq']) {
     ($code, $out, $err) = bench(@$mistake);
     is($code, 2, "@$mistake: refused");

@@ -86,6 +86,35 @@ a 1
 (1 record, 0.0ms)
 OUT
 
+session_is('savepoints without a name', <<'IN', <<'OUT');
+begin
+put a 1
+savepoint
+put b 2
+savepoint
+put c 3
+rollback to 2
+scan
+rollback to 1
+commit
+scan
+IN
+Transaction started
+OK (staged)
+Savepoint 1 set
+OK (staged)
+Savepoint 2 set
+OK (staged)
+Rolled back to savepoint 2
+a 1
+b 2
+(2 records, 0.0ms)
+Rolled back to savepoint 1
+Transaction committed (0.0ms)
+a 1
+(1 record, 0.0ms)
+OUT
+
 session_is('ranges', <<'IN', <<'OUT');
 put a 1
 put b 2
@@ -303,8 +332,8 @@ Transaction started
 OK (staged)
 Transaction rolled back: the session ended before COMMIT
 OUT
-error: line 2: a transaction is open already: COMMIT or ROLLBACK it, or set a SAVEPOINT
-error: line 3: verify needs the database closed, and a transaction is open: COMMIT or ROLLBACK first
+error: line 2: a transaction is open already: COMMIT or ROLLBACK it, set a SAVEPOINT, or open another by name: @a BEGIN
+error: line 3: verify needs the database closed, and open is the unnamed transaction: COMMIT or ROLLBACK first
 error: line 4: bucket is not part of a transaction: COMMIT or ROLLBACK first
 error: line 5: bucket is not part of a transaction: COMMIT or ROLLBACK first
 ERR

@@ -106,7 +106,13 @@ type($session, "\x03");
 like(expect($session, qr/\^C\r\n.*> /s), qr/\^C\r\n> \z/, '^C gives up the line');
 type($session, "put g\303\274n \342\202\254\nget g\303\274n\n");
 like(expect($session, qr/\342\202\254 \(.*> /s), qr/^\342\202\254 \(\d+\.\d+ms\)/m, 'UTF-8 is typed and shown');
-type($session, "begin\nput a 1\n");
+type($session, "\@x begin ser\t\n");
+like(expect($session, qr/started.*> /s), qr/ializable .*Transaction \@x started\r\n\(\@x\) > \z/s, 'a mode is completed, the prompt shows the transaction');
+type($session, "begin\nshow tr\t\n");
+like(expect($session, qr/pessimistic|serializable.*snapshot.*> /s), qr/\(\@x transaction\) > \z/, 'and the unnamed one');
+type($session, "\@\tcom\t\n");
+like(expect($session, qr/committed.*> /s), qr/x commit .*Transaction \@x committed.*\r\n\(transaction\) > \z/s, 'a name is completed, and goes with COMMIT');
+type($session, "put a 1\n");
 expect($session, qr/staged.*> /s);      # ^D means the end only to a terminal that is being edited on
 type($session, "\x04");
 my ($status, $came) = finish($session);
