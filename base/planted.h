@@ -20,7 +20,19 @@
     X(lose_one_of_batch, crashes, "a log record lacks the last write of its batch")                                \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
-    X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")
+    X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")                      \
+    X(snapshot_too_new, isolation, "a snapshot's moment lies beyond a commit that is still being applied")         \
+    X(visible_in_pieces, isolation, "a commit's operations become visible one by one")                             \
+    X(forget_version, isolation, "what a commit replaces is not kept for snapshots")                               \
+    X(trim_too_early, isolation, "versions are dropped that the oldest snapshot still reads")                      \
+    X(miss_write_conflict, isolation, "a transaction's writes are not validated")                                  \
+    X(miss_read_conflict, isolation, "keys that a serializable transaction read are not validated")                \
+    X(miss_phantom, isolation, "ranges that a serializable transaction read are not validated")                    \
+    X(lose_range_lock, isolation, "locks on ranges are not taken")                                                 \
+    X(lose_absent_lock, isolation, "a pessimistic read of an absent key takes no lock")                            \
+    X(write_through_locks, isolation, "single writes do not look at locks")                                        \
+    X(release_locks_early, isolation, "locks are given back before the commit")                                    \
+    X(read_before_token, isolation, "a lock's holder reads before writers that missed its lock are done")
 
 #ifdef RW_PLANTED_BUGS
 enum {

@@ -45,8 +45,11 @@ static void partition_begin(partition *p, uint32_t id)
 
 static partition *partition_unused(trees *t)
 {
-    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
-        if (atomic_load_explicit(&t->partitions[i].root, memory_order_relaxed) == FRAME_NONE) return &t->partitions[i];
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        if (atomic_load_explicit(&t->partitions[i].root, memory_order_relaxed) != FRAME_NONE) continue;
+        if (i >= atomic_load_explicit(&t->partitions_used, memory_order_relaxed)) atomic_store(&t->partitions_used, i + 1); /* before any commit to it */
+        return &t->partitions[i];
+    }
     return NULL;
 }
 
@@ -199,7 +202,6 @@ int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partiti
     frame_change_end(root);
     tree_root_collapse(t, p);
     tree_root_collapse(t, q);
-    partition_unlock(t->kio, q);
     *created = q;
     return 0;
 }

@@ -98,58 +98,39 @@ int trees_touch(trees *t, rw_slice key)
     return leaf_find(t, key, TREES_COVERING, &at, &restarts);
 }
 
-typedef struct {
-    bool found;
-    bool fits;
-    unsigned flags;
-    size_t size;
-    extent_ref extent;
-} value_seen;
-
-/* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. */
-RW_RACY static value_seen leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room)
+/* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
+ * commit that is still being applied wrote what was read, the leaf cannot have changed its partition since. */
+RW_RACY static tree_value leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room, bool timestamp)
 {
-    value_seen seen = {0};
+    tree_value seen = {0};
+    unsigned flags = 0;
     const node *n = pool_page(&t->pool, leaf);
     unsigned slot = node_lower_bound(n, t->page_size, key, &seen.found);
-    if (!seen.found) return seen;
-    rw_slice value = node_value(n, t->page_size, slot, &seen.flags);
-    if (value.data == NULL) {
-        seen.found = false;
-        return seen;
+    if (timestamp) seen.timestamp = rw_racy_u64(&n->page.newest_timestamp);
+    if (seen.found) {
+        rw_slice value = node_value(n, t->page_size, slot, &flags);
+        seen.found = value.data != NULL;
+        seen.size = value.size;
+        seen.is_extent = seen.found && (flags & NODE_SLOT_EXTENT) != 0;
+        if (seen.is_extent) rw_racy_copy(&seen.extent, value.data, RW_MIN(sizeof seen.extent, value.size));
+        seen.fits = seen.found && !seen.is_extent && value.size <= room;
+        if (seen.fits && value.size > 0) rw_racy_copy(buf, value.data, value.size);
     }
-    seen.size = value.size;
-    if ((seen.flags & NODE_SLOT_EXTENT) != 0) {
-        rw_racy_copy(&seen.extent, value.data, RW_MIN(sizeof seen.extent, value.size));
-        return seen;
-    }
-    seen.fits = value.size <= room;
-    if (seen.fits && value.size > 0) rw_racy_copy(buf, value.data, value.size);
+    atomic_thread_fence(memory_order_acquire);
+    seen.partition = atomic_load_explicit(&t->pool.frames[leaf].partition, memory_order_relaxed);
     return seen;
 }
 
-int trees_get(trees *t, rw_slice key, void *buf, size_t *size, bool *is_extent, extent_ref *extent)
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen)
 {
     unsigned restarts = 0;
     for (;;) {
         leaf_seen at;
         int error = leaf_find(t, key, TREES_COVERING, &at, &restarts);
         if (error != 0) return error;
-        value_seen seen = leaf_read(t, at.frame, key, buf, *size);
-        if (!frame_unchanged(&t->pool.frames[at.frame], at.version)) {
-            restart_wait(t, &restarts);
-            continue;
-        }
-        if (!seen.found) return RW_ENOTFOUND;
-        *is_extent = (seen.flags & NODE_SLOT_EXTENT) != 0;
-        if (*is_extent) {
-            *extent = seen.extent;
-            return 0;
-        }
-        size_t room = *size;
-        *size = seen.size;
-        if (seen.fits) return 0;
-        return rw_error(RW_ETOOSMALL, "the value has %zu bytes, the buffer %zu", seen.size, room);
+        *seen = leaf_read(t, at.frame, key, buf, room, timestamp);
+        if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) return 0;
+        restart_wait(t, &restarts);
     }
 }
 

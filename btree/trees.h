@@ -20,6 +20,7 @@ typedef struct trees {
     pool pool;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
+    _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
     _Atomic uint64_t restarts;
 } trees;
 
@@ -51,7 +52,7 @@ bool trees_covers(trees *t, const partition *p, rw_slice key);
 
 /*
  * Cuts a partition in two at its root, under its token: costs no page, moves no record. Needs a frame from writer's reserve (TREE_FRAMES). *created: the new
- * one (right half), not locked by anybody yet. RW_ENOTFOUND: its root is a leaf, or there is no free partition.
+ * one (right half), its token held by the caller. RW_ENOTFOUND: its root is a leaf, or there is no free partition.
  */
 struct tree_writer;
 int trees_partition_split(struct tree_writer *w, partition *p, uint32_t new_id, partition **created);
@@ -61,11 +62,20 @@ int trees_partition_join(struct tree_writer *w, partition *left, partition *righ
 
 /* ---- reads ------------------------------------------------------------------------------------------------------- */
 
+/* What a leaf said of a key besides the value's bytes. */
+typedef struct {
+    bool found, fits, is_extent;
+    uint16_t partition;        /* that the leaf belonged to when it was read */
+    uint64_t timestamp;        /* the leaf's newest, if asked for: it stands in a cache line of its own */
+    size_t size;               /* of the value */
+    extent_ref extent;
+} tree_value;
+
 /*
- * Copies the newest value of key to buf; reads missing pages itself. *size: in room, out the value's size. A large value: *is_extent is set, *extent says
- * where, and neither buf nor *size is touched. RW_ENOTFOUND, RW_ETOOSMALL (*size set), RW_ECORRUPT, RW_EIO.
+ * Copies the newest value of key to buf, if it fits room bytes; reads missing pages itself. A large value is not read: seen->extent says where it is. 0 also when
+ * nothing was found: seen tells. RW_ECORRUPT, RW_EIO.
  */
-int trees_get(trees *t, rw_slice key, void *buf, size_t *size, bool *is_extent, extent_ref *extent);
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen);
 
 /* Brings the leaf that covers key into the cache, for use soon. */
 int trees_touch(trees *t, rw_slice key);
@@ -101,14 +111,27 @@ typedef struct {
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
 /* Whether a put there needs tree_make_room first. */
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length);
+/* The value of a key that was found, in the page. *flags: NODE_SLOT_EXTENT: it is an extent_ref. */
+rw_slice tree_value_at(trees *t, const tree_position *at, unsigned *flags);
+/* Beside NODE_SLOT_EXTENT in the flags of a put, alone in those of a delete: a replaced extent is not retired, somebody else sees to it. */
+#define TREE_KEEP_EXTENT 0x10000u
 /* Puts or replaces; there is room. A replaced extent is retired. timestamp: the commit's LSN. */
 void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, rw_slice value, unsigned flags, uint64_t timestamp);
 /* Removes a key that was found. Its extent is retired. */
-void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, uint64_t timestamp);
+void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, unsigned flags, uint64_t timestamp);
 /* The extent that a found key names; false: the value is inline. */
 bool tree_extent_at(trees *t, const tree_position *at, extent_ref *extent);
-/* Removes all keys of one leaf in [from, to) (to.size 0: no end). *next: the leaf's upper fence, copied to next_buffer (a key's room), size 0: last leaf of the partition. */
-int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, void *next_buffer, rw_slice *next, tree_miss *miss);
+/* Called for each record before it is removed. true: its extent is not to be retired. */
+typedef bool (*tree_removed_fn)(void *arg, partition *p, rw_slice key, rw_slice value, unsigned flags);
+/* Removes all keys of one leaf in [from, to) (to.size 0: no end). next->next: the leaf's upper fence, copied to next->buffer (a key's room), size 0: last leaf of the
+ * partition. */
+typedef struct {
+    unsigned char *buffer, *key;       /* room for a key each; key is scratch */
+    rw_slice next;
+    tree_removed_fn removed;           /* or NULL */
+    void *arg;
+} tree_range_walk;
+int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, tree_range_walk *walk, tree_miss *miss);
 uint64_t tree_leaf_timestamp(trees *t, uint32_t leaf);
 /* Whether the leaf is so empty that tree_shrink is worth calling. */
 bool tree_wants_shrink(trees *t, uint32_t leaf);

@@ -38,13 +38,20 @@ static void leaf_stamp(node *n, uint64_t timestamp)
     if (n->page.newest_timestamp < timestamp) n->page.newest_timestamp = timestamp;
 }
 
+rw_slice tree_value_at(trees *t, const tree_position *at, unsigned *flags)
+{
+    RW_ASSERT(at->found);
+    return node_value(tree_node(t, at->leaf), t->page_size, at->slot, flags);
+}
+
 void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, rw_slice value, unsigned flags, uint64_t timestamp)
 {
     frame *fr = tree_frame(t, at->leaf);
     node *n = tree_node(t, at->leaf);
     extent_ref old;
     RW_ASSERT(fr->level == 0);
-    if (at->found && tree_extent_at(t, at, &old)) extent_retire(p, key, old);
+    if (at->found && (flags & TREE_KEEP_EXTENT) == 0 && tree_extent_at(t, at, &old)) extent_retire(p, key, old);
+    flags &= ~TREE_KEEP_EXTENT;
     frame_change_begin(fr);
     if (at->found) node_update(n, t->page_size, at->slot, value, flags);
     else node_insert(n, t->page_size, at->slot, key, value, flags);
@@ -53,13 +60,13 @@ void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, 
     pool_mark_dirty(&t->pool, p, at->leaf);
 }
 
-void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, uint64_t timestamp)
+void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, unsigned flags, uint64_t timestamp)
 {
     frame *fr = tree_frame(t, at->leaf);
     node *n = tree_node(t, at->leaf);
     extent_ref old;
     RW_ASSERT(at->found && fr->level == 0);
-    if (tree_extent_at(t, at, &old)) extent_retire(p, key, old);
+    if ((flags & TREE_KEEP_EXTENT) == 0 && tree_extent_at(t, at, &old)) extent_retire(p, key, old);
     frame_change_begin(fr);
     node_remove(n, t->page_size, at->slot);
     leaf_stamp(n, timestamp);
@@ -72,12 +79,16 @@ uint64_t tree_leaf_timestamp(trees *t, uint32_t leaf)
     return tree_node(t, leaf)->page.newest_timestamp;
 }
 
-/* Retires the extents that slots of a leaf name. */
-static void leaf_extents_retire(trees *t, partition *p, const node *n, unsigned first, unsigned end)
+/* Tells of each record that goes, and retires the extents that they name. */
+static void leaf_records_leave(trees *t, partition *p, const node *n, unsigned first, unsigned end, const tree_range_walk *walk)
 {
     for (unsigned i = first; i < end; i++) {
         unsigned flags = 0;
         rw_slice value = node_value(n, t->page_size, i, &flags);
+        if (walk->removed != NULL) {
+            node_key_copy(n, i, walk->key);
+            if (walk->removed(walk->arg, p, rw_slice_of(walk->key, node_key_length(n, i)), value, flags)) continue;
+        }
         if ((flags & NODE_SLOT_EXTENT) == 0) continue;
         extent_ref extent;
         memcpy(&extent, value.data, sizeof extent);
@@ -85,8 +96,7 @@ static void leaf_extents_retire(trees *t, partition *p, const node *n, unsigned 
     }
 }
 
-int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, void *next_buffer, rw_slice *next,
-                        tree_miss *miss)
+int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint64_t timestamp, tree_range_walk *walk, tree_miss *miss)
 {
     tree_position at;
     int state = tree_find(t, p, from, &at, miss);
@@ -95,10 +105,10 @@ int tree_delete_in_leaf(trees *t, partition *p, rw_slice from, rw_slice to, uint
     rw_slice upper = node_upper_fence(n);
     bool ignored;
     unsigned end = to.size == 0 ? n->count : node_lower_bound(n, t->page_size, to, &ignored);
-    memcpy(next_buffer, upper.size == 0 ? "" : upper.data, upper.size);
-    *next = rw_slice_of(next_buffer, upper.size);
+    memcpy(walk->buffer, upper.size == 0 ? "" : upper.data, upper.size);
+    walk->next = rw_slice_of(walk->buffer, upper.size);
     if (end <= at.slot || n->page.newest_timestamp >= timestamp) return 0;
-    leaf_extents_retire(t, p, n, at.slot, end);
+    leaf_records_leave(t, p, n, at.slot, end, walk);
     frame_change_begin(tree_frame(t, at.leaf));
     node_remove_many(n, t->page_size, at.slot, end);
     leaf_stamp(n, timestamp);

@@ -20,6 +20,10 @@ typedef struct partition {
     /* any thread */
     RW_ALIGNED(64) kio_mutex token;
     _Atomic uint32_t root;             /* frame; FRAME_NONE: the partition is not in use */
+    /* changed by the token's holder, read by any thread: how far commits have got (engine/moment.c) */
+    _Atomic uint64_t committing;       /* the commit that is on its way into this partition, as wal_append announces it; 0: none */
+    _Atomic uint64_t applied_lsn;      /* end of the newest commit that was applied and had this partition first */
+    _Atomic uint32_t applying;         /* + 1: the apply_slot of the commit of several operations that is being applied; 0: none */
     /* set when it comes into use */
     uint16_t index;                    /* its place in the array */
     uint32_t id;                       /* never used twice in a database */

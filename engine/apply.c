@@ -1,4 +1,5 @@
 /* Applying logged operations to the trees, with tokens held: by commits of several operations, and by recovery. */
+#include "base/planted.h"
 #include "engine/engine_internal.h"
 
 typedef struct {
@@ -24,6 +25,55 @@ static int position_find(const applier *a, partition *p, rw_slice key, size_t va
     }
 }
 
+/* ---- old values for snapshots ------------------------------------------------------------------------------------ */
+
+unsigned engine_record(engine *e, partition *p, rw_slice key, uint64_t timestamp, const tree_position *at)
+{
+    if (!versions_wanted(&e->versions) || RW_PLANTED(forget_version)) return 0;
+    unsigned flags = 0;
+    version_image image = {.present = at->found};
+    if (at->found) image.value = tree_value_at(&e->trees, at, &flags);
+    image.is_extent = (flags & NODE_SLOT_EXTENT) != 0;
+    return versions_record(&e->versions, p, key, timestamp, &image) ? TREE_KEEP_EXTENT : 0;
+}
+
+bool engine_record_needs_frame(engine *e, const partition *p, rw_slice key, const tree_position *at, size_t others)
+{
+    if (!versions_wanted(&e->versions)) return false;
+    unsigned flags = 0;
+    size_t value_size = at->found ? tree_value_at(&e->trees, at, &flags).size : 0;
+    size_t size = versions_size(&e->versions, key.size, value_size) * (others + 1);
+    return !versions_has_room(&e->versions, p, RW_MIN(size, frame_heap_object_max(&e->versions.heap)));
+}
+
+/* Memory for what stands at the position. *moved: pages may have been evicted for it, the position is void. Without memory snapshots are given up. */
+static void record_prepare(const applier *a, partition *p, rw_slice key, const tree_position *at, bool *moved)
+{
+    uint32_t f;
+    *moved = false;
+    if (!engine_record_needs_frame(a->e, p, key, at, 0)) return;
+    f = pool_frame_try(&a->e->trees.pool);
+    if (f == FRAME_NONE) {
+        *moved = true;
+        if (pool_frame_take_holding(&a->e->trees.pool, a->held, &f) != 0) return;
+    }
+    versions_feed(&a->e->versions, p, f);
+}
+
+/* Records each key that a deletion of a range removes. */
+typedef struct {
+    engine *e;
+    uint64_t timestamp;
+} range_record;
+
+static bool range_removed(void *arg, partition *p, rw_slice key, rw_slice value, unsigned flags)
+{
+    range_record *r = arg;
+    if (!versions_wanted(&r->e->versions) || RW_PLANTED(forget_version)) return false;
+    const version_image image = {.present = true, .is_extent = (flags & NODE_SLOT_EXTENT) != 0, .value = value};
+    return versions_record(&r->e->versions, p, key, r->timestamp, &image);
+}
+
 /* Recovery only: an operation that the leaf's image holds already. Its extent, claimed because the log names it, may have been replaced since. */
 static void already_there(trees *t, partition *p, const tree_position *at, const wal_op *op)
 {
@@ -34,51 +84,76 @@ static void already_there(trees *t, partition *p, const tree_position *at, const
     store_retire(&p->retired, logged.address, extent_blocks((uint32_t)op->key.size, logged.length));
 }
 
+/* The position, with memory for the version of what it holds. */
+static int position_prepare(const applier *a, partition *p, const wal_op *op, tree_position *at)
+{
+    bool put = op->kind != WAL_OP_DELETE, moved = false;
+    int error = position_find(a, p, op->key, put ? op->second.size : 0, put, at);
+    if (error == 0) record_prepare(a, p, op->key, at, &moved);
+    return error == 0 && moved ? position_find(a, p, op->key, put ? op->second.size : 0, put, at) : error;
+}
+
 static int apply_put(const applier *a, partition *p, const wal_op *op, uint64_t lsn)
 {
     tree_position at;
-    int error = position_find(a, p, op->key, op->second.size, true, &at);
+    int error = position_prepare(a, p, op, &at);
     if (error != 0) return error;
     if (tree_leaf_timestamp(&a->e->trees, at.leaf) >= lsn) {
         RW_ASSERT(a->e->trees.recovering);
         already_there(&a->e->trees, p, &at, op);
         return 0;
     }
-    tree_put_at(&a->e->trees, p, &at, op->key, op->second, op->kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0, lsn);
+    unsigned flags = engine_record(a->e, p, op->key, lsn, &at);
+    if (op->kind == WAL_OP_PUT_EXTENT) flags |= NODE_SLOT_EXTENT;
+    tree_put_at(&a->e->trees, p, &at, op->key, op->second, flags, lsn);
     return 0;
 }
 
 static int apply_delete(const applier *a, partition *p, const wal_op *op, uint64_t lsn)
 {
     tree_position at;
-    int error = position_find(a, p, op->key, 0, false, &at);
+    int error = position_prepare(a, p, op, &at);
     if (error != 0) return error;
     if (!at.found || tree_leaf_timestamp(&a->e->trees, at.leaf) >= lsn) return 0;
-    tree_delete_at(&a->e->trees, p, &at, op->key, lsn);
+    tree_delete_at(&a->e->trees, p, &at, op->key, engine_record(a->e, p, op->key, lsn, &at), lsn);
     return 0;
+}
+
+/* A leaf's worth of versions takes a frame or two: sees to it that one is free, while that is still possible. */
+static void frame_spare(const applier *a, const tree_range_walk *walk)
+{
+    uint32_t f;
+    pool *p = &a->e->trees.pool;
+    if (walk->removed == NULL || !versions_wanted(&a->e->versions) || atomic_load(&p->free_count) > 2) return;
+    if (pool_frame_take_holding(p, a->held, &f) == 0) pool_frame_free(p, f);
 }
 
 /* Leaf after leaf, over all partitions of the range. */
 static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
 {
     trees *t = &a->e->trees;
-    unsigned char *buffer = malloc(2 * (size_t)t->router.key_stride);
+    size_t stride = t->router.key_stride;
+    unsigned char *buffer = malloc(3 * stride);
     if (buffer == NULL) return rw_error(RW_ENOMEM, "no memory to delete a range");
     int error = 0;
     rw_slice at = op->key;
+    range_record record = {.e = a->e, .timestamp = lsn};
+    /* a dropped bucket's records are out of reach for snapshots, too */
+    bool recorded = bucket_check_stored(a->e, op->key) == 0;
+    tree_range_walk walk = {.key = buffer + 2 * stride, .removed = recorded ? range_removed : NULL, .arg = &record};
     while (rw_slice_compare(at, op->second) < 0) {
         tree_miss miss;
-        rw_slice next;
         partition *p = &t->partitions[router_find_now(a->e->kio, &t->router, at)];
-        unsigned char *to = at.data == buffer ? buffer + t->router.key_stride : buffer;
-        int state = tree_delete_in_leaf(t, p, at, op->second, lsn, to, &next, &miss);
+        walk.buffer = at.data == buffer ? buffer + stride : buffer;
+        frame_spare(a, &walk);
+        int state = tree_delete_in_leaf(t, p, at, op->second, lsn, &walk, &miss);
         if (state == TREE_MISS) {
             error = trees_load_holding(a->w, p, a->held, &miss);
             if (error != 0) break;
             continue;
         }
-        if (next.size == 0) break;
-        at = next;
+        if (walk.next.size == 0) break;
+        at = walk.next;
     }
     free(buffer);
     return error;

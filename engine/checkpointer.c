@@ -56,6 +56,23 @@ static bool table_has_room(engine *e)
     return room;
 }
 
+/* Old values that a partition may have when it is cut or joined: they are moved under its token. */
+#define MOVE_VERSIONS_MAX 20000u
+
+static bool versions_are_few(engine *e, const partition *p)
+{
+    return atomic_load(&e->versions.stores[p->index].count) <= MOVE_VERSIONS_MAX;
+}
+
+/* What moved to the new one, right of p. Both tokens are held. */
+static void versions_cut(engine *e, partition *p, partition *created)
+{
+    unsigned char *buffers = e->checkpointer.key_buffers;
+    rw_slice low, high;
+    router_bounds(e->kio, &e->trees.router, created->index, buffers, &low, buffers + e->trees.router.key_stride, &high);
+    versions_move(&e->versions, p, created, low);
+}
+
 /* Returns the last partition of what was p. */
 static partition *partition_cut(engine *e, partition *p)
 {
@@ -63,10 +80,14 @@ static partition *partition_cut(engine *e, partition *p)
     partition *last = p, *created;
     if (tree_writer_fill(c->writer) != 0) return last;
     partition_lock(e->kio, p);
-    if (trees_partition_split(c->writer, p, c->next_partition_id, &created) == 0) {
+    versions_move_begin(&e->versions);
+    if (versions_are_few(e, p) && trees_partition_split(c->writer, p, c->next_partition_id, &created) == 0) {
         c->next_partition_id++;
         last = created;
+        versions_cut(e, p, created);
+        partition_unlock(e->kio, created);
     }
+    versions_move_end(&e->versions);
     partition_unlock(e->kio, p);
     return last;
 }
@@ -107,7 +128,11 @@ static void partition_join(engine *e, partition *left, partition *right)
         tree_miss miss;
         partition_lock(e->kio, left);
         partition_lock(e->kio, right);
-        int state = partition_empty(e, right) ? trees_partition_join(c->writer, left, right, &miss) : RW_ENOTFOUND;
+        versions_move_begin(&e->versions);
+        bool wanted = partition_empty(e, right) && versions_are_few(e, right);
+        int state = wanted ? trees_partition_join(c->writer, left, right, &miss) : RW_ENOTFOUND;
+        if (state == 0) versions_move(&e->versions, right, left, rw_slice_of("", 0));
+        versions_move_end(&e->versions);
         partition_unlock(e->kio, right);
         partition_unlock(e->kio, left);
         if (state != TREE_MISS || trees_load(&e->trees, &miss, &suspect) != 0) return;
@@ -253,12 +278,33 @@ static int clean_settle(engine *e, bool *worked)
     return error;
 }
 
+#define TEND_VERSIONS 512u                 /* dropped at a time, under a token */
+#define TEND_ROUNDS 64u
+
+bool versions_tend(engine *e)
+{
+    bool more = false;
+    uint32_t used = atomic_load(&e->trees.partitions_used);
+    for (uint32_t i = 0; i < used; i++) {
+        partition *p = &e->trees.partitions[i];
+        bool some = atomic_load(&e->versions.stores[i].count) > 0;
+        for (unsigned round = 0; round < TEND_ROUNDS && some; round++) {
+            partition_lock(e->kio, p);
+            some = versions_trim(&e->versions, p, TEND_VERSIONS);
+            partition_unlock(e->kio, p);
+        }
+        more = more || some;
+    }
+    return more;
+}
+
 /* One small step of background work. *worked: there was something to do. */
 static int background_step(engine *e, bool *worked)
 {
     partition *p = NULL;
     *worked = false;
     partitions_reshape(e);
+    versions_tend(e);
     space_watch(e);
     int error = clean_ahead(e, worked);
     if (error != 0) return error;
@@ -351,7 +397,8 @@ int checkpointer_start(engine *e)
 {
     checkpointer *c = &e->checkpointer;
     c->segment = rw_memory_aligned(RW_SEGMENT_BYTES);
-    if (c->segment == NULL) return rw_error(RW_ENOMEM, "no memory for cleaning");
+    c->key_buffers = malloc(2 * (size_t)e->trees.router.key_stride);
+    if (c->segment == NULL || c->key_buffers == NULL) return rw_error(RW_ENOMEM, "no memory for cleaning");
     int error = write_batch_init(&c->batch, e->page_size, e->trees.pool.frame_count / CHECKPOINT_SHARE);
     if (error == 0) error = tree_writer_open(&e->trees, &c->writer);
     return error;
@@ -379,6 +426,7 @@ void checkpointer_free(engine *e)
     if (c->writer != NULL) tree_writer_close(c->writer);
     write_batch_destroy(&c->batch);
     free(c->segment);
+    free(c->key_buffers);
 }
 
 int checkpointer_round(engine *e, bool compaction)

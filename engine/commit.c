@@ -4,7 +4,7 @@
  */
 #include "base/planted.h"
 #include "base/memory.h"
-#include "engine/engine_internal.h"
+#include "engine/commit_many.h"
 
 #define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
 #define THROTTLE_WAIT_NS 500000
@@ -104,61 +104,114 @@ void engine_unplace_value(engine *e, const wal_op *op)
 
 /* ---- one operation on one key ------------------------------------------------------------------------------------ */
 
-static int op_log(engine *e, const wal_op *op, uint64_t *lsn, uint64_t *end_lsn)
+/* One operation on its way into one partition. */
+typedef struct {
+    engine *e;
+    wal_op op;
+    const commit_condition *condition; /* decides op's kind and value under the token; NULL: they stand */
+    tree_writer *writer;               /* or NULL */
+    tree_miss miss;
+    uint64_t end_lsn;
+    bool shrink;
+    lock_owner *owner;                 /* holds the lock that was in the way; or NULL */
+} key_commit;
+
+static int op_log(key_commit *c, partition *p, uint64_t *lsn)
 {
     unsigned char head[16];
+    const wal_op *op = &c->op;
     rw_slice pieces[3] = {rw_slice_of(head, wal_op_encode_head(op, head)), op->key, op->second};
     unsigned flags = op->kind == WAL_OP_PUT_EXTENT ? WAL_NEEDS_DATA : 0;
-    return wal_append(e->wal, WAL_COMMIT, pieces, op->second.size > 0 ? 3 : 2, flags, lsn, end_lsn);
+    return wal_append(c->e->wal, WAL_COMMIT, pieces, op->second.size > 0 ? 3 : 2, flags, lsn, &c->end_lsn, &p->committing);
 }
 
-/* One attempt with p's token held: 0 committed, TREE_MISS, TREE_FRAMES, or an error. w may be NULL. */
-static int commit_attempt(engine *e, partition *p, const wal_op *op, tree_writer *w, tree_miss *miss, uint64_t *end_lsn, bool *shrink)
+/* Frames for what the operation needs, as far as the writer has them. 0 or TREE_FRAMES. */
+static int version_room(key_commit *c, partition *p, const tree_position *at)
 {
-    trees *t = &e->trees;
-    tree_position at;
-    int state = bucket_check_stored(e, op->key);
-    if (state == 0) state = tree_find(t, p, op->key, &at, miss);
-    if (state != 0) return state;
-    if (op->kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
-    if (op->kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, op->key, op->second.size))) {
-        if (w == NULL) return TREE_FRAMES;
-        state = tree_make_room(w, p, op->key, op->second.size, miss);
-        if (state == 0) state = tree_find(t, p, op->key, &at, miss);
-        if (state != 0) return state;
-    }
-    uint64_t lsn;
-    int error = op_log(e, op, &lsn, end_lsn);
-    if (error != 0) return error;
-    if (op->kind == WAL_OP_DELETE) {
-        tree_delete_at(t, p, &at, op->key, lsn);
-        *shrink = tree_wants_shrink(t, at.leaf);
-    } else {
-        tree_put_at(t, p, &at, op->key, op->second, op->kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0, lsn);
-    }
-    p->commits++;
+    if (RW_LIKELY(!engine_record_needs_frame(c->e, p, c->op.key, at, 0))) return 0;
+    if (c->writer == NULL || c->writer->reserved == 0) return TREE_FRAMES;
+    versions_feed(&c->e->versions, p, c->writer->reserve[--c->writer->reserved]);
     return 0;
 }
 
-static int commit_key(engine *e, const wal_op *op, uint64_t *end_lsn)
+static int key_decide(key_commit *c, const tree_position *at)
 {
-    tree_writer *w = NULL;
+    unsigned flags = 0;
+    rw_slice present = {0};
+    if (at->found) present = tree_value_at(&c->e->trees, at, &flags);
+    return c->condition->decide(c->condition->arg, at->found, (flags & NODE_SLOT_EXTENT) != 0, present, &c->op);
+}
+
+/* One attempt with p's token held: 0 committed, TREE_MISS, TREE_FRAMES, COMMIT_LOCKED or an error. */
+static int key_attempt(key_commit *c, partition *p)
+{
+    engine *e = c->e;
+    trees *t = &e->trees;
+    tree_position at;
+    uint64_t holder;
+    int state = bucket_check_stored(e, c->op.key);
+    if (RW_UNLIKELY(locks_active(e->locks)) && state == 0 && !RW_PLANTED(write_through_locks) &&
+        locks_conflict(e->locks, c->owner, c->op.key, NULL, LOCK_EXCLUSIVE, &holder)) return COMMIT_LOCKED;
+    if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
+    if (state == 0 && c->condition != NULL) state = key_decide(c, &at);
+    if (state == 0) state = version_room(c, p, &at);
+    if (state != 0) return state;
+    if (c->op.kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
+    if (c->op.kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, c->op.key, c->op.second.size))) {
+        if (c->writer == NULL) return TREE_FRAMES;
+        state = tree_make_room(c->writer, p, c->op.key, c->op.second.size, &c->miss);
+        if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
+        if (state != 0) return state;
+    }
+    uint64_t lsn;
+    int error = op_log(c, p, &lsn);
+    if (error != 0) return error;
+    unsigned flags = engine_record(e, p, c->op.key, lsn, &at);
+    if (c->op.kind == WAL_OP_DELETE) {
+        tree_delete_at(t, p, &at, c->op.key, flags, lsn);
+        c->shrink = tree_wants_shrink(t, at.leaf);
+    } else {
+        tree_put_at(t, p, &at, c->op.key, c->op.second, flags | (c->op.kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
+    }
+    p->commits++;
+    atomic_store_explicit(&p->applied_lsn, c->end_lsn, memory_order_relaxed);
+    atomic_store_explicit(&p->committing, 0, memory_order_release);
+    return 0;
+}
+
+/* Does what an attempt has found missing. */
+static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *own)
+{
+    engine *e = c->e;
+    int error = 0;
+    if (state == TREE_MISS) return trees_load(&e->trees, &c->miss, suspect);
+    if (state == COMMIT_LOCKED) {
+        if (c->owner == NULL) lock_owner_init(own, 0);
+        c->owner = own;
+        error = locks_take(e->locks, own, c->op.key, NULL, LOCK_EXCLUSIVE, (int64_t)e->options.lock_timeout_ms * 1000000);
+        return error == RW_EDEADLOCK ? 0 : error; /* it holds nothing that it could give up: it queues again */
+    }
+    if (c->writer == NULL) error = engine_writer_take(e, &c->writer);
+    return error != 0 ? error : tree_writer_fill(c->writer);
+}
+
+static int commit_key(key_commit *c)
+{
+    engine *e = c->e;
     page_ref suspect = page_ref_none();
-    bool shrink = false;
+    lock_owner own;
     int state;
     do {
-        tree_miss miss;
-        partition *p = trees_lock(&e->trees, op->key);
-        state = commit_attempt(e, p, op, w, &miss, end_lsn, &shrink);
+        partition *p = trees_lock(&e->trees, c->op.key);
+        state = key_attempt(c, p);
         trees_unlock(&e->trees, p);
-        int error = 0;
-        if (state == TREE_MISS) error = trees_load(&e->trees, &miss, &suspect);
-        else if (state == TREE_FRAMES && w == NULL) error = engine_writer_take(e, &w);
-        if (state == TREE_FRAMES && error == 0) error = tree_writer_fill(w);
+        if (state <= 0) break;
+        int error = key_prepare(c, state, &suspect, &own);
         if (error != 0) state = error;
-    } while (state == TREE_MISS || state == TREE_FRAMES);
-    engine_writer_give(e, w);
-    if (state == 0 && shrink) engine_shrink(e, op->key);
+    } while (state > 0);
+    engine_writer_give(e, c->writer);
+    if (c->owner != NULL) locks_release(e->locks, c->owner);
+    if (state == 0 && c->shrink) engine_shrink(e, c->op.key);
     return state;
 }
 
@@ -166,17 +219,24 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
 {
     RW_ASSERT(op->kind != WAL_OP_DELETE_RANGE);
     extent_ref ref;
-    uint64_t end_lsn;
-    wal_op placed = *op;
+    key_commit c = {.e = e, .op = *op};
     engine_throttle(e);
-    int error = engine_place_value(e, &placed, &ref);
+    int error = engine_place_value(e, &c.op, &ref);
     if (error != 0) return error;
-    error = commit_key(e, &placed, &end_lsn);
+    error = commit_key(&c);
     if (error != 0) {
-        engine_unplace_value(e, &placed);
+        engine_unplace_value(e, &c.op);
         return error;
     }
-    return engine_durable(e, end_lsn, flags);
+    return engine_durable(e, c.end_lsn, flags);
+}
+
+int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condition, unsigned flags)
+{
+    key_commit c = {.e = e, .op = {.kind = WAL_OP_PUT, .key = key}, .condition = condition};
+    engine_throttle(e);
+    int error = commit_key(&c);
+    return error != 0 ? error : engine_durable(e, c.end_lsn, flags);
 }
 
 static void shrink_at(engine *e, tree_writer *w, rw_slice key)

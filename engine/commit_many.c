@@ -1,24 +1,13 @@
-/* Commits of many operations: tokens of all partitions concerned, in key order; check; one record; apply; give the tokens back. */
+/*
+ * Commits of several operations: tokens of all partitions concerned, in key order; check; one record; apply; give the tokens back.
+ *
+ * A small commit first tries without a writer: then nothing may be missing and nothing needs a split, which is so nearly always. What is missing is read
+ * without tokens, and it begins again; after a few such rounds, and from the start when it is big, it takes a writer, and does what is needed with its tokens held.
+ */
 #include "base/planted.h"
-#include "engine/engine_internal.h"
+#include "engine/commit_many.h"
 
-typedef struct {
-    wal_op op;
-    uint64_t offset;               /* in the record's body: with the record's LSN, the operation's own */
-} placed_op;
-
-typedef struct {
-    engine *e;
-    rw_slice body;
-    placed_op *ops;                /* in log order */
-    placed_op **sorted;            /* by key */
-    size_t count;
-    partition_set held;
-    partition *parts[RW_PARTITIONS_MAX];
-    unsigned part_count;
-    tree_writer *writer;
-    unsigned char *bound;          /* a key's room, for walks over ranges */
-} commit;
+#define MISSES_WITHOUT_WRITER 64u
 
 static int sorted_compare(const void *a, const void *b)
 {
@@ -36,26 +25,40 @@ static size_t ops_count(rw_slice body)
     return count;
 }
 
-static int commit_open(commit *c, engine *e, rw_slice body)
+static int commit_memory(commit *c)
 {
-    memset(c, 0, sizeof *c);
-    c->e = e;
-    c->body = body;
-    c->count = ops_count(body);
-    RW_ASSERT(c->count > 0);
-    c->ops = malloc(c->count * sizeof *c->ops);
-    c->sorted = malloc(c->count * sizeof(placed_op *));
+    engine *e = c->e;
     c->bound = malloc(e->trees.router.key_stride);
+    c->ops = c->count <= COMMIT_SMALL ? c->small_ops : malloc(c->count * sizeof *c->ops);
+    c->sorted = c->count <= COMMIT_SMALL ? c->small_sorted : malloc(c->count * sizeof(placed_op *));
     if (c->ops == NULL || c->sorted == NULL || c->bound == NULL) return rw_error(RW_ENOMEM, "no memory for a commit of %zu writes", c->count);
+    return 0;
+}
+
+/* Decodes the operations and sorts them; a transaction's come sorted. */
+static void commit_decode(commit *c)
+{
+    bool ascending = true;
     size_t at = 0;
     for (size_t i = 0; i < c->count; i++) {
-        c->ops[i].offset = at;
-        int error = wal_op_decode(body, &at, &c->ops[i].op);
+        placed_op *placed = &c->ops[i];
+        placed->offset = at;
+        placed->part = NULL;
+        placed->shrink = false;
+        int error = wal_op_decode(c->body, &at, &placed->op);
         RW_ASSERT(error == 0);
-        c->sorted[i] = &c->ops[i];
+        c->sorted[i] = placed;
+        if (placed->op.kind == WAL_OP_DELETE_RANGE) c->has_range = true;
+        if (placed->op.kind == WAL_OP_PUT_EXTENT) c->record_flags = WAL_NEEDS_DATA;
+        if (i > 0 && rw_slice_compare(c->ops[i - 1].op.key, placed->op.key) > 0) ascending = false;
     }
-    qsort(c->sorted, c->count, sizeof(placed_op *), sorted_compare);
-    int error = engine_writer_take(e, &c->writer);
+    if (!ascending) qsort(c->sorted, c->count, sizeof(placed_op *), sorted_compare);
+    c->large = c->has_range || c->count > COMMIT_LARGE;
+}
+
+static int writer_take(commit *c)
+{
+    int error = c->writer != NULL ? 0 : engine_writer_take(c->e, &c->writer);
     return error != 0 ? error : tree_writer_fill(c->writer);
 }
 
@@ -65,203 +68,142 @@ static void writer_give(commit *c)
     c->writer = NULL;
 }
 
+/* Without clearing what has its own marks of being unused. */
+static int commit_open(commit *c, engine *e, rw_slice body, unsigned flags, transaction *t)
+{
+    memset(c, 0, offsetof(commit, parts));
+    c->part_count = 0;
+    c->writer = NULL;
+    c->suspect = page_ref_none();
+    c->owner_used = false;
+    c->e = e;
+    c->body = body;
+    c->flags = flags;
+    c->txn = t;
+    c->count = ops_count(body);
+    RW_ASSERT(c->count > 0);
+    int error = commit_memory(c);
+    if (error != 0) return error;
+    commit_decode(c);
+    return c->large ? writer_take(c) : 0;
+}
+
 static void commit_close(commit *c)
 {
     writer_give(c);
-    free(c->ops);
-    free(c->sorted);
+    if (c->owner_used) locks_release(c->e->locks, &c->owner);
+    if (c->ops != c->small_ops) free(c->ops);
+    if (c->sorted != c->small_sorted) free(c->sorted);
     free(c->bound);
 }
 
-/* ---- tokens ------------------------------------------------------------------------------------------------------ */
+/* ---- applying ---------------------------------------------------------------------------------------------------- */
 
-static void part_hold(commit *c, partition *p)
-{
-    RW_ASSERT(!partition_set_has(&c->held, p->index));
-    partition_set_add(&c->held, p->index);
-    c->parts[c->part_count++] = p;
-}
-
-/* The partition of key, locked now or before. Called with keys in ascending order, so tokens are taken in key order. */
-static void key_hold(commit *c, rw_slice key)
-{
-    if (c->part_count > 0 && trees_covers(&c->e->trees, c->parts[c->part_count - 1], key)) return;
-    for (unsigned i = 0; i < c->part_count; i++)
-        if (trees_covers(&c->e->trees, c->parts[i], key)) return; /* a range went on beyond this key */
-    part_hold(c, trees_lock(&c->e->trees, key));
-}
-
-/* The partitions of [from, to). */
-static int range_hold(commit *c, rw_slice from, rw_slice to)
-{
-    engine *e = c->e;
-    unsigned char *low = malloc(e->trees.router.key_stride);
-    if (low == NULL) return rw_error(RW_ENOMEM, "no memory to lock a range");
-    key_hold(c, from);
-    rw_slice at = from;
-    for (;;) {
-        rw_slice ignored, high;
-        partition *p = &e->trees.partitions[router_find_now(e->kio, &e->trees.router, at)];
-        RW_ASSERT(partition_set_has(&c->held, p->index));
-        router_bounds(e->kio, &e->trees.router, p->index, low, &ignored, c->bound, &high);
-        if (high.size == 0 || rw_slice_compare(high, to) >= 0) break;
-        key_hold(c, high);
-        at = high;
-    }
-    free(low);
-    return 0;
-}
-
-static int tokens_take(commit *c)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        const wal_op *op = &c->sorted[i]->op;
-        int error = 0;
-        if (op->kind == WAL_OP_DELETE_RANGE) error = range_hold(c, op->key, op->second);
-        else key_hold(c, op->key);
-        if (error != 0) return error;
-    }
-    return 0;
-}
-
-static void tokens_give(commit *c)
-{
-    for (unsigned i = c->part_count; i-- > 0;) trees_unlock(&c->e->trees, c->parts[i]);
-    c->part_count = 0;
-}
-
-static partition *part_of(commit *c, rw_slice key)
-{
-    partition *p = &c->e->trees.partitions[router_find_now(c->e->kio, &c->e->trees.router, key)];
-    RW_ASSERT(partition_set_has(&c->held, p->index));
-    return p;
-}
-
-/* ---- check and apply --------------------------------------------------------------------------------------------- */
-
-/* Reads every leaf of [from, to), so that a damaged page is met before anything is logged. */
-static int range_check(commit *c, rw_slice from, rw_slice to)
+/* Where the check has found it: there is room, and nothing can have moved the leaf. */
+static void op_apply_in_place(commit *c, placed_op *placed, uint64_t lsn)
 {
     trees *t = &c->e->trees;
-    rw_slice at = from;
-    while (rw_slice_compare(at, to) < 0) {
-        tree_position position;
-        tree_miss miss;
-        partition *p = part_of(c, at);
-        int state = tree_find(t, p, at, &position, &miss);
-        if (state == TREE_MISS) {
-            int error = trees_load_holding(c->writer, p, &c->held, &miss);
-            if (error != 0) return error;
+    const wal_op *op = &placed->op;
+    tree_position at = {.leaf = placed->leaf};
+    at.slot = node_lower_bound(pool_page(&t->pool, at.leaf), t->page_size, op->key, &at.found);
+    if (op->kind == WAL_OP_DELETE && !at.found) return;
+    unsigned flags = engine_record(c->e, placed->part, op->key, lsn, &at);
+    if (op->kind == WAL_OP_DELETE) {
+        tree_delete_at(t, placed->part, &at, op->key, flags, lsn);
+        placed->shrink = tree_wants_shrink(t, at.leaf);
+    } else tree_put_at(t, placed->part, &at, op->key, op->second, flags | (op->kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
+}
+
+static int ops_apply(commit *c, uint64_t lsn)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        placed_op *placed = &c->ops[i];
+        if (c->writer == NULL) {
+            op_apply_in_place(c, placed, lsn + placed->offset);
             continue;
         }
-        rw_slice upper = node_upper_fence(pool_page(&t->pool, position.leaf));
-        if (upper.size == 0) return 0;
-        memcpy(c->bound, upper.data, upper.size);
-        at = rw_slice_of(c->bound, upper.size);
-    }
-    return 0;
-}
-
-static int key_check_resident(commit *c, rw_slice key)
-{
-    trees *t = &c->e->trees;
-    partition *p = part_of(c, key);
-    for (;;) {
-        tree_position position;
-        tree_miss miss;
-        if (tree_find(t, p, key, &position, &miss) == 0) return 0;
-        int error = trees_load_holding(c->writer, p, &c->held, &miss);
-        if (error != 0) return error;
-    }
-}
-
-static int commit_check(commit *c, unsigned flags)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        const wal_op *op = &c->sorted[i]->op;
-        int error = (flags & ENGINE_CATALOG) != 0 ? 0 : bucket_check_stored(c->e, op->key);
-        if (error != 0) return error;
-        error = op->kind == WAL_OP_DELETE_RANGE ? range_check(c, op->key, op->second) : key_check_resident(c, op->key);
-        if (error != 0) return error;
-    }
-    return 0;
-}
-
-static int commit_apply(commit *c, uint64_t lsn)
-{
-    for (size_t i = 0; i < c->count; i++) {
-        const placed_op *placed = &c->ops[i];
+        placed->shrink = placed->op.kind == WAL_OP_DELETE;
         int error = engine_apply(c->e, c->writer, &c->held, part_of(c, placed->op.key), &placed->op, lsn + placed->offset);
         if (error == 0) continue;
         engine_fail(c->e, error, rw_error_text()); /* it is in the log, and only a new open can make memory agree with it */
         return rw_error_prefix(RW_EUNKNOWN, "the commit was logged and not applied");
     }
-    c->parts[0]->commits++;
     return 0;
+}
+
+static int commit_log_and_apply(commit *c, uint64_t *end_lsn)
+{
+    uint64_t lsn;
+    rw_slice body = c->body;
+    partition *first = c->parts[0];
+    if (RW_PLANTED(lose_one_of_batch) && c->count > 1) body.size = c->ops[c->count - 1].offset;
+    int error = wal_append(c->e->wal, WAL_COMMIT, &body, 1, c->record_flags, &lsn, end_lsn, &first->committing);
+    if (error != 0) return error;
+    apply_begin(c->e, c, lsn, *end_lsn);
+    error = ops_apply(c, lsn);
+    apply_end(c->e, c, lsn, *end_lsn);
+    first->commits++;
+    return error;
+}
+
+static int commit_attempt(commit *c, uint64_t *end_lsn)
+{
+    int state = tokens_take(c);
+    if (state != 0) return state;
+    state = commit_check(c);
+    if (state == 0) state = commit_log_and_apply(c, end_lsn);
+    tokens_give(c);
+    return state;
+}
+
+static int commit_attempts(commit *c, uint64_t *end_lsn)
+{
+    for (unsigned misses = 0;;) {
+        int state = commit_attempt(c, end_lsn), error = 0;
+        if (state == COMMIT_LOCKED) error = commit_wait_for_locks(c);
+        else if (state == TREE_MISS) error = trees_load(&c->e->trees, &c->miss, &c->suspect);
+        else if (state != TREE_FRAMES) return state;
+        if (error == 0 && (state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER))) error = writer_take(c);
+        if (error == 0 && c->writer != NULL) error = tree_writer_fill(c->writer);
+        if (error != 0) return error;
+    }
 }
 
 /* Brings the pages that will be needed into the cache while no token is held; errors are met again, and reported, under the tokens. */
 static void commit_preload(commit *c)
 {
-    trees *t = &c->e->trees;
-    size_t most = RW_MIN(c->count, (size_t)t->pool.frame_count / 8);
+    size_t most = RW_MIN(c->count, (size_t)c->e->trees.pool.frame_count / 8);
     for (size_t i = 0; i < most; i++) {
-        page_ref suspect = page_ref_none();
-        for (;;) {
-            tree_position position;
-            tree_miss miss;
-            partition *p = trees_lock(t, c->sorted[i]->op.key);
-            int state = tree_find(t, p, c->sorted[i]->op.key, &position, &miss);
-            trees_unlock(t, p);
-            if (state != TREE_MISS || trees_load(t, &miss, &suspect) != 0) break;
-        }
+        int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key);
+        (void)ignored;
     }
-}
-
-static unsigned record_flags(const commit *c)
-{
-    for (size_t i = 0; i < c->count; i++)
-        if (c->ops[i].op.kind == WAL_OP_PUT_EXTENT) return WAL_NEEDS_DATA;
-    return 0;
 }
 
 static void commit_shrink(commit *c)
 {
     for (size_t i = 0; i < c->count; i++) {
-        const wal_op *op = &c->ops[i].op;
-        if (op->kind == WAL_OP_DELETE) engine_shrink(c->e, op->key);
-        else if (op->kind == WAL_OP_DELETE_RANGE) engine_shrink_range(c->e, op->key, op->second);
+        const placed_op *placed = &c->ops[i];
+        if (placed->shrink) engine_shrink(c->e, placed->op.key);
+        else if (placed->op.kind == WAL_OP_DELETE_RANGE) engine_shrink_range(c->e, placed->op.key, placed->op.second);
     }
 }
 
-/* On a full disk what splits will need must be free before anything is logged: dirty pages cannot make room then (W4). */
-static int frames_check(const commit *c)
+int engine_commit_txn(engine *e, rw_slice body, unsigned flags, transaction *t, uint64_t *end_lsn)
 {
-    pool *p = &c->e->trees.pool;
-    int full = atomic_load_explicit(&p->space_error, memory_order_relaxed);
-    uint64_t need = RW_MIN(c->count + TREE_LEVELS_MAX, (uint64_t)p->frame_count / 2);
-    if (full == 0 || atomic_load(&p->free_count) >= need) return 0;
-    return rw_error(full, "the disk is full, and the cache has no room for a commit of %zu writes", c->count);
+    commit c;
+    engine_throttle(e);
+    int error = commit_open(&c, e, body, flags, t);
+    if (error == 0 && c.writer != NULL) commit_preload(&c);
+    if (error == 0) error = commit_attempts(&c, end_lsn);
+    writer_give(&c); /* merging takes one of its own */
+    if (error == 0) commit_shrink(&c);
+    commit_close(&c);
+    return error;
 }
 
 int engine_commit_many(engine *e, rw_slice body, unsigned flags)
 {
-    commit c;
-    uint64_t lsn = 0, end_lsn = 0;
-    engine_throttle(e);
-    int error = commit_open(&c, e, body);
-    if (error == 0) {
-        commit_preload(&c);
-        error = tokens_take(&c);
-        if (error == 0) error = commit_check(&c, flags);
-        if (error == 0) error = frames_check(&c);
-        if (RW_PLANTED(lose_one_of_batch) && c.count > 1) body.size = c.ops[c.count - 1].offset;
-        if (error == 0) error = wal_append(e->wal, WAL_COMMIT, &body, 1, record_flags(&c), &lsn, &end_lsn);
-        if (error == 0) error = commit_apply(&c, lsn);
-        tokens_give(&c);
-        writer_give(&c); /* merging takes one of its own */
-        if (error == 0) commit_shrink(&c);
-    }
-    commit_close(&c);
+    uint64_t end_lsn = 0;
+    int error = engine_commit_txn(e, body, flags, NULL, &end_lsn);
     return error != 0 ? error : engine_durable(e, end_lsn, flags);
 }

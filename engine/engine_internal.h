@@ -39,6 +39,7 @@ typedef struct {
     tree_writer *writer;
     write_batch batch;
     unsigned char *segment;                /* a segment's bytes, for cleaning */
+    unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
@@ -49,6 +50,19 @@ typedef struct {
     _Atomic int last_error;                /* of the last round */
     char last_error_text[256];             /* written before last_error, by its thread */
 } checkpointer;
+
+/* A commit of several operations while it is applied: nobody sees any of it before all is there. Changed by the holder of the partition's token. */
+typedef struct {
+    RW_ALIGNED(64) _Atomic uint64_t begin, end;    /* its log positions; begin 0: there is none */
+    _Atomic bool keeps_old;                /* readers find what it replaces in the version store */
+    _Atomic uint32_t word, waiters;        /* raised when it is visible */
+} apply_slot;
+
+/* Striped, so that threads do not meet. */
+#define TXN_COUNTERS 8u
+typedef struct {
+    RW_ALIGNED(64) _Atomic uint64_t committed, aborted, conflicted;
+} txn_counters;
 
 /* Which bucket ids are in use: marks are set and cleared under the mutex, and read by anyone. */
 typedef struct {
@@ -80,6 +94,8 @@ struct engine {
     snapshots snapshots;
     versions versions;
     locks *locks;
+    apply_slot apply_slots[RW_PARTITIONS_MAX];     /* each that of the commit which has this partition first */
+    txn_counters txn_counters[TXN_COUNTERS];
     uint64_t recovery_records, recovery_ns;
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
@@ -87,6 +103,7 @@ struct engine {
     _Atomic int failure;                   /* why the database takes no writes any more; 0: it does */
     kio_mutex failure_mutex;
     char failure_text[256];                /* under failure_mutex */
+    _Atomic uint64_t next_txn_id;
     _Atomic uint32_t children;             /* open batches, transactions, cursors */
     /* under writers_mutex */
     kio_mutex writers_mutex;
@@ -122,6 +139,9 @@ typedef struct {
 int key_make(engine *e, rw_bucket bucket, rw_slice key, stored_key *out);
 /* For bounds: an empty key is allowed (the bucket's beginning), or, with after, the first key behind the bucket. */
 int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored_key *out);
+/* A stored key in words, for messages: quoted, what cannot be printed as \\xNN, the bucket's number when it is not the default one. */
+#define KEY_TEXT_MAX 160
+const char *key_text(rw_slice stored, char text[KEY_TEXT_MAX]);
 static inline void key_free(stored_key *key)
 {
     if (RW_UNLIKELY(key->heap != NULL)) free(key->heap);
@@ -156,6 +176,22 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
 #define ENGINE_CATALOG 0x80000000u
 /* body: the operations, encoded for the log. */
 int engine_commit_many(engine *e, rw_slice body, unsigned flags);
+/* The same for a transaction: validated; its own locks are no hindrance. Does not wait until it is durable: *end_lsn is for engine_durable. */
+struct transaction;
+int engine_commit_txn(engine *e, rw_slice body, unsigned flags, struct transaction *t, uint64_t *end_lsn);
+/*
+ * Decides, under the token, what becomes of a key: present or not, and its value (of an extent: the extent_ref). Fills op's kind and second, or returns an error,
+ * which is then the result and nothing is changed.
+ */
+typedef struct {
+    int (*decide)(void *arg, bool present, bool is_extent, rw_slice value, wal_op *op);
+    void *arg;
+} commit_condition;
+int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condition, unsigned flags);
+/* For the version store, before a change at a position, under the token: flags for tree_put_at and tree_delete_at. */
+unsigned engine_record(engine *e, partition *p, rw_slice key, uint64_t timestamp, const tree_position *at);
+/* Whether recording what stands at a position, and `others` more like it, may need a frame first. */
+bool engine_record_needs_frame(engine *e, const partition *p, rw_slice key, const tree_position *at, size_t others);
 /* Value of a put, written to an extent when it is too long for a leaf: then *op becomes a PUT_EXTENT that points to *ref. */
 int engine_place_value(engine *e, wal_op *op, extent_ref *ref);
 void engine_unplace_value(engine *e, const wal_op *op);
@@ -190,6 +226,9 @@ int checkpoint_partition(engine *e, partition *p);
 int checkpoint_publish(engine *e, bool clean);
 /* Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. */
 int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
+
+/* Drops old values that no snapshot needs, some in each partition. Returns whether there are more. */
+bool versions_tend(engine *e);
 
 /* ---- open -------------------------------------------------------------------------------------------------------- */
 

@@ -48,3 +48,28 @@ int value_check(rw_slice value)
         return rw_error(RW_ETOOBIG, "the value has %zu bytes, at most %zu are possible", value.size, RW_VALUE_SIZE_MAX);
     return 0;
 }
+
+const char *key_text(rw_slice stored, char text[KEY_TEXT_MAX])
+{
+    static const char hex[] = "0123456789abcdef";
+    const unsigned char *bytes = stored.data;
+    size_t used = 0, i = RW_BUCKET_PREFIX;
+    text[used++] = '\'';
+    for (; i < stored.size && used < KEY_TEXT_MAX - 48; i++) {
+        unsigned char c = bytes[i];
+        if (c >= 0x20 && c < 0x7f && c != '\'' && c != '\\') {
+            text[used++] = (char)c;
+            continue;
+        }
+        text[used++] = '\\';
+        text[used++] = 'x';
+        text[used++] = hex[c >> 4];
+        text[used++] = hex[c & 15];
+    }
+    if (i < stored.size) used += (size_t)snprintf(text + used, 4, "...");
+    text[used++] = '\'';
+    text[used] = 0;
+    uint32_t bucket = __builtin_bswap32(rw_load_u32(bytes));
+    if (bucket != RW_DEFAULT_BUCKET) snprintf(text + used, KEY_TEXT_MAX - used, " of bucket number %u", bucket);
+    return text;
+}

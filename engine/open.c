@@ -5,6 +5,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
+#define LOCK_BYTES_DIVISOR 8u              /* locks may take this part of the cache */
 #define FRAMES_MIN 24u                 /* fewer pages than this cannot hold the paths of a few operations at once */
 
 static char *path_join(const char *dir, const char *name)
@@ -26,6 +27,7 @@ static void options_fill(rw_options *options)
 {
     if (options->workers == 0) options->workers = cores_usable();
     if (options->partition_bytes == 0) options->partition_bytes = RW_PARTITION_BYTES_DEFAULT;
+    if (options->snapshot_bytes_max == 0) options->snapshot_bytes_max = options->cache_bytes / 4;
 }
 
 /* What is taken beside the frames: staging of the log, of write-back, of cleaning. In a small cache frames get at least half. */
@@ -66,6 +68,16 @@ static wal_options log_options(engine *e)
                          .sync_data_arg = e,
                          .on_failure = log_failed,
                          .on_failure_arg = e};
+}
+
+/* The trees, and what transactions keep beside them. */
+static int trees_and_locks_open(engine *e)
+{
+    int error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
+    if (error != 0) return error;
+    snapshots_init(&e->snapshots, e->kio);
+    versions_init(&e->versions, &e->trees, &e->snapshots, e->options.snapshot_bytes_max);
+    return locks_open(e->kio, &e->trees.pool, e->options.cache_bytes / LOCK_BYTES_DIVISOR, &e->locks);
 }
 
 /* ---- the pieces, in order ---------------------------------------------------------------------------------------- */
@@ -121,7 +133,7 @@ static int database_create(engine *e)
     if (error != 0) return error;
     wal_options options = log_options(e);
     error = wal_create(e->kio, e->dir, &options, &e->wal);
-    if (error == 0) error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
+    if (error == 0) error = trees_and_locks_open(e);
     if (error == 0) error = workers_start(e);
     if (error == 0) error = checkpointer_start(e);
     if (error == 0) error = trees_create_first(&e->trees, 1);
@@ -144,7 +156,7 @@ static int database_open(engine *e)
     wal_options options = log_options(e);
     error = wal_open(e->kio, e->dir, &options, &e->wal);
     if (error == RW_ENOENT) error = rw_error(RW_ECORRUPT, "%s: the data file is there, but the log is missing", e->dir);
-    if (error == 0) error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
+    if (error == 0) error = trees_and_locks_open(e);
     if (error == 0) error = workers_start(e);
     if (error == 0) error = checkpointer_start(e);
     if (error != 0) return error;
@@ -170,6 +182,10 @@ static void engine_free(engine *e)
     if (e->wal != NULL) wal_close(e->wal);
     checkpointer_free(e);
     while (e->writer_count > 0) tree_writer_close(e->writers[--e->writer_count]);
+    if (e->locks != NULL) {
+        locks_close(e->locks);
+        versions_close(&e->versions);
+    }
     if (e->trees.page_size != 0) trees_close(&e->trees);
     if (e->store != NULL) store_close(e->store);
     buckets_close(e);
@@ -252,6 +268,7 @@ static int close_cleanly(engine *e)
 {
     uint64_t cut;
     int error = 0;
+    while (versions_tend(e)) continue; /* extents that only old values named go now */
     for (unsigned round = 0; round < 4 && error == 0; round++) {
         error = checkpoint_all(e, false);
         if (!anything_retired(e)) break;

@@ -16,6 +16,8 @@ void rw_options_init(rw_options *options)
         .async_delay_ms = 50,
         .partition_bytes = 0,
         .create = 1,
+        .txn_bytes_max = (uint64_t)1 << 30,
+        .lock_timeout_ms = 10000,
     };
 }
 
@@ -53,6 +55,7 @@ static const option_entry number_options[] = {
     OPTION("cache", cache_bytes, true),   OPTION("page_size", page_size, false),           OPTION("workers", workers, false),
     OPTION("log", log_bytes, true),       OPTION("async_delay_ms", async_delay_ms, false), OPTION("partition", partition_bytes, true),
     OPTION("create", create, false),      OPTION("read_only", read_only, false),
+    OPTION("snapshot_bytes", snapshot_bytes_max, true), OPTION("txn_bytes", txn_bytes_max, true), OPTION("lock_timeout_ms", lock_timeout_ms, false),
 };
 
 static const char *const backends[] = {"auto", "uring", "psync"};
@@ -107,6 +110,11 @@ int options_check(const rw_options *o)
         return rw_error(RW_EINVAL, "async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
     if (o->partition_bytes != 0 && o->partition_bytes < RW_SEGMENT_BYTES / 8)
         return rw_error(RW_EINVAL, "partition_bytes: %llu is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
+    if (o->snapshot_bytes_max > o->cache_bytes / 2)
+        return rw_error(RW_EINVAL, "snapshot_bytes_max: %llu is more than half of the cache", (unsigned long long)o->snapshot_bytes_max);
+    if (o->txn_bytes_max < 4096) return rw_error(RW_EINVAL, "txn_bytes_max: %llu is less than 4096", (unsigned long long)o->txn_bytes_max);
+    if (o->lock_timeout_ms < 1 || o->lock_timeout_ms > 3600000)
+        return rw_error(RW_EINVAL, "lock_timeout_ms: %u is not between 1 and 3600000", o->lock_timeout_ms);
     if (o->create > 1) return rw_error(RW_EINVAL, "create: %u is neither 0 nor 1", o->create);
     if (o->read_only > 1) return rw_error(RW_EINVAL, "read_only: %u is neither 0 nor 1", o->read_only);
     return 0;

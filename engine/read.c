@@ -1,6 +1,7 @@
-/* Reads of newest committed values. */
+/* Reads of values: the newest committed ones, and those of a snapshot. */
 #include "base/memory.h"
-#include "engine/engine_internal.h"
+#include "engine/commit_many.h"
+#include "engine/txn.h"
 
 int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf)
 {
@@ -11,25 +12,48 @@ int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf)
     return error;
 }
 
-int engine_get(engine *e, rw_slice key, void *buf, size_t *size)
+static int too_small(size_t *size, size_t needed)
+{
+    int error = rw_error(RW_ETOOSMALL, "the value has %zu bytes, the buffer %zu", needed, *size);
+    *size = needed;
+    return error;
+}
+
+/* A read without a snapshot needs no timestamp, unless a commit of several operations is being applied where the key lives. */
+static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen)
+{
+    if (moment != SNAPSHOT_NEWEST) return read_at(e, key, moment, buf, room, seen);
+    int error = trees_get(&e->trees, key, buf, room, false, seen);
+    if (error != 0 || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
+                                atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0)) return error;
+    return read_newest(e, key, buf, room, seen);
+}
+
+int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size)
 {
     extent_ref suspect = {0};
     for (;;) {
-        bool is_extent = false;
-        extent_ref extent;
-        int error = trees_get(&e->trees, key, buf, size, &is_extent, &extent);
-        if (error != 0 || !is_extent) return error;
-        if (extent.length > *size) {
-            error = rw_error(RW_ETOOSMALL, "the value has %u bytes, the buffer %zu", extent.length, *size);
-            *size = extent.length;
-            return error;
+        tree_value seen;
+        int error = read_any(e, key, moment, buf, *size, &seen);
+        if (error != 0) return error;
+        if (!seen.found) return RW_ENOTFOUND;
+        if (!seen.is_extent) {
+            if (!seen.fits) return too_small(size, seen.size);
+            *size = seen.size;
+            return 0;
         }
-        error = engine_extent_read(e, key, extent, buf);
-        if (error == 0) *size = extent.length;
-        /* Without a token the value may have been replaced meanwhile, and its run used again, or cut off with the file's end: then the leaf names
+        if (seen.extent.length > *size) return too_small(size, seen.extent.length);
+        error = engine_extent_read(e, key, seen.extent, buf);
+        if (error == 0) *size = seen.extent.length;
+        /* Without a token the value may have been replaced or moved meanwhile, and its run used again, or cut off with the file's end: then the leaf names
          * another one. */
-        bool again = (error == RW_ECORRUPT || error == RW_EIO) && memcmp(&suspect, &extent, sizeof extent) != 0;
+        bool again = (error == RW_ECORRUPT || error == RW_EIO) && memcmp(&suspect, &seen.extent, sizeof suspect) != 0;
         if (!again) return error;
-        suspect = extent;
+        suspect = seen.extent;
     }
+}
+
+int engine_get(engine *e, rw_slice key, void *buf, size_t *size)
+{
+    return engine_get_at(e, key, SNAPSHOT_NEWEST, buf, size);
 }

@@ -51,6 +51,29 @@ static void files_count(engine *e, rw_stats_t *stats)
     stats->checkpoints = atomic_load(&e->checkpointer.published);
 }
 
+static void transactions_count(engine *e, rw_stats_t *stats)
+{
+    lock_counters counters;
+    for (unsigned i = 0; i < TXN_COUNTERS; i++) {
+        stats->txns_committed += atomic_load(&e->txn_counters[i].committed);
+        stats->txns_aborted += atomic_load(&e->txn_counters[i].aborted);
+        stats->txns_conflicted += atomic_load(&e->txn_counters[i].conflicted);
+    }
+    uint64_t begun = atomic_load(&e->next_txn_id), ended = stats->txns_committed + stats->txns_aborted + stats->txns_conflicted;
+    stats->txns_open = begun > ended ? begun - ended : 0;
+    locks_counters(e->locks, &counters);
+    stats->locks_held = counters.held;
+    stats->lock_waits = counters.waits;
+    stats->lock_timeouts = counters.timeouts;
+    stats->deadlocks = counters.deadlocks;
+    stats->snapshots_open = snapshots_count(&e->snapshots);
+    stats->snapshot_oldest_age_us = snapshots_oldest_age(&e->snapshots) / 1000;
+    stats->snapshots_given_up = atomic_load(&e->snapshots.given_up_count);
+    stats->versions = versions_count(&e->versions);
+    stats->version_bytes = versions_bytes(&e->versions);
+    stats->version_bytes_max = e->versions.bytes_max;
+}
+
 int rw_stats(rw_db *db, rw_stats_t *out)
 {
     engine *e;
@@ -62,6 +85,7 @@ int rw_stats(rw_db *db, rw_stats_t *out)
     partitions_count(e, &stats);
     pool_count(e, &stats);
     files_count(e, &stats);
+    transactions_count(e, &stats);
     stats.reads_restarted = atomic_load(&e->trees.restarts);
     stats.recovery_records = e->recovery_records;
     stats.recovery_us = e->recovery_ns / 1000;

@@ -2,18 +2,24 @@
 #ifndef RW_ENGINE_TXN_H
 #define RW_ENGINE_TXN_H
 
-#include "engine/engine_internal.h"
+#include "engine/body.h"
 #include "txn/read_set.h"
 
 #define SNAPSHOT_NEWEST UINT64_MAX /* reads see the newest committed state */
 
+/* Its memory is never freed, but used again for later transactions: a stale handle finds another generation. */
 typedef struct transaction {
-    engine *e;
+    /* any thread, atomic */
+    RW_ALIGNED(64) _Atomic uint64_t state;  /* generation, TXN_LIVE, TXN_BUSY (txn_handle.c) */
+    _Atomic(engine *) e;
+    _Atomic uint64_t id;
+    _Atomic uint64_t writes_count, bytes;   /* for lists */
+    uint32_t index;                /* its place among all; set when it is made */
+    _Atomic uint32_t next_free;
+    /* set at begin */
     rw_db *db;
-    rw_txn *handle;
-    uint64_t id;
-    unsigned flags;                /* of rw_txn_begin */
-    uint64_t begun_ns;
+    _Atomic uint32_t flags;        /* of rw_txn_begin */
+    _Atomic uint64_t begun_ns;
     /* the thread that is in it (txn_enter) */
     write_set *writes;
     read_set *reads;               /* RW_SERIALIZABLE, and keys read for update; else NULL until needed */
@@ -21,10 +27,7 @@ typedef struct transaction {
     lock_owner locks;              /* RW_PESSIMISTIC */
     unsigned cursors;              /* open ones */
     int doomed;                    /* RW_EDEADLOCK: it was a victim, only abort is left */
-    /* under the engine's txns_mutex */
-    struct transaction *older, *newer;
-    /* copies for lists, atomic */
-    _Atomic uint64_t writes_count, bytes;
+    commit_body body;              /* room for a commit's record, kept */
 } transaction;
 
 /*
@@ -36,10 +39,29 @@ void txn_leave(transaction *t);
 /* The same for an end, of a doomed one too. */
 int txn_enter_to_end(rw_txn *handle, transaction **t);
 
+/* txn_handle.c: a transaction that nobody uses, entered; RW_ENOMEM. Its handle, and its end: the handle means nothing any more. */
+int txn_slot_take(transaction **t);
+rw_txn *txn_handle(const transaction *t);
+void txn_slot_give(transaction *t);
+/* Calls fn for each live one of an engine, in no order; what it reads of it may change meanwhile. */
+int txn_slots_for_each(const engine *e, int (*fn)(void *arg, transaction *t), void *arg);
+
+/* txn.c: the parts of public calls that others need, for a transaction that was entered. */
+int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out);
+int txn_read(transaction *t, rw_slice key, bool for_update, void *buf, size_t *size);
+/* Ends it; the handle is void then. */
+int txn_commit(transaction *t, unsigned flags);
+void txn_abort(transaction *t);
+
+static inline bool txn_mode_is(const transaction *t, unsigned flag)
+{
+    return (atomic_load_explicit(&t->flags, memory_order_relaxed) & flag) != 0;
+}
+
 /* The moment that its reads see, or SNAPSHOT_NEWEST. */
 static inline uint64_t txn_moment(const transaction *t)
 {
-    return (t->flags & RW_PESSIMISTIC) != 0 ? SNAPSHOT_NEWEST : t->snapshot.timestamp;
+    return txn_mode_is(t, RW_PESSIMISTIC) ? SNAPSHOT_NEWEST : t->snapshot.timestamp;
 }
 
 /*

@@ -190,6 +190,14 @@ uint64_t snapshots_oldest_age(snapshots *s)
     return one == NULL || begun_ns >= now_ns ? 0 : now_ns - begun_ns;
 }
 
+uint64_t snapshots_count(snapshots *s)
+{
+    kio_mutex_lock(s->kio, &s->mutex);
+    uint64_t count = s->count;
+    kio_mutex_unlock(s->kio, &s->mutex);
+    return count;
+}
+
 int snapshots_for_each(snapshots *s, int (*fn)(void *arg, const snapshot *one), void *arg)
 {
     int result = 0;

@@ -12,12 +12,13 @@
 #include "kernel_io/kernel_io.h"
 
 #define SNAPSHOT_BEGINNING UINT64_MAX
+#define SNAPSHOT_OF_COMMIT UINT64_MAX      /* as an owner: a commit's own, while it is applied */
 
 /* Lies in its owner: a transaction or a cursor. */
 typedef struct snapshot {
     uint64_t timestamp;            /* sees what lies below */
     uint64_t begun_ns;
-    uint64_t owner;                /* a transaction's id; 0: a cursor's */
+    uint64_t owner;                /* a transaction's id; 0: a cursor's; SNAPSHOT_OF_COMMIT */
     bool given_up;                 /* under the mutex: no longer in the list */
     bool beginning;                /* under the mutex: timestamp is a claim, and will not fall */
     struct snapshot *older, *newer;
@@ -66,6 +67,7 @@ bool snapshots_between(snapshots *s, uint64_t after, uint64_t upto);
 
 /* Age of the oldest in ns; 0: none. */
 uint64_t snapshots_oldest_age(snapshots *s);
+uint64_t snapshots_count(snapshots *s);        /* open ones */
 /* Calls fn for each open one, oldest first, under the mutex. A non-zero result ends it, and is returned. */
 int snapshots_for_each(snapshots *s, int (*fn)(void *arg, const snapshot *one), void *arg);
 

@@ -5,6 +5,7 @@
 #include "txn/write_set.h"
 
 #define SKIP_LEVELS 16
+#define ARENA_CHUNK_FIRST ((size_t)2 << 10)    /* for the many transactions that write a few keys; each further chunk is twice as large */
 #define ARENA_CHUNK_BYTES ((size_t)64 << 10)
 
 struct entry;
@@ -51,7 +52,7 @@ static void *arena_take(write_set *set, size_t size)
 {
     size = (size_t)rw_align_up(size, 16);
     if (set->chunks == NULL || set->chunks->size - set->chunks->used < size) {
-        size_t bytes = RW_MAX(size, ARENA_CHUNK_BYTES);
+        size_t next = set->chunks == NULL ? ARENA_CHUNK_FIRST : RW_MIN(set->chunks->size * 2, ARENA_CHUNK_BYTES), bytes = RW_MAX(size, next);
         chunk *c = malloc(sizeof *c + bytes);
         if (c == NULL) return NULL;
         *c = (chunk){.older = set->chunks, .size = bytes};
@@ -91,18 +92,44 @@ int write_set_open(write_set **out)
     return 0;
 }
 
-void write_set_free(write_set *set)
+static void versions_free(write_set *set)
 {
     for (version *v = set->last, *previous; v != NULL; v = previous) {
         previous = v->previous;
         free(v);
     }
+    set->last = NULL;
+}
+
+void write_set_free(write_set *set)
+{
+    versions_free(set);
     for (chunk *c = set->chunks, *older; c != NULL; c = older) {
         older = c->older;
         free(c);
     }
     free(set->savepoints);
     free(set);
+}
+
+/* What stays is the first chunk, with the head in it. */
+void write_set_clear(write_set *set)
+{
+    versions_free(set);
+    while (set->chunks->older != NULL) {
+        chunk *newest = set->chunks;
+        set->chunks = newest->older;
+        free(newest);
+    }
+    set->chunks->used = (size_t)rw_align_up(sizeof(entry) + SKIP_LEVELS * sizeof(entry *), 16);
+    memset(set->head->next, 0, SKIP_LEVELS * sizeof(entry *));
+    set->tail = set->head;
+    set->sequence = 0;
+    set->live = 0;
+    set->bytes = sizeof *set->chunks + set->chunks->size;
+    free(set->savepoints);
+    set->savepoints = NULL;
+    set->savepoint_count = set->savepoint_capacity = set->savepoint_next_id = 0;
 }
 
 static rw_slice entry_key(const entry *e)

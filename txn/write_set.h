@@ -1,5 +1,5 @@
 /*
- * The face of txn/ for now: the private writes of one transaction, ordered by key. Memory only; belongs to one thread at a time.
+ * The private writes of one transaction, ordered by key. Memory only; belongs to one thread at a time.
  *
  * Every write of a key is kept as a version on that key's entry, newest first, so that rolling back to a savepoint drops versions without copying.
  */
@@ -18,6 +18,8 @@ typedef struct {
 
 int write_set_open(write_set **out);
 void write_set_free(write_set *set);
+/* Empties it for another transaction. */
+void write_set_clear(write_set *set);
 
 int write_set_put(write_set *set, rw_slice key, rw_slice value);
 int write_set_delete(write_set *set, rw_slice key);

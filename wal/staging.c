@@ -17,21 +17,31 @@ static uint64_t record_span(uint64_t body)
     return span;
 }
 
+static inline void announce_store(_Atomic uint64_t *announce, uint64_t value)
+{
+    if (announce != NULL) atomic_store_explicit(announce, value, memory_order_release);
+}
+
 /*
  * Takes span bytes of LSNs, if they can be written. The limit is read after reserve and before the exchange: whoever lowers the
  * limit changes reserve's tag afterwards, so an exchange that succeeds has seen the limit in force.
  */
-static int reserve_span(wal *w, uint64_t span, uint64_t *lsn)
+static int reserve_span(wal *w, uint64_t span, uint64_t *lsn, _Atomic uint64_t *announce)
 {
     uint64_t seen = atomic_load_explicit(&w->reserve, memory_order_acquire);
     for (;;) {
         uint64_t end = (seen & ~WAL_RESERVE_TAG) + span;
         if (RW_UNLIKELY(end > atomic_load_explicit(&w->limit, memory_order_acquire))) {
+            announce_store(announce, 0);
             int rc = wal_slots_ask(w, end);
             if (rc != 0) return rc;
             seen = atomic_load_explicit(&w->reserve, memory_order_acquire);
-        } else if (atomic_compare_exchange_weak(&w->reserve, &seen, seen + span)) {
+            continue;
+        }
+        announce_store(announce, WAL_ANNOUNCE_BUSY); /* before the exchange: who sees the place taken sees this */
+        if (atomic_compare_exchange_weak(&w->reserve, &seen, seen + span)) {
             *lsn = seen & ~WAL_RESERVE_TAG;
+            announce_store(announce, *lsn | WAL_ANNOUNCE_BUSY);
             return 0;
         }
     }
@@ -98,13 +108,19 @@ static inline void publish(wal *w, uint64_t lsn, wal_kind kind, uint32_t word, u
 }
 
 /* Copies and publishes the record's fragments; lsn is reserved for them. False: the log has failed; the last fragment is not published. */
-static bool fill(wal *w, wal_kind kind, piece_cursor *cursor, size_t body, unsigned flags, uint64_t lsn)
+static bool fill(wal *w, wal_kind kind, piece_cursor *cursor, size_t body, unsigned flags, uint64_t lsn, _Atomic uint64_t *announce)
 {
     uint32_t first = WAL_FRAGMENT_FIRST;
+    uint64_t record = lsn;
     do {
         size_t size = RW_MIN(body, WAL_FRAGMENT_BODY_MAX);
         uint64_t end = lsn + WAL_FRAGMENT_HEADER_BYTES + rw_align_up(size, 8);
-        if (RW_UNLIKELY(!space_free(w, end)) && !wait_for_space(w, end)) return false;
+        if (RW_UNLIKELY(!space_free(w, end))) {
+            announce_store(announce, record);
+            bool ok = wait_for_space(w, end);
+            if (announce != NULL) atomic_store(announce, record | WAL_ANNOUNCE_BUSY); /* seq_cst: what the appender looks at next is read after it */
+            if (!ok) return false;
+        }
         copy_pieces(w, cursor, lsn + WAL_FRAGMENT_HEADER_BYTES, size);
         body -= size;
         uint8_t needs = body == 0 && (flags & WAL_NEEDS_DATA) != 0 ? WAL_FRAGMENT_NEEDS_DATA : 0;
@@ -115,7 +131,8 @@ static bool fill(wal *w, wal_kind kind, piece_cursor *cursor, size_t body, unsig
     return true;
 }
 
-int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn)
+int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn,
+               _Atomic uint64_t *announce)
 {
     RW_ASSERT(w->started);
     uint64_t body = 0, at = 0;
@@ -126,12 +143,15 @@ int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, un
     }
     if (RW_UNLIKELY(wal_has_failed(w))) return wal_failure(w, RW_EREADONLY);
     uint64_t span = record_span(body);
-    int rc = reserve_span(w, span, &at);
+    int rc = reserve_span(w, span, &at, announce);
     if (rc != 0) return rc;
     /* The writer sets idle and then looks at reserve; we change reserve and then look at idle: one of us sees the other. */
     if (RW_UNLIKELY(atomic_load(&w->idle) != 0) && atomic_exchange(&w->idle, 0) != 0) wal_writer_kick(w);
     piece_cursor cursor = {.pieces = pieces};
-    if (!fill(w, kind, &cursor, (size_t)body, flags, at)) return wal_failure(w, RW_EREADONLY);
+    if (!fill(w, kind, &cursor, (size_t)body, flags, at, announce)) {
+        announce_store(announce, 0);
+        return wal_failure(w, RW_EREADONLY);
+    }
     if (RW_UNLIKELY(at + span - atomic_load_explicit(&w->consumed, memory_order_relaxed) > WAL_STAGING_HALF)) ask_flush(w);
     *lsn = at;
     *end_lsn = at + span;

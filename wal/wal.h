@@ -62,8 +62,14 @@ int wal_start(wal *w, uint64_t keep_lsn);
  * change the same key must be appended in order (the partition's token sees to it). RW_ENOSPC when the log has no room and cannot grow: nothing was
  * appended. RW_EREADONLY after a failure (the sentence says of what). RW_ETOOBIG above 1 GiB.
  * A record longer than the staging space is taken in fragments while the writer drains them; then this call waits for the writer.
+ *
+ * announce, if not NULL, tells others which record is on its way: WAL_ANNOUNCE_BUSY, alone while a place in the log is being taken, with the LSN once it is
+ * known; without WAL_ANNOUNCE_BUSY, the LSN alone, while this call waits for room in the staging space: then no record with a larger LSN can have been
+ * appended meanwhile. After success the caller ends it by storing 0; after failure it is 0.
  */
-int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn);
+#define WAL_ANNOUNCE_BUSY ((uint64_t)1)
+int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn,
+               _Atomic uint64_t *announce);
 
 /* Returns when everything below end_lsn is durable; a caller that finds the writer's role free takes it for its own batch. RW_EUNKNOWN when the
  * log failed before that. */

@@ -303,7 +303,7 @@ static void log_append(wal *w, const wal_op *ops, unsigned count, unsigned flags
         size += ops[i].second.size;
     }
     rw_slice pieces = rw_slice_of(body, size);
-    must(wal_append(w, WAL_COMMIT, &pieces, 1, flags, &lsn, &end_lsn), "append");
+    must(wal_append(w, WAL_COMMIT, &pieces, 1, flags, &lsn, &end_lsn, NULL), "append");
     must(wal_wait(w, end_lsn), "make durable");
     free(body);
 }

@@ -127,7 +127,7 @@ static void log_append(bed *b, const wal_op *ops, unsigned count)
     }
     if (b->wrong == LOG_BODY) body[0] = 200;
     rw_slice pieces = rw_slice_of(body, size);
-    must(wal_append(b->log, WAL_COMMIT, &pieces, 1, 0, &lsn, &b->durable_lsn), "append");
+    must(wal_append(b->log, WAL_COMMIT, &pieces, 1, 0, &lsn, &b->durable_lsn, NULL), "append");
     must(wal_wait(b->log, b->durable_lsn), "make durable");
 }
 

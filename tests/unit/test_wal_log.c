@@ -51,7 +51,7 @@ static void test_framing(void *arg)
     }
     good = good && wal_end_lsn(s->w) == end;
     rw_slice empty = {NULL, 0};
-    TAP_CHECK(wal_append(s->w, WAL_COMMIT, &empty, 0, 0, &lsn, &last) == 0 && last == lsn + WAL_FRAGMENT_HEADER_BYTES);
+    TAP_CHECK(wal_append(s->w, WAL_COMMIT, &empty, 0, 0, &lsn, &last, NULL) == 0 && last == lsn + WAL_FRAGMENT_HEADER_BYTES);
     tap_ok(wal_close(s->w) == 0 && good, "%u records of all lengths around the seams are taken", count);
     wal_test_seen seen;
     uint64_t found = 0;
@@ -86,7 +86,7 @@ static void test_bodies(void *arg)
     }
     unsigned char much[8];
     rw_slice huge[2] = {{much, 8}, {much, (size_t)1 << 30}};
-    tap_ok(wal_append(s->w, WAL_COMMIT, huge, 2, 0, &lsn, &found) == RW_ETOOBIG && wal_end_lsn(s->w) == end, "a record above 1 GiB is refused");
+    tap_ok(wal_append(s->w, WAL_COMMIT, huge, 2, 0, &lsn, &found, NULL) == RW_ETOOBIG && wal_end_lsn(s->w) == end, "a record above 1 GiB is refused");
     TAP_CHECK(wal_close(s->w) == 0);
     TAP_CHECK(wal_open(s->k, "", &options, &s->w) == 0);
     wal_test_seen seen = {.sound = true};
@@ -331,14 +331,14 @@ static void test_needs_data(void *arg)
     unsigned char body[64] = {0};
     rw_slice piece = {body, sizeof body};
     wal *w = start_watched(s);
-    TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, 0, &lsn, &end) == 0 && wal_wait(w, end) == 0);
+    TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, 0, &lsn, &end, NULL) == 0 && wal_wait(w, end) == 0);
     TAP_CHECK(s->data_syncs == 0);
     for (unsigned i = 1; i < 3; i++) {
-        TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, WAL_NEEDS_DATA, &lsn, &end) == 0);
+        TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, WAL_NEEDS_DATA, &lsn, &end, NULL) == 0);
         TAP_CHECK(s->data_syncs == i - 1 && wal_wait(w, end) == 0 && s->data_syncs == i);
     }
     uint64_t durable = end;
-    TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, WAL_NEEDS_DATA, &lsn, &end) == 0);
+    TAP_CHECK(wal_append(w, WAL_COMMIT, &piece, 1, WAL_NEEDS_DATA, &lsn, &end, NULL) == 0);
     TAP_CHECK(wal_wait(w, end) == RW_EUNKNOWN && wal_durable_lsn(w) == durable && s->failures == 1);
     TAP_CHECK(wal_close(w) == RW_EIO);
     wal_test_seen seen;
@@ -445,7 +445,7 @@ static void test_print(void *arg)
     wal_op op = {WAL_OP_PUT, {"some\001key", 8}, {"a value", 7}};
     unsigned char head[11];
     rw_slice pieces[3] = {{head, wal_op_encode_head(&op, head)}, op.key, op.second};
-    for (unsigned i = 0; i < 3; i++) TAP_CHECK(wal_append(s->w, WAL_COMMIT, pieces, 3, 0, &lsn, &end) == 0 && wal_wait(s->w, end) == 0);
+    for (unsigned i = 0; i < 3; i++) TAP_CHECK(wal_append(s->w, WAL_COMMIT, pieces, 3, 0, &lsn, &end, NULL) == 0 && wal_wait(s->w, end) == 0);
     TAP_CHECK(wal_close(s->w) == 0);
     sim_disk_flip(s->disk, "/log", 2 * RW_BLOCK_SIZE + 70, 1);
     FILE *to = open_memstream(&text, &size);

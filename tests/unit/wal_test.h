@@ -43,7 +43,7 @@ static inline int wal_test_append(wal *w, uint32_t generation, uint32_t thread, 
     wal_test_body(body, generation, thread, number, size);
     uint32_t cut = WAL_TEST_HEADER + (size - WAL_TEST_HEADER) / 3;
     rw_slice pieces[3] = {{body, 5}, {body + 5, cut - 5}, {body + cut, size - cut}};
-    int rc = wal_append(w, WAL_COMMIT, pieces, 3, 0, lsn, end);
+    int rc = wal_append(w, WAL_COMMIT, pieces, 3, 0, lsn, end, NULL);
     free(body);
     return rc;
 }

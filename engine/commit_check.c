@@ -1,0 +1,203 @@
+/*
+ * What is checked under the tokens before anything is logged: locks of others, conflicts with what was committed since the transaction's snapshot, buckets, pages
+ * and memory. Whatever fails here has changed nothing.
+ */
+#include "base/planted.h"
+#include "engine/commit_many.h"
+
+#define LOCK_ATTEMPTS 100              /* a commit that was a deadlock's victim gives its locks back and begins again */
+#define LOCK_RETRY_NS 200000
+
+/* ---- locks ------------------------------------------------------------------------------------------------------- */
+
+static const lock_owner *locks_owner(const commit *c)
+{
+    if (c->txn != NULL && txn_mode_is(c->txn, RW_PESSIMISTIC)) return &c->txn->locks;
+    return c->owner_used ? &c->owner : NULL;
+}
+
+static bool locks_in_the_way(const commit *c)
+{
+    if (RW_LIKELY(!locks_active(c->e->locks)) || RW_PLANTED(write_through_locks)) return false;
+    for (size_t i = 0; i < c->count; i++) {
+        const wal_op *op = &c->sorted[i]->op;
+        uint64_t holder;
+        if (locks_conflict(c->e->locks, locks_owner(c), op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, &holder)) return true;
+    }
+    return false;
+}
+
+static int locks_take_all(commit *c)
+{
+    int64_t timeout = (c->flags & ENGINE_CATALOG) != 0 ? 0 : (int64_t)c->e->options.lock_timeout_ms * 1000000;
+    for (size_t i = 0; i < c->count; i++) {
+        const wal_op *op = &c->sorted[i]->op;
+        int error = locks_take(c->e->locks, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, timeout);
+        if (error == RW_ETIMEOUT && (c->flags & ENGINE_CATALOG) != 0) return rw_error_prefix(RW_EBUSY, "a transaction is at work in the bucket");
+        if (error != 0) return error;
+    }
+    return 0;
+}
+
+int commit_wait_for_locks(commit *c)
+{
+    static const _Atomic uint32_t never;
+    if (c->txn != NULL && txn_mode_is(c->txn, RW_PESSIMISTIC)) return rw_error(RW_ECONFLICT, "a lock of the transaction was lost");
+    if (!c->owner_used) lock_owner_init(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
+    c->owner_used = true;
+    for (unsigned attempt = 0;; attempt++) {
+        int error = locks_take_all(c);
+        if (error == 0) return 0;
+        locks_release(c->e->locks, &c->owner);
+        if (error != RW_EDEADLOCK || attempt == LOCK_ATTEMPTS) return error;
+        kio_sleep(c->e->kio, &never, 0, LOCK_RETRY_NS);
+    }
+}
+
+/* ---- conflicts --------------------------------------------------------------------------------------------------- */
+
+static int conflict(rw_slice key, const char *what)
+{
+    char text[KEY_TEXT_MAX];
+    return rw_error(RW_ECONFLICT, "conflict: another commit has written key %s, which the transaction %s", key_text(key, text), what);
+}
+
+static int writes_validate(const commit *c, uint64_t moment)
+{
+    if (RW_PLANTED(miss_write_conflict)) return 0;
+    for (size_t i = 0; i < c->count; i++) {
+        const placed_op *placed = c->sorted[i];
+        if (versions_written_since(&c->e->versions, placed->part, placed->op.key, moment)) return conflict(placed->op.key, "writes");
+    }
+    return 0;
+}
+
+/* Partition by partition. */
+static int range_validate(const commit *c, const read_entry *entry, uint64_t moment)
+{
+    if (RW_PLANTED(miss_phantom)) return 0;
+    for (unsigned i = 0; i < c->part_count; i++) {
+        size_t size = 0;
+        if (versions_range_written_since(&c->e->versions, c->parts[i], entry->from, entry->to, moment, c->bound, &size))
+            return conflict(rw_slice_of(c->bound, size), "has read in a range");
+    }
+    return 0;
+}
+
+static int reads_validate(const commit *c, uint64_t moment)
+{
+    const read_set *reads = c->txn->reads;
+    if (reads == NULL) return 0;
+    for (size_t i = 0; i < read_set_count(reads); i++) {
+        read_entry entry = read_set_entry(reads, i);
+        int error = 0;
+        if (!entry.is_key) error = range_validate(c, &entry, moment);
+        else if (!RW_PLANTED(miss_read_conflict) && versions_written_since(&c->e->versions, part_of(c, entry.from), entry.from, moment))
+            error = conflict(entry.from, "has read");
+        if (error != 0) return error;
+    }
+    return 0;
+}
+
+static int commit_validate(const commit *c)
+{
+    if (c->txn == NULL || txn_mode_is(c->txn, RW_PESSIMISTIC)) return 0;
+    uint64_t moment = c->txn->snapshot.timestamp;
+    int error = writes_validate(c, moment);
+    if (error == 0) error = reads_validate(c, moment);
+    if (error == 0 && snapshots_is_lost(&c->e->snapshots, moment))
+        error = rw_error(RW_ESNAPSHOT_TOO_OLD, "the transaction's snapshot, at log position %llu, was given up", (unsigned long long)moment);
+    return error;
+}
+
+/* ---- pages ------------------------------------------------------------------------------------------------------- */
+
+/* A page that is missing: with a writer it is read on the spot, without one the tokens must be given back first. */
+static int miss_load(commit *c, partition *p)
+{
+    if (c->writer == NULL) return TREE_MISS;
+    return trees_load_holding(c->writer, p, &c->held, &c->miss);
+}
+
+/* Reads every leaf of [from, to), so that a damaged page is met before anything is logged. */
+static int range_resident(commit *c, rw_slice from, rw_slice to)
+{
+    trees *t = &c->e->trees;
+    rw_slice at = from;
+    while (rw_slice_compare(at, to) < 0) {
+        tree_position position;
+        partition *p = part_of(c, at);
+        int state = tree_find(t, p, at, &position, &c->miss);
+        if (state == TREE_MISS) {
+            state = miss_load(c, p);
+            if (state != 0) return state;
+            continue;
+        }
+        rw_slice upper = node_upper_fence(pool_page(&t->pool, position.leaf));
+        if (upper.size == 0) return 0;
+        memcpy(c->bound, upper.data, upper.size);
+        at = rw_slice_of(c->bound, upper.size);
+    }
+    return 0;
+}
+
+/* Bytes that the commit may add to one leaf at most. */
+static size_t growth_max(const commit *c)
+{
+    return c->body.size + c->count * sizeof(node_slot);
+}
+
+static bool op_grows(const commit *c, const placed_op *placed, const tree_position *at)
+{
+    unsigned flags = 0;
+    if (placed->op.kind == WAL_OP_DELETE) return false;
+    return !at->found || tree_value_at(&c->e->trees, at, &flags).size < placed->op.second.size;
+}
+
+static int key_resident(commit *c, placed_op *placed)
+{
+    trees *t = &c->e->trees;
+    for (;;) {
+        tree_position at;
+        int state = tree_find(t, placed->part, placed->op.key, &at, &c->miss);
+        if (state == TREE_MISS) {
+            state = miss_load(c, placed->part);
+            if (state != 0) return state;
+            continue;
+        }
+        placed->leaf = at.leaf;
+        if (c->writer != NULL) return 0;
+        if (op_grows(c, placed, &at) && !tree_has_room(t, &at, placed->op.key, placed->op.second.size + growth_max(c))) return TREE_FRAMES;
+        return engine_record_needs_frame(c->e, placed->part, placed->op.key, &at, c->count - 1) ? TREE_FRAMES : 0;
+    }
+}
+
+static int pages_check(commit *c)
+{
+    for (size_t i = 0; i < c->count; i++) {
+        placed_op *placed = c->sorted[i];
+        const wal_op *op = &placed->op;
+        int state = (c->flags & ENGINE_CATALOG) != 0 ? 0 : bucket_check_stored(c->e, op->key);
+        if (state == 0) state = op->kind == WAL_OP_DELETE_RANGE ? range_resident(c, op->key, op->second) : key_resident(c, placed);
+        if (state != 0) return state;
+    }
+    return 0;
+}
+
+/* On a full disk what splits will need must be free before anything is logged: dirty pages cannot make room then (W4). */
+static int frames_check(const commit *c)
+{
+    pool *p = &c->e->trees.pool;
+    int full = atomic_load_explicit(&p->space_error, memory_order_relaxed);
+    uint64_t need = RW_MIN(c->count + TREE_LEVELS_MAX, (uint64_t)p->frame_count / 2);
+    if (full == 0 || c->writer == NULL || atomic_load(&p->free_count) >= need) return 0;
+    return rw_error(full, "the disk is full, and the cache has no room for a commit of %zu writes", c->count);
+}
+
+int commit_check(commit *c)
+{
+    if (locks_in_the_way(c)) return COMMIT_LOCKED;
+    int state = commit_validate(c);
+    if (state == 0) state = pages_check(c);
+    return state != 0 ? state : frames_check(c);
+}

@@ -1,0 +1,64 @@
+/* Between the files of a commit of several operations: commit_many.c, commit_tokens.c, commit_check.c, moment.c. */
+#ifndef RW_ENGINE_COMMIT_MANY_H
+#define RW_ENGINE_COMMIT_MANY_H
+
+#include "engine/txn.h"
+
+#define COMMIT_SMALL 16u               /* operations that need no memory of their own */
+#define COMMIT_LARGE 64u               /* with more, readers are given old values instead of being made to wait */
+
+/* Result of an attempt besides 0, TREE_MISS, TREE_FRAMES and errors: another transaction's lock is in the way. */
+enum { COMMIT_LOCKED = 3 };
+
+typedef struct {
+    wal_op op;
+    uint64_t offset;               /* in the record's body: with the record's LSN, the operation's own */
+    partition *part;               /* set with the tokens held */
+    uint32_t leaf;                 /* frame, without a writer: nothing moves it until the operation is applied */
+    bool shrink;                   /* a delete that may have left its leaf too empty */
+} placed_op;
+
+typedef struct commit {
+    engine *e;
+    rw_slice body;
+    unsigned flags;                /* RW_ASYNC, ENGINE_CATALOG */
+    transaction *txn;              /* or NULL */
+    placed_op *ops;                /* in log order */
+    placed_op **sorted;            /* by key */
+    size_t count;
+    bool has_range, large;
+    unsigned record_flags;         /* for wal_append */
+    /* one attempt's */
+    partition_set held;
+    partition *parts[RW_PARTITIONS_MAX];   /* in key order */
+    unsigned part_count;
+    tree_miss miss;
+    /* over all attempts */
+    tree_writer *writer;           /* NULL: no page may be missing, and nothing needs a split */
+    page_ref suspect;
+    lock_owner owner;              /* for a commit that is no pessimistic transaction's, when locks are in its way */
+    bool owner_used;
+    snapshot own_snapshot;         /* of a large one */
+    unsigned char *bound;          /* a key's room, for walks over ranges */
+    placed_op small_ops[COMMIT_SMALL];
+    placed_op *small_sorted[COMMIT_SMALL];
+} commit;
+
+/* commit_tokens.c */
+int tokens_take(commit *c);
+void tokens_give(commit *c);
+partition *part_of(const commit *c, rw_slice key);
+
+/* commit_check.c: under the tokens, before anything is logged. 0, TREE_MISS, TREE_FRAMES, COMMIT_LOCKED or an error. */
+int commit_check(commit *c);
+/* Without tokens: waits until the locks in the way are given back, and holds them for this commit. */
+int commit_wait_for_locks(commit *c);
+
+/* moment.c: around the applying of a commit. Its partitions' tokens are held. */
+void apply_begin(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn);
+void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn);
+/* The newest value that is visible; what a snapshot sees. As trees_get. */
+int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *seen);
+int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen);
+
+#endif

@@ -1,0 +1,145 @@
+/*
+ * Moments: which commits a snapshot sees, and when a commit of several operations becomes visible to those who read without one.
+ *
+ * A snapshot's timestamp S must have every commit below it applied, and every commit at or above it must keep what it replaces. Each commit announces itself in
+ * its first partition (partition.committing): busy from before it takes its place in the log until it is applied. Whoever begins a snapshot has told so
+ * (snapshots.newest) before it reads the log's end; a commit looks at that after it has its place. So a commit whose place lies at or beyond the end that
+ * was read knows of the snapshot, and of one below it the announcement is seen here (docs/CONCURRENCY.md).
+ */
+#include "base/planted.h"
+#include "engine/commit_many.h"
+
+typedef enum { MOMENT_GOOD, MOMENT_BUSY } moment_state;
+
+/* One look at all partitions. */
+static moment_state moment_try(engine *e, uint64_t *moment)
+{
+    uint64_t end = wal_end_lsn(e->wal), lowest = end, acknowledged = 0;
+    uint32_t used = atomic_load(&e->trees.partitions_used);
+    for (uint32_t i = 0; i < used; i++) {
+        const partition *p = &e->trees.partitions[i];
+        uint64_t announced = atomic_load_explicit(&p->committing, memory_order_acquire);
+        uint64_t applied = atomic_load_explicit(&p->applied_lsn, memory_order_relaxed);
+        if (announced != 0) {
+            uint64_t lsn = announced & ~WAL_ANNOUNCE_BUSY;
+            if ((announced & WAL_ANNOUNCE_BUSY) != 0 && lsn < end) return MOMENT_BUSY;
+            lowest = RW_MIN(lowest, lsn);
+        }
+        if (applied <= end) acknowledged = RW_MAX(acknowledged, applied);
+    }
+    if (RW_PLANTED(snapshot_too_new)) lowest = end;
+    if (lowest < acknowledged) return MOMENT_BUSY; /* a commit that was acknowledged lies behind one that is still on its way */
+    if (snapshots_is_lost(&e->snapshots, lowest)) return MOMENT_BUSY; /* a commit whose old values could not be kept */
+    *moment = lowest;
+    return MOMENT_GOOD;
+}
+
+uint64_t engine_moment(void *engine_)
+{
+    engine *e = engine_;
+    uint64_t moment = 0;
+    if (e->read_only) return UINT64_MAX / 2; /* nothing changes, and nothing is appended */
+    while (moment_try(e, &moment) != MOMENT_GOOD) kio_yield(e->kio);
+    return moment;
+}
+
+/* ---- visibility of commits of several operations ----------------------------------------------------------------- */
+
+void apply_begin(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
+{
+    partition *first = c->parts[0];
+    apply_slot *slot = &e->apply_slots[first->index];
+    if (c->large) {
+        /* its own pre-images serve those who read meanwhile; and since it keeps them all, snapshots may begin below it */
+        snapshots_begin_at(&e->snapshots, &c->own_snapshot, SNAPSHOT_OF_COMMIT, lsn);
+        atomic_store(&first->committing, lsn);
+    }
+    if (c->count == 1 && !c->large) return;
+    if (RW_PLANTED(visible_in_pieces)) return;
+    atomic_store_explicit(&slot->keeps_old, c->large, memory_order_relaxed);
+    atomic_store_explicit(&slot->end, end_lsn, memory_order_relaxed);
+    atomic_store_explicit(&slot->begin, lsn, memory_order_release);
+    for (unsigned i = 0; i < c->part_count; i++) atomic_store_explicit(&c->parts[i]->applying, first->index + 1u, memory_order_release);
+}
+
+void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
+{
+    partition *first = c->parts[0];
+    apply_slot *slot = &e->apply_slots[first->index];
+    if (c->large) atomic_exchange(&first->committing, lsn | WAL_ANNOUNCE_BUSY);
+    atomic_store_explicit(&first->applied_lsn, end_lsn, memory_order_relaxed);
+    if (atomic_load_explicit(&slot->begin, memory_order_relaxed) != 0) {
+        atomic_store(&slot->begin, 0); /* now it is visible, everywhere at once */
+        atomic_fetch_add(&slot->word, 1);
+        if (atomic_load(&slot->waiters) != 0) kio_wake(e->kio, &slot->word, UINT32_MAX);
+        for (unsigned i = 0; i < c->part_count; i++) atomic_store_explicit(&c->parts[i]->applying, 0, memory_order_release);
+    }
+    if (c->large) snapshots_end(&e->snapshots, &c->own_snapshot);
+    atomic_store_explicit(&first->committing, 0, memory_order_release);
+}
+
+/* The commit whose operations a leaf with this timestamp holds, while it is not visible yet. */
+static apply_slot *slot_hiding(engine *e, const tree_value *seen, uint64_t *begin)
+{
+    if (seen->partition >= RW_PARTITIONS_MAX) return NULL;
+    for (;;) {
+        uint32_t applying = atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire);
+        if (applying == 0) return NULL;
+        apply_slot *slot = &e->apply_slots[applying - 1];
+        *begin = atomic_load_explicit(&slot->begin, memory_order_acquire);
+        uint64_t end = atomic_load_explicit(&slot->end, memory_order_acquire);
+        if (*begin == 0) return NULL;
+        if (atomic_load_explicit(&slot->begin, memory_order_acquire) != *begin) continue;
+        return seen->timestamp >= *begin && seen->timestamp < end ? slot : NULL;
+    }
+}
+
+#define APPLY_SPINS 64
+
+static void slot_wait(engine *e, apply_slot *slot, uint64_t begin)
+{
+    for (unsigned i = 0; i < APPLY_SPINS; i++) {
+        if (atomic_load(&slot->begin) != begin) return;
+        kio_yield(e->kio);
+    }
+    atomic_fetch_add(&slot->waiters, 1);
+    for (;;) {
+        uint32_t word = atomic_load(&slot->word);
+        if (atomic_load(&slot->begin) != begin) break;
+        kio_sleep(e->kio, &slot->word, word, -1);
+    }
+    atomic_fetch_sub(&slot->waiters, 1);
+}
+
+int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *seen)
+{
+    for (;;) {
+        uint64_t begin = 0;
+        int error = trees_get(&e->trees, key, buf, room, true, seen);
+        if (error != 0) return error;
+        apply_slot *slot = slot_hiding(e, seen, &begin);
+        if (slot == NULL) return 0;
+        if (atomic_load_explicit(&slot->keeps_old, memory_order_relaxed)) {
+            error = read_at(e, key, begin, buf, room, seen);
+            bool hidden = atomic_load(&slot->begin) == begin;
+            if (error == 0 && hidden) return 0;
+            if (error != 0 && error != RW_ESNAPSHOT_TOO_OLD) return error;
+        }
+        slot_wait(e, slot, begin);
+    }
+}
+
+int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen)
+{
+    int error = trees_get(&e->trees, key, buf, room, true, seen);
+    if (error != 0 || seen->timestamp < moment) return error;
+    size_t size = 0;
+    switch (versions_find(&e->versions, key, moment, buf, room, &size, &seen->extent)) {
+    case VERSION_NONE: break;      /* the leaf was right: but what the store says of the value's bytes is not, they may have been overwritten */
+    case VERSION_ABSENT: *seen = (tree_value){.found = false}; break;
+    case VERSION_VALUE: *seen = (tree_value){.found = true, .fits = size <= room, .size = size}; break;
+    case VERSION_EXTENT: *seen = (tree_value){.found = true, .is_extent = true, .extent = seen->extent}; break;
+    }
+    if (snapshots_is_lost(&e->snapshots, moment)) return rw_error(RW_ESNAPSHOT_TOO_OLD, "the snapshot at log position %llu was given up", (unsigned long long)moment);
+    return 0;
+}
