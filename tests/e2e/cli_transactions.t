@@ -175,7 +175,7 @@ put d 1
 @x scan a c
 @y begin pessimistic
 @y put bb 1
-@y put d 2
+@y put e 2
 show locks
 @y put bb 1
 @x commit
@@ -185,7 +185,7 @@ count
 IN
     like($err, qr/\Aerror: line 6: .*\@x\)\nerror: line 9: .*\@x\)\n\z/, 'a range that was read is closed to new records');
     like($out, qr/^\@x +\d+ +shared +held +default +range \S+ \S+$/m, 'and shown as a range');
-    like($out, qr/^3 \(0.0ms\)\n\z/m, 'until the reader has ended');
+    like($out, qr/^4 \(0.0ms\)\n\z/m, 'until the reader has ended');
 }
 
 # show transactions
