@@ -54,7 +54,7 @@ static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_buc
     if (t != NULL) {
         c->txn = txn;
         c->moment = txn_moment(t);
-        c->claims = txn_mode_is(t, RW_SERIALIZABLE | RW_PESSIMISTIC);
+        c->claims = txn_mode_is(t, RW_SERIALIZABLE | RW_PESSIMISTIC) && !txn_mode_is(t, RW_READONLY);
         t->cursors++;
     } else {
         snapshots_begin(&e->snapshots, &c->snapshot, 0, engine_moment, e);
