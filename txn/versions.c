@@ -16,7 +16,9 @@
 #define TRIM_AT_LIMIT 8u           /* while there are too many */
 #define TRIM_ELSEWHERE 32u
 #define TRIM_LATCHED 16u           /* dropped in one hold of the latch */
-#define STALE_LOOKS 4u             /* older versions of a key that are looked at when a new one comes */
+#define STALE_LOOKS 2u             /* older versions of a key that are looked at when a new one comes */
+#define SWEEP_AT_WRITE 2u          /* versions that the hand goes past with each one recorded */
+#define SWEEP_FROM 16u             /* with fewer it is not worth it */
 
 void versions_init(versions *v, trees *t, snapshots *s, uint64_t bytes_max)
 {
@@ -106,6 +108,7 @@ static void store_unlink(version_store *s, version *old)
     }
     *(old->older == NULL ? &s->oldest : &old->older->younger) = old->younger;
     *(old->younger == NULL ? &s->youngest : &old->younger->older) = old->older;
+    if (s->hand == old) s->hand = old->younger;
     version_store_count(s, atomic_load_explicit(&s->count, memory_order_relaxed) - 1);
 }
 
@@ -155,6 +158,46 @@ bool versions_trim(versions *v, partition *p, unsigned max)
     return more;
 }
 
+/* X5. The token's holder may look without the latch: only he changes the index. */
+static bool version_is_stale(const versions *v, const version *one)
+{
+    version_key key = version_key_at(one);
+    const version *previous = one->links[0].previous;
+    return !snapshots_between(v->snapshots, version_has_key(previous, &key) ? previous->timestamp : 0, one->timestamp);
+}
+
+/* Of the versions of a key, newest given, those that no snapshot needs, among the last few. */
+static unsigned stale_versions(const versions *v, version *newest, version *stale[STALE_LOOKS])
+{
+    unsigned count = 0;
+    if (newest == NULL) return 0;
+    version_key key = version_key_at(newest);
+    version *one = newest;
+    for (unsigned i = 0; i < STALE_LOOKS && version_has_key(one, &key); i++) {
+        if (version_is_stale(v, one)) stale[count++] = one;
+        one = one->links[0].previous;
+    }
+    return count;
+}
+
+/*
+ * While a long snapshot holds the front of the list, what only shorter ones needed lies behind it, however often they come and go. So a hand goes round, faster
+ * than versions come: there is never much more garbage than there are versions that are needed.
+ */
+static void store_sweep(versions *v, partition *p, unsigned looks)
+{
+    version_store *s = &v->stores[p->index];
+    for (unsigned i = 0; i < looks && s->oldest != NULL; i++) {
+        version *one = s->hand == NULL ? s->oldest : s->hand;
+        s->hand = one->younger;
+        if (!version_is_stale(v, one)) continue;
+        kio_mutex_lock(v->trees->kio, &s->latch);
+        store_unlink(s, one);
+        kio_mutex_unlock(v->trees->kio, &s->latch);
+        version_drop(v, p, one);
+    }
+}
+
 /* Drops what is free to go in another partition. Its token is only tried for: its holder may be waiting for ours. false: there is none to go anywhere. */
 static bool trim_elsewhere(versions *v, const partition *here)
 {
@@ -173,30 +216,16 @@ static bool trim_elsewhere(versions *v, const partition *here)
 /* Before a version comes, some go; the arena stays, it may have been fed for the one that comes. As long as any can go without it, no snapshot is given up. */
 static void trim_before_record(versions *v, partition *p, uint64_t timestamp)
 {
+    version_store *s = &v->stores[p->index];
+    uint32_t count = atomic_load_explicit(&s->count, memory_order_relaxed);
     bool more = store_trim(v, p, TRIM_AT_WRITE);
+    if (count > SWEEP_FROM && atomic_load_explicit(&s->count, memory_order_relaxed) == count) store_sweep(v, p, SWEEP_AT_WRITE);
     if (RW_LIKELY(versions_bytes(v) <= v->bytes_max)) return;
     if (more) more = store_trim(v, p, TRIM_AT_LIMIT);
     if (more || versions_bytes(v) <= v->bytes_max || trim_elsewhere(v, p)) return;
     if (atomic_load(&v->snapshots->oldest) > timestamp) return;
     snapshots_give_up_oldest(v->snapshots);
     store_trim(v, p, TRIM_AT_LIMIT);
-}
-
-/* Of the versions of a key, newest given, those that no snapshot needs (X5), among the last few. The token's holder may look without the latch: only he changes the
- * index. */
-static unsigned stale_versions(const versions *v, version *newest, version *stale[STALE_LOOKS])
-{
-    unsigned count = 0;
-    if (newest == NULL) return 0;
-    version_key key = version_key_at(newest);
-    version *one = newest;
-    for (unsigned i = 0; i < STALE_LOOKS && one != NULL; i++) {
-        version *previous = one->links[0].previous;
-        if (!version_has_key(previous, &key)) previous = NULL;
-        if (!snapshots_between(v->snapshots, previous == NULL ? 0 : previous->timestamp, one->timestamp)) stale[count++] = one;
-        one = previous;
-    }
-    return count;
 }
 
 /* ---- recording --------------------------------------------------------------------------------------------------- */

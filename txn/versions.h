@@ -32,6 +32,7 @@ typedef struct {
     version *oldest, *youngest;    /* in order of timestamp */
     /* token holder */
     frame_arena arena;
+    version *hand;                 /* of the sweep through the list by timestamp; NULL: at its begin */
     rw_random random;              /* heights */
 } version_store;
 

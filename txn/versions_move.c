@@ -74,6 +74,7 @@ static void store_move(version_store *from, version_store *to, const version_key
     }
     index_splice(from, to, before);
     uint32_t moved = list_merge(from, to, low);
+    from->hand = NULL;
     version_store_count(from, atomic_load_explicit(&from->count, memory_order_relaxed) - moved);
     version_store_count(to, atomic_load_explicit(&to->count, memory_order_relaxed) + moved);
     uint64_t newest = atomic_load_explicit(&from->newest, memory_order_relaxed);
