@@ -35,6 +35,7 @@ typedef struct {
     store *store;
     char dir[DIRS_PATH_MAX];
     uint32_t frames_free;          /* when there is no version */
+    bool slow_moves;               /* readers are to come in between */
     _Atomic uint64_t reserved;     /* the next timestamp */
     _Atomic uint64_t applied;      /* all below are */
 } bed;
@@ -107,6 +108,12 @@ static bool bed_is_clean(const bed *b)
     return versions_count(&b->v) == 0 && versions_bytes(&b->v) == 0 && atomic_load(&b->t.pool.free_count) == b->frames_free;
 }
 
+static void pause_move(bed *b)
+{
+    static const _Atomic uint32_t word;
+    if (b->slow_moves) kio_sleep(b->k, &word, 0, 20000);
+}
+
 /* Cuts the partition that holds key at key, under both tokens; false: it begins there already, or there are too many. */
 static bool bed_cut(bed *b, rw_slice key, unsigned partitions_max)
 {
@@ -122,6 +129,7 @@ static bool bed_cut(bed *b, rw_slice key, unsigned partitions_max)
     atomic_store(&q->root, 0);
     versions_move_begin(&b->v);
     router_insert(b->k, &b->t.router, key, q->index);
+    pause_move(b);
     versions_move(&b->v, p, q, key);
     versions_move_end(&b->v);
     partition_unlock(b->k, q);
@@ -142,6 +150,7 @@ static void bed_join(bed *b, rw_slice key)
     partition_lock(b->k, right);
     versions_move_begin(&b->v);
     router_remove(b->k, &b->t.router, right->index);
+    pause_move(b);
     versions_move(&b->v, right, left, low);
     versions_move_end(&b->v);
     store_retired_move(&left->retired, &right->retired);
@@ -586,6 +595,34 @@ static void test_bytes_max(void)
     bed_end(b);
 }
 
+/* What could go stands in a partition whose token is taken: the limit is passed, but not twice. */
+static void test_bytes_max_held(void)
+{
+    bed *b = bed_make(32 * PAGE_BYTES);
+    snapshot old, new;
+    static char value[400];
+    unsigned char key[16];
+    uint64_t most = 0;
+    memset(value, 'v', sizeof value - 1);
+    bed_cut(b, number_key(5000, key), PARTITIONS_MAX);
+    partition *held = bed_partition(b, number_key(5000, key));
+    snapshots_begin(&b->s, &old, 0, bed_moment, b);
+    for (uint32_t i = 0; versions_bytes(&b->v) < 20 * PAGE_BYTES; i++) record_number(b, 5000 + i, value);
+    snapshots_begin(&b->s, &new, 0, bed_moment, b);
+    snapshots_end(&b->s, &old);
+    partition_lock(b->k, held);
+    for (uint32_t i = 0; i < 2000 && !new.given_up; i++) {
+        record_number(b, i, value);
+        most = RW_MAX(most, versions_bytes(&b->v));
+    }
+    partition_unlock(b->k, held);
+    tap_ok(new.given_up && most == 64 * PAGE_BYTES, "twice the limit is the end of all snapshots");
+    snapshots_end(&b->s, &new);
+    trim_all(b);
+    tap_ok(bed_is_clean(b), "and all goes in the end");
+    bed_end(b);
+}
+
 static void test_no_memory(void)
 {
     bed *b = bed_make(CACHE_BYTES);
@@ -736,11 +773,53 @@ static void stage_reader(void *arg)
     version_overlay_free(&overlay);
 }
 
+/* A reader waits for the latch of a store that a move takes its version from. */
+static void move_race_reader(void *arg)
+{
+    snapshot *own = arg;
+    if (!stage_read(1, own->timestamp, 0)) atomic_fetch_add(&stage.wrong, 1);
+}
+
+static void test_move_race(void)
+{
+    bed *b = stage.b = bed_make(CACHE_BYTES);
+    snapshot own;
+    kio_thread *reader;
+    unsigned char key[16];
+    snapshots_begin(&b->s, &own, 0, bed_moment, b);
+    uint64_t timestamp = operation_begin(b);
+    partition *p = bed_partition(b, number_key(1, key)), *q = &b->t.partitions[p->index + 1u];
+    versions_record(&b->v, p, number_key(1, key), timestamp, &(version_image){.present = false});
+    atomic_store(&stage.value[1], timestamp);
+    operation_end(b, timestamp);
+    for (unsigned i = 0; i < 50; i++) {
+        kio_mutex *latch = &b->v.stores[p->index].latch;
+        kio_mutex_lock(b->k, latch);
+        must(kio_thread_start(b->k, "reader", -1, move_race_reader, &own, &reader) == 0, "thread");
+        while (atomic_load(&latch->state) != 2) kio_yield(b->k);
+        versions_move_begin(&b->v);
+        router_insert(b->k, &b->t.router, number_key(1, key), q->index);
+        kio_mutex_unlock(b->k, latch);
+        versions_move(&b->v, p, q, number_key(1, key)); /* most often before the reader is awake */
+        versions_move_end(&b->v);
+        kio_thread_join(b->k, reader);
+        versions_move_begin(&b->v);
+        router_remove(b->k, &b->t.router, q->index);
+        versions_move(&b->v, q, p, number_key(1, key));
+        versions_move_end(&b->v);
+    }
+    tap_ok(stage.wrong == 0 && stage.old_values == 50, "who has waited for a store looks again where the version is now");
+    snapshots_end(&b->s, &own);
+    trim_all(b);
+    bed_end(b);
+}
+
 static void test_threads(uint64_t bytes_max)
 {
     kio_thread *threads[READERS + 2];
     memset(&stage, 0, sizeof stage);
     stage.b = bed_make(bytes_max);
+    stage.b->slow_moves = true;
     kio *k = stage.b->k;
     must(kio_thread_start(k, "writer", -1, stage_writer, NULL, &threads[READERS]) == 0, "thread");
     must(kio_thread_start(k, "trimmer", -1, stage_trimmer, NULL, &threads[READERS + 1]) == 0, "thread");
@@ -763,7 +842,9 @@ int main(void)
     test_long_range();
     test_hot_key();
     test_bytes_max();
+    test_bytes_max_held();
     test_no_memory();
+    test_move_race();
     test_threads(CACHE_BYTES / 2);
     test_threads(5 * PAGE_BYTES);
     return tap_done();
