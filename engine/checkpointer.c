@@ -374,10 +374,12 @@ static void checkpointer_run(void *arg)
         uint64_t wanted = atomic_load(&c->requested), compaction = atomic_load(&c->compactions_requested);
         bool worked = true;
         if (compaction != atomic_load(&c->compactions_finished)) {
+            while (versions_tend(e)) continue;
             round_report(c, compact(e));
             round_done(e, &c->compactions_finished, compaction);
         } else if (wanted != atomic_load(&c->finished)) {
             partitions_reshape(e);
+            while (versions_tend(e)) continue;
             round_report(c, checkpoint_all(e, false));
             round_done(e, &c->finished, wanted);
         } else if (atomic_load(&e->failure) == 0) {

@@ -62,6 +62,15 @@ void apply_begin(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
     for (unsigned i = 0; i < c->part_count; i++) atomic_store_explicit(&c->parts[i]->applying, first->index + 1u, memory_order_release);
 }
 
+#define DROP_AT_ONCE 1024u
+
+/* What it kept for those who read meanwhile: as much as it was, at about a tenth of the commit's own cost. */
+static void own_versions_drop(engine *e, const commit *c)
+{
+    for (unsigned i = 0; i < c->part_count; i++)
+        while (versions_trim(&e->versions, c->parts[i], DROP_AT_ONCE)) continue;
+}
+
 void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
 {
     partition *first = c->parts[0];
@@ -76,6 +85,7 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
     }
     if (c->large) snapshots_end(&e->snapshots, &c->own_snapshot);
     atomic_store_explicit(&first->committing, 0, memory_order_release);
+    if (c->large) own_versions_drop(e, c);
 }
 
 /* The commit whose operations a leaf with this timestamp holds, while it is not visible yet. */

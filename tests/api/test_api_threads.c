@@ -213,7 +213,11 @@ static void *write_pairs(void *arg)
     worker *self = arg;
     rw_batch *batch = NULL;
     int code = rw_batch_new(self->shared->db, &batch);
-    for (uint64_t counter = 1; code == 0 && running(self); counter++) code = commit_pair(self, batch, counter, counter % 3 == 0);
+    for (uint64_t counter = 1; code == 0 && running(self); counter++) {
+        /* a thread that is held up in a transaction while the others write more than this small cache keeps of the old */
+        do code = commit_pair(self, batch, counter, counter % 3 == 0);
+        while (code == RW_ESNAPSHOT_TOO_OLD);
+    }
     if (code != 0) fail(self, "commit of a pair", code);
     rw_batch_free(batch);
     return NULL;
