@@ -8,24 +8,26 @@
 
 lock_request *lock_blocker_next(const locks *l, const lock_claim *claim, const lock_request *after, unsigned flags)
 {
-    lock_mode mode = LOCK_EXCLUSIVE;
+    unsigned at = (flags & LOCK_SOFT) != 0 ? TABLE_WAITING_EXCLUSIVE : TABLE_GRANTED_EXCLUSIVE;
+    const unsigned end = (flags & LOCK_HARD) != 0 ? TABLE_GRANTED_SHARED : TABLE_WAITING_SHARED;
+    const unsigned step = claim->mode == LOCK_SHARED ? 2 : 1;      /* past the shared ones */
     lock_limit limit = {.none = true};
     if (after != NULL) {
-        mode = (lock_mode)after->mode;
+        at = lock_table_of(after);
         limit = (lock_limit){.from = rw_slice_of(after->bytes, after->from_size), .arrival = (flags & LOCK_NEXT_KEY) != 0 ? 0 : after->arrival};
     }
-    for (;;) {
-        lock_request *r = lock_index_last(l->table[mode], IN_TABLE, claim->interval, limit);
+    while (at <= end) {
+        lock_request *r = lock_index_last(l->table[at], IN_TABLE, claim->interval, limit);
         if (r == NULL) {
-            if (mode == LOCK_SHARED || claim->mode == LOCK_SHARED) return NULL;
-            mode = LOCK_SHARED;
+            at += step;
             limit = (lock_limit){.none = true};
             continue;
         }
-        bool before = !r->waiting || ((flags & LOCK_HARD_ONLY) == 0 && r->arrival < claim->arrival);
-        if (r->owner != claim->owner && before) return r;
-        limit = (lock_limit){.from = rw_slice_of(r->bytes, r->from_size), .arrival = r->arrival};
+        bool later = r->waiting && r->arrival >= claim->arrival;
+        if (r->owner != claim->owner && !later) return r;
+        limit = (lock_limit){.from = rw_slice_of(r->bytes, r->from_size), .arrival = later ? claim->arrival : r->arrival};
     }
+    return NULL;
 }
 
 /* ---- one step of a search ---------------------------------------------------------------------------------------- */
@@ -49,7 +51,7 @@ static lock_owner *hard_edge_next(locks *l, lock_owner *owner)
 {
     if (owner->waiting == NULL) return NULL;
     lock_claim claim = lock_request_claim(owner->waiting);
-    const lock_request *r = lock_blocker_next(l, &claim, owner->search.at, LOCK_HARD_ONLY);
+    const lock_request *r = lock_blocker_next(l, &claim, owner->search.at, LOCK_HARD);
     owner->search.at = r;
     return r == NULL ? NULL : r->owner;
 }
@@ -63,13 +65,16 @@ static lock_owner *edge_next(locks *l, lock_owner *owner)
     if (owner->waiting == NULL) return NULL;
     lock_claim claim = lock_request_claim(owner->waiting);
     lock_search *s = &owner->search;
-    unsigned flags = 0;
+    unsigned next_key = 0;
     for (;;) {
-        const lock_request *r = lock_blocker_next(l, &claim, s->at, flags);
+        const lock_request *r = lock_blocker_next(l, &claim, s->at, LOCK_SOFT | LOCK_HARD | next_key);
+        if (r == NULL || (s->covered != 0 && !r->waiting)) return NULL;
         s->at = r;
-        if (r == NULL) return NULL;
-        flags = r->arrival < s->covered ? LOCK_NEXT_KEY : 0;
-        if (s->covered != 0 && (!r->waiting || r->arrival < s->covered)) continue;
+        if (r->arrival < s->covered) {
+            next_key = LOCK_NEXT_KEY;
+            continue;
+        }
+        next_key = 0;
         if (r->waiting && r->mode == LOCK_EXCLUSIVE && lock_interval_covers(lock_request_interval(r), claim.interval)) s->covered = r->arrival;
         return r->owner;
     }

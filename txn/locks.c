@@ -101,13 +101,13 @@ static void table_insert(locks *l, lock_request *r, lock_owner *owner)
 {
     r->owner = owner;
     r->arrival = ++l->arrivals;
-    lock_index_insert(&l->table[r->mode], IN_TABLE, r);
+    lock_index_insert(&l->table[lock_table_of(r)], IN_TABLE, r);
     atomic_fetch_add(&l->requests, 1);
 }
 
 static void table_remove(locks *l, lock_request *r)
 {
-    lock_index_remove(&l->table[r->mode], IN_TABLE, r);
+    lock_index_remove(&l->table[lock_table_of(r)], IN_TABLE, r);
     atomic_fetch_sub(&l->requests, 1);
 }
 
@@ -198,7 +198,9 @@ static void lock_grant(locks *l, lock_request *r)
 {
     lock_owner *owner = r->owner;
     if (r->waiting) {
+        lock_index_remove(&l->table[lock_table_of(r)], IN_TABLE, r);
         r->waiting = false;
+        lock_index_insert(&l->table[lock_table_of(r)], IN_TABLE, r);
         owner->waiting = NULL;
         l->waiting--;
     }
@@ -213,10 +215,12 @@ static void lock_grant(locks *l, lock_request *r)
 static lock_request *blocker_find(locks *l, const lock_request *r)
 {
     lock_claim claim = lock_request_claim(r);
-    lock_request *blocker = lock_blocker_next(l, &claim, NULL, 0);
-    if (blocker == NULL || !blocker->waiting) return blocker;
-    if (lock_graph_knot(l, r->owner) == r->owner && r->owner->search.next == NULL) return blocker;
-    while (blocker != NULL && blocker->waiting && lock_graph_in_knot(l, blocker->owner)) blocker = lock_blocker_next(l, &claim, blocker, 0);
+    lock_request *blocker = lock_blocker_next(l, &claim, NULL, LOCK_HARD);
+    if (blocker != NULL) return blocker;
+    blocker = lock_blocker_next(l, &claim, NULL, LOCK_SOFT);
+    if (blocker == NULL) return NULL;
+    lock_graph_knot(l, r->owner);
+    while (blocker != NULL && lock_graph_in_knot(l, blocker->owner)) blocker = lock_blocker_next(l, &claim, blocker, LOCK_SOFT);
     return blocker;
 }
 
@@ -285,8 +289,8 @@ static void waiter_withdraw(locks *l, lock_request *r, lock_request **candidates
 }
 
 /*
- * After r began to wait: all that its edges may have closed. Cycles of hard edges lose a victim each; in a knot, those who waited for their turn behind one who waits
- * for them go before it. true: r's owner is a victim, and r is gone.
+ * After r began to wait: all that its edges may have closed. Cycles of hard edges lose a victim each; in a knot, who stands behind one that waits for him goes before it, r
+ * above all: when it goes on, there is no knot. true: r's owner is a victim, and r is gone.
  */
 static bool waiter_arrive(locks *l, lock_request *r, wake_list *wakes)
 {
@@ -305,11 +309,11 @@ static bool waiter_arrive(locks *l, lock_request *r, wake_list *wakes)
         waiter_withdraw(l, v->waiting, &candidates);
         owner_wake(l, v, wakes);
     }
-    candidates_settle(l, candidates, wakes);
-    candidates = NULL;
-    for (lock_owner *o = lock_graph_knot(l, owner); o != NULL; o = o->search.next) {
+    waiter_settle(l, r, wakes);
+    for (lock_owner *o = owner->waiting == NULL ? NULL : lock_graph_knot(l, owner); o != NULL; o = o->search.next) {
         lock_request *w = o->waiting;
-        if (w != r && !(w->wait.watched->waiting && lock_graph_in_knot(l, w->wait.watched->owner))) continue;
+        const lock_request *watched = w->wait.watched;     /* NULL: it is a candidate already */
+        if (watched == NULL || !watched->waiting || !lock_graph_in_knot(l, watched->owner)) continue;
         w->wait.candidate_next = candidates;
         candidates = w;
     }
@@ -360,8 +364,8 @@ static int request_wait(locks *l, lock_owner *owner, lock_request *r, lock_reque
     bool alone = owner->count == 0 || l->waiting == 0;     /* nobody waits for owner: no cycle goes through it */
     wake_list wakes = {.count = 0};
     uint32_t word = atomic_load_explicit(&owner->word, memory_order_relaxed);
-    table_insert(l, r, owner);
     r->waiting = true;
+    table_insert(l, r, owner);
     r->wait.watched = NULL;
     owner->waiting = r;
     l->waiting++;
@@ -416,7 +420,7 @@ int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, l
         kio_mutex_unlock(l->kio, &l->mutex);
         return rc;
     }
-    lock_request *blocker = lock_blocker_next(l, &claim, NULL, 0);
+    lock_request *blocker = lock_blocker_next(l, &claim, NULL, LOCK_SOFT | LOCK_HARD);
     if (RW_UNLIKELY(blocker != NULL)) return request_wait(l, owner, r, blocker, timeout_ns);
     table_insert(l, r, owner);
     lock_grant(l, r);
@@ -455,7 +459,7 @@ bool locks_conflict(locks *l, const lock_owner *owner, rw_slice from, const rw_s
     lock_claim claim = {.owner = owner, .interval = interval_of(from, to), .mode = mode, .arrival = UINT64_MAX};
     if (interval_is_empty(claim.interval)) return false;
     kio_mutex_lock(l->kio, &l->mutex);
-    const lock_request *r = lock_blocker_next(l, &claim, NULL, LOCK_HARD_ONLY);
+    const lock_request *r = lock_blocker_next(l, &claim, NULL, LOCK_HARD);
     if (r != NULL) *holder = r->owner->id;
     kio_mutex_unlock(l->kio, &l->mutex);
     return r != NULL;
@@ -473,9 +477,14 @@ int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *
 {
     int rc = 0;
     kio_mutex_lock(l->kio, &l->mutex);
-    lock_request *next[2] = {lock_index_first(l->table[LOCK_SHARED], IN_TABLE), lock_index_first(l->table[LOCK_EXCLUSIVE], IN_TABLE)};
-    while (rc == 0 && (next[0] != NULL || next[1] != NULL)) {
-        unsigned which = next[0] == NULL || (next[1] != NULL && comes_first(next[1], next[0]));
+    lock_request *next[LOCK_TABLES];
+    for (unsigned i = 0; i < LOCK_TABLES; i++) next[i] = lock_index_first(l->table[i], IN_TABLE);
+    while (rc == 0) {
+        unsigned which = LOCK_TABLES;
+        for (unsigned i = 0; i < LOCK_TABLES; i++) {
+            if (next[i] != NULL && (which == LOCK_TABLES || comes_first(next[i], next[which]))) which = i;
+        }
+        if (which == LOCK_TABLES) break;
         const lock_request *r = next[which];
         lock_interval i = lock_request_interval(r);
         lock_view view = {.owner = r->owner->id, .mode = (lock_mode)r->mode, .waiting = r->waiting, .is_range = i.end != END_CLOSED, .from = i.from};

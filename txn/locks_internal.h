@@ -13,7 +13,7 @@ typedef struct {
     lock_end end;
 } lock_interval;
 
-/* Which of its indexes a request stands in: the table's for all requests of its mode, and, once granted, its owner's. */
+/* Which of its indexes a request stands in: one of the table's, and, once granted, one of its owner's. */
 enum { IN_TABLE, IN_OWNER, INDEXES };
 
 /* A place in a treap: ordered by (from, arrival), a heap by priority. */
@@ -45,6 +45,9 @@ struct lock_request {
     unsigned char bytes[];         /* from, to */
 };
 
+/* All requests, in four indexes, in the order in which lock_blocker_next goes through them. */
+enum { TABLE_WAITING_EXCLUSIVE, TABLE_WAITING_SHARED, TABLE_GRANTED_EXCLUSIVE, TABLE_GRANTED_SHARED, LOCK_TABLES };
+
 struct locks {
     kio *kio;
     uint64_t bytes_max;
@@ -52,13 +55,18 @@ struct locks {
     _Atomic uint64_t requests;     /* granted and waiting; changed under the mutex, read by anyone */
     kio_mutex mutex;
     frame_arena arena;
-    lock_request *table[2];        /* by mode */
+    lock_request *table[LOCK_TABLES];
     uint64_t arrivals;
     uint64_t waiting;              /* requests */
     uint64_t searches;             /* numbers them, for lock_search.visited */
     rw_random random;              /* priorities; the same in every run */
     lock_counters counters;
 };
+
+static inline unsigned lock_table_of(const lock_request *r)
+{
+    return (unsigned)(r->waiting ? TABLE_WAITING_EXCLUSIVE : TABLE_GRANTED_EXCLUSIVE) + (r->mode == LOCK_SHARED ? 1u : 0u);
+}
 
 static inline lock_interval lock_request_interval(const lock_request *r)
 {
@@ -125,12 +133,14 @@ static inline lock_claim lock_request_claim(const lock_request *r)
     return (lock_claim){.owner = r->owner, .interval = lock_request_interval(r), .mode = (lock_mode)r->mode, .arrival = r->arrival};
 }
 
-#define LOCK_HARD_ONLY 1u
-#define LOCK_NEXT_KEY 2u           /* go on with requests that begin elsewhere */
+#define LOCK_HARD 1u
+#define LOCK_SOFT 2u
+#define LOCK_NEXT_KEY 4u           /* go on with requests that begin elsewhere */
 
 /*
- * What a claim has to wait for: granted locks of others that conflict (hard edges of the wait-for graph), and conflicting requests of others that came before it and
- * still wait (soft edges). Exclusive ones, then shared ones; each by from, and then arrival, backwards. after: the one returned before; NULL: the first.
+ * What a claim has to wait for: granted locks of others that conflict (LOCK_HARD: hard edges of the wait-for graph), and conflicting requests of others that came before it
+ * and still wait (LOCK_SOFT: soft edges). The soft ones come first; of each kind exclusive ones, then shared ones; each by from, and then arrival, backwards. after:
+ * the one returned before; NULL: the first.
  */
 lock_request *lock_blocker_next(const locks *l, const lock_claim *claim, const lock_request *after, unsigned flags);
 
