@@ -40,6 +40,7 @@ CLI_SRC := $(wildcard cli/*.c) $(wildcard bench/*.c)
 SUPPORT_SRC := $(wildcard tests/support/*.c) $(wildcard tests/sim/*.c)
 UNIT_SRC := $(wildcard tests/unit/test_*.c)
 API_SRC := $(wildcard tests/api/test_*.c)
+ISOLATION_SRC := $(wildcard tests/isolation/test_*.c)
 
 LIB_OBJ := $(LIB_SRC:%.c=$(OBJ)/%.o)
 CLI_OBJ := $(CLI_SRC:%.c=$(OBJ)/%.o)
@@ -47,13 +48,15 @@ SUPPORT_OBJ := $(SUPPORT_SRC:%.c=$(OBJ)/%.o)
 EXAMPLE_BIN := $(patsubst examples/%.c,$(OUT)/examples/%,$(wildcard examples/*.c))
 UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
+ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
+ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 
 .PHONY: all lib tests examples clean install deps check check-long demo figures crash fuzz
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
 lib: $(OUT)/libringwood.a
-tests: $(UNIT_BIN) $(API_BIN)
+tests: $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)
 examples: $(EXAMPLE_BIN)
 
 $(OBJ)/%.o: %.c Makefile
@@ -103,6 +106,11 @@ $(OUT)/tests/%: $(OBJ)/tests/api/%.o $(SUPPORT_OBJ) $(OUT)/libringwood-internal.
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lsqlite3 -lm
 
+# histories of transactions and their checker
+$(OUT)/tests/%: $(OBJ)/tests/isolation/%.o $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $< $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lm
+
 # crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
 $(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
@@ -115,7 +123,7 @@ deps:
 # what has threads under the thread sanitizer.
 PROVE := prove --exec '' --timer
 CRASH_STATES ?= 3000
-CHECK_TESTS = $(sort $(UNIT_BIN) $(API_BIN)) $(sort $(wildcard tests/e2e/*.t)) tests/check/sim.t tests/check/tiny.t tests/check/tsan.t
+CHECK_TESTS = $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t)) tests/check/sim.t tests/check/tiny.t tests/check/tsan.t
 
 check: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples
