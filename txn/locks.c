@@ -302,6 +302,7 @@ static bool waiter_arrive(locks *l, lock_request *r, wake_list *wakes)
         l->counters.deadlocks++;
         return true;
     }
+    for (lock_owner *v = victims; v != NULL; v = v->search.doomed_next) unwatch(v->waiting);      /* so that none becomes a candidate */
     for (lock_owner *v = victims, *next; v != NULL; v = next) {
         next = v->search.doomed_next;
         v->victim = true;

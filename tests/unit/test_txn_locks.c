@@ -591,9 +591,45 @@ static int model_compare(void *arg, const lock_view *view)
     return 1;
 }
 
+/* The treap's own rules; returns how many are in it. */
+static unsigned model_check_index(const model *m, lock_request *root, unsigned in)
+{
+    unsigned count = 0;
+    const lock_request *last = NULL;
+    for (lock_request *r = lock_index_first(root, in); r != NULL; r = lock_index_next(r, in), count++) {
+        const lock_node *n = in == IN_TABLE ? &r->in_table : &r->in_owner;
+        const lock_request *children[2] = {n->left, n->right}, *reach = r;
+        for (unsigned i = 0; i < 2; i++) {
+            if (children[i] == NULL) continue;
+            const lock_node *child = in == IN_TABLE ? &children[i]->in_table : &children[i]->in_owner;
+            model_must(m, child->parent == r && children[i]->priority <= r->priority, "a treap is no heap");
+            int order = lock_end_compare(lock_request_interval(child->reach), lock_request_interval(reach));
+            if (order > 0 || (order == 0 && child->reach->arrival > reach->arrival)) reach = child->reach;
+        }
+        model_must(m, n->reach == reach, "a subtree does not know what ends last in it");
+        int order = last == NULL ? -1 : rw_slice_compare(lock_request_interval(last).from, lock_request_interval(r).from);
+        model_must(m, order < 0 || (order == 0 && last->arrival < r->arrival), "a treap is out of order");
+        last = r;
+    }
+    return count;
+}
+
+static void model_check_indexes(const model *m)
+{
+    unsigned count = 0, held = 0;
+    for (unsigned i = 0; i < LOCK_TABLES; i++) count += model_check_index(m, table->table[i], IN_TABLE);
+    model_must(m, count == m->count, "requests were lost");
+    for (unsigned i = 0; i < OWNERS; i++) {
+        for (unsigned mode = 0; mode < 2; mode++) held += model_check_index(m, m->owners[i].held[mode], IN_OWNER);
+        held += waits(&m->owners[i]);
+    }
+    model_must(m, held == count, "locks were lost");
+}
+
 static void model_check(model *m)
 {
     model_comparison c = {.m = m};
+    model_check_indexes(m);
     model_must(m, locks_for_each(table, model_compare, &c) == 0 && c.count == m->count, "the table holds something else than the model");
     model_graph(m);
     for (unsigned i = 0; i < OWNERS; i++) {
@@ -689,8 +725,8 @@ static model model_run(uint64_t seed, unsigned steps)
     for (unsigned i = 0; i < OWNERS; i++) lock_owner_init(&m.owners[i], ++m.next_id);
     for (; m.steps < steps; m.steps++) {
         unsigned owner = (unsigned)prng_below(&m.random, OWNERS);
+        while (waits(&m.owners[owner])) owner = (owner + 1) % OWNERS;
         bool end = m.owners[owner].count > 8 || prng_below(&m.random, 8) == 0;
-        if (waits(&m.owners[owner])) continue;
         if (end) model_release(&m, owner);
         else model_take(&m, owner);
         model_check(&m);
