@@ -218,7 +218,7 @@ static void write_all(void *arg)
         for (uint64_t oldest = atomic_load(&stage.s.oldest); behind < timestamp && behind < oldest; behind++)
             if (atomic_load_explicit(&stage.fate[behind], memory_order_relaxed) == KEPT)
                 atomic_store_explicit(&stage.fate[behind], DROPPED, memory_order_relaxed);
-        if (timestamp % 16 == 0) kio_yield(k);
+        while (atomic_load_explicit(&stage.begun, memory_order_relaxed) < timestamp / 100) kio_yield(k);
     }
     atomic_store(&stage.applied, UINT64_MAX);
 }
