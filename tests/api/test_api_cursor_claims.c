@@ -7,6 +7,7 @@
 #include <stdio.h>
 
 #include "tests/support/dirs.h"
+#include "tests/support/prng.h"
 #include "tests/support/rw_helpers.h"
 
 #define LOCK_TIMEOUT_MS 40
@@ -161,7 +162,8 @@ static void test_timeout_keeps_place(rw_db *db)
     CHECK_OK(rw_txn_put(holder, bucket, slice_text("d"), slice_text("held")));
     CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &txn));
     CHECK_OK(rw_cursor_open(db, txn, bucket, &cursor));
-    move(cursor, "F");
+    move(cursor, "sb");
+    CHECK_OK(put_text(db, bucket, "a", "moves b to another place in its leaf"));
     CHECK_CODE(rw_cursor_next(cursor), RW_ETIMEOUT);
     TAP_CHECK(cursor_at(cursor, "b", "b"));
     CHECK_CODE(rw_cursor_next(cursor), RW_ETIMEOUT);
@@ -236,18 +238,21 @@ static void test_other_database(rw_db *db, rw_db *other)
     tap_ok(cursor == NULL, "a cursor cannot be opened in another database's transaction");
 }
 
-/* ---- two threads ------------------------------------------------------------------------------------------------- */
+/* ---- more threads ------------------------------------------------------------------------------------------------ */
 
 typedef struct {
     rw_cursor *cursor;
     bool forwards;
     int steps, code;
+    bool done;
+    pthread_t thread;
 } mover;
 
 static void *move_alone(void *arg)
 {
     mover *m = arg;
     for (int i = 0; i < m->steps && m->code == 0; i++) m->code = m->forwards ? rw_cursor_next(m->cursor) : rw_cursor_prev(m->cursor);
+    __atomic_store_n(&m->done, true, __ATOMIC_RELEASE);
     return NULL;
 }
 
@@ -258,10 +263,13 @@ static int note_waiting(void *arg, const rw_txn_info *info)
     return 0;
 }
 
-static void wait_for_waiter(rw_db *db)
+/* Begins a move that has to wait for a lock, and returns when it does. */
+static void move_until_it_waits(rw_db *db, mover *m)
 {
     int waiting = 0;
-    while (CHECK_OK(rw_txn_list(db, note_waiting, &waiting)) && waiting == 0) sched_yield();
+    if (!TAP_CHECK(pthread_create(&m->thread, NULL, move_alone, m) == 0)) exit(tap_done());
+    while (CHECK_OK(rw_txn_list(db, note_waiting, &waiting)) && waiting == 0 && !__atomic_load_n(&m->done, __ATOMIC_ACQUIRE)) sched_yield();
+    TAP_CHECK(waiting == 1);
 }
 
 /* One thread waits for a lock inside rw_cursor_next: the cursor and its transaction are busy for others. */
@@ -270,8 +278,6 @@ static void test_busy(rw_db *db)
     rw_txn *holder = NULL, *txn = NULL;
     rw_cursor *cursor = NULL, *second = NULL;
     rw_slice out = NO_KEY;
-    pthread_t thread;
-    mover m = {.forwards = true, .steps = 1};
     fill(db);
     CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &holder));
     CHECK_OK(rw_txn_put(holder, bucket, slice_text("d"), slice_text("held")));
@@ -279,15 +285,14 @@ static void test_busy(rw_db *db)
     CHECK_OK(rw_cursor_open(db, txn, bucket, &cursor));
     CHECK_OK(rw_cursor_open(db, txn, bucket, &second));
     move(cursor, "F");
-    m.cursor = cursor;
-    if (!TAP_CHECK(pthread_create(&thread, NULL, move_alone, &m) == 0)) return;
-    wait_for_waiter(db);
+    mover m = {.cursor = cursor, .forwards = true, .steps = 1};
+    move_until_it_waits(db, &m);
     CHECK_CODE(rw_cursor_key(cursor, &out), RW_EBUSY);
     CHECK_CODE(rw_cursor_value(cursor, &out), RW_EBUSY);
     CHECK_CODE(rw_cursor_next(cursor), RW_EBUSY);
     CHECK_CODE(rw_cursor_next(second), RW_EBUSY);
     CHECK_OK(rw_txn_commit(holder, RW_ASYNC));
-    pthread_join(thread, NULL);
+    pthread_join(m.thread, NULL);
     CHECK_OK(m.code);
     TAP_CHECK(cursor_at(cursor, "d", "held"));
     rw_cursor_close(second);
@@ -295,12 +300,130 @@ static void test_busy(rw_db *db)
     tap_ok(CHECK_OK(rw_txn_commit(txn, RW_ASYNC)), "a second thread in a cursor, or in another one of its transaction, is RW_EBUSY");
 }
 
+/* The key that a cursor waits for is gone when it has the lock: it goes further, and has all of the way locked. */
+static void test_waits_for_deleted(rw_db *db, bool forwards)
+{
+    rw_txn *holder = NULL, *txn = NULL;
+    rw_cursor *cursor = NULL;
+    fill(db);
+    CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &holder));
+    CHECK_OK(rw_txn_del(holder, bucket, slice_text("d")));
+    CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &txn));
+    CHECK_OK(rw_cursor_open(db, txn, bucket, &cursor));
+    move(cursor, forwards ? "sb" : "sf");
+    mover m = {.cursor = cursor, .forwards = forwards, .steps = 1};
+    move_until_it_waits(db, &m);
+    CHECK_OK(rw_txn_commit(holder, RW_ASYNC));
+    pthread_join(m.thread, NULL);
+    CHECK_OK(m.code);
+    TAP_CHECK(forwards ? cursor_at(cursor, "f", "f") : cursor_at(cursor, "b", "b"));
+    CHECK_OK(put_text(db, bucket, forwards ? "g" : "a", "beyond"));
+    CHECK_CODE(put_text(db, bucket, forwards ? "e" : "c", "on the way"), RW_ETIMEOUT);
+    rw_cursor_close(cursor);
+    tap_ok(CHECK_OK(rw_txn_commit(txn, RW_ASYNC)), "%s: the key that was waited for is gone", forwards ? "forwards" : "backwards");
+}
+
+#define RACE_KEYS 200
+#define RACE_STEPS 12
+
+typedef struct {
+    rw_db *db;
+    uint64_t seed;
+    const bool *stop;
+    int failed;
+    uint64_t *writes;            /* of all */
+    pthread_t thread;
+} racer;
+
+static rw_slice race_key(uint64_t number, char key[16])
+{
+    return slice_bytes(key, (size_t)snprintf(key, 16, "race %03d", (int)number));
+}
+
+static void *race(void *arg)
+{
+    racer *r = arg;
+    prng random = {r->seed};
+    char key[16];
+    while (!__atomic_load_n(r->stop, __ATOMIC_ACQUIRE) && r->failed == 0) {
+        uint64_t stamp = prng_next(&random);
+        rw_slice at = race_key(prng_below(&random, RACE_KEYS), key);
+        int code = stamp % 2 == 0 ? rw_put(r->db, bucket, at, slice_bytes(&stamp, sizeof(stamp)), RW_ASYNC) : rw_del(r->db, bucket, at, RW_ASYNC);
+        if (code != 0 && code != RW_ENOTFOUND && code != RW_ETIMEOUT) r->failed = code;
+        __atomic_fetch_add(r->writes, 1, __ATOMIC_RELAXED);
+    }
+    return NULL;
+}
+
+typedef struct {
+    int count;
+    char keys[RACE_STEPS][16];
+    uint64_t values[RACE_STEPS];
+} race_view;
+
+static bool look(rw_cursor *cursor, race_view *view, int at)
+{
+    rw_slice key = NO_KEY, value = NO_KEY;
+    if (rw_cursor_key(cursor, &key) != 0 || rw_cursor_value(cursor, &value) != 0 || key.size >= 16 || value.size != 8) return false;
+    memset(view->keys[at], 0, 16);
+    memcpy(view->keys[at], key.data, key.size);
+    memcpy(&view->values[at], value.data, 8);
+    return true;
+}
+
+/* Some steps from a key on; then by another cursor the same way back and forth again: nothing has changed, nothing has come between. */
+static bool race_round(rw_db *db, prng *random)
+{
+    rw_txn *txn = NULL;
+    rw_cursor *cursor = NULL, *again = NULL;
+    race_view first = {0}, back = {0}, second = {0};
+    char key[16];
+    rw_slice from = race_key(prng_below(random, RACE_KEYS), key);
+    bool good = CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &txn)) && CHECK_OK(rw_cursor_open(db, txn, bucket, &cursor)) &&
+                CHECK_OK(rw_cursor_open(db, txn, bucket, &again));
+    int code = rw_cursor_seek(cursor, from);
+    for (; code == 0 && first.count < RACE_STEPS && good; code = rw_cursor_next(cursor)) good = look(cursor, &first, first.count++);
+    if (first.count > 0 && good) good = CHECK_OK(rw_cursor_seek(again, slice_text(first.keys[first.count - 1])));
+    for (int i = first.count; i > 0 && good; i--) {
+        good = look(again, &back, i - 1) && (i == 1 || CHECK_OK(rw_cursor_prev(again)));
+        back.count++;
+    }
+    code = good && first.count > 0 ? rw_cursor_seek(again, from) : RW_ENOTFOUND;
+    for (; code == 0 && second.count < first.count && good; code = second.count < first.count ? rw_cursor_next(again) : 0)
+        good = look(again, &second, second.count++);
+    rw_cursor_close(cursor);
+    rw_cursor_close(again);
+    good &= CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
+    return good && memcmp(&first, &back, sizeof(first)) == 0 && memcmp(&first, &second, sizeof(first)) == 0;
+}
+
+static void test_repeatable(rw_db *db)
+{
+    enum { RACERS = 2 };
+    racer racers[RACERS];
+    bool stop = false;
+    int wrong = 0, rounds = 0;
+    prng random = {5};
+    uint64_t writes = 0, enough = check_long() ? 100000 : 3000;
+    CHECK_OK(rw_delete_range(db, bucket, NO_KEY, NO_KEY, RW_ASYNC));
+    for (uint64_t i = 0; i < RACERS; i++) {
+        racers[i] = (racer){.db = db, .seed = i, .stop = &stop, .writes = &writes};
+        TAP_CHECK(pthread_create(&racers[i].thread, NULL, race, &racers[i]) == 0);
+    }
+    for (; __atomic_load_n(&writes, __ATOMIC_RELAXED) < enough && wrong == 0; rounds++) wrong += !race_round(db, &random);
+    __atomic_store_n(&stop, true, __ATOMIC_RELEASE);
+    for (int i = 0; i < RACERS; i++) {
+        pthread_join(racers[i].thread, NULL);
+        CHECK_OK(racers[i].failed);
+    }
+    tap_ok(wrong == 0, "%d pessimistic transactions meet the same again on their way back, beside %llu writes", rounds, (unsigned long long)writes);
+}
+
 /* Two cursors that walk towards each other, to keys that the other's transaction has written: one of them is the victim, and its cursor of no more use. */
 static void test_deadlock(rw_db *db)
 {
     rw_txn *txns[2] = {NULL, NULL};
     mover movers[2];
-    pthread_t threads[2];
     fill(db);
     for (int i = 0; i < 2; i++) {
         rw_cursor *cursor = NULL;
@@ -310,8 +433,8 @@ static void test_deadlock(rw_db *db)
         move(cursor, i == 0 ? "sc" : "se");
         movers[i] = (mover){.cursor = cursor, .forwards = i == 0, .steps = i == 0 ? 1 : 2};
     }
-    for (int i = 0; i < 2; i++) TAP_CHECK(pthread_create(&threads[i], NULL, move_alone, &movers[i]) == 0);
-    for (int i = 0; i < 2; i++) pthread_join(threads[i], NULL);
+    for (int i = 0; i < 2; i++) TAP_CHECK(pthread_create(&movers[i].thread, NULL, move_alone, &movers[i]) == 0);
+    for (int i = 0; i < 2; i++) pthread_join(movers[i].thread, NULL);
     int victim = movers[0].code == RW_EDEADLOCK ? 0 : 1, other = 1 - victim;
     CHECK_CODE(movers[victim].code, RW_EDEADLOCK);
     CHECK_OK(movers[other].code);
@@ -342,9 +465,12 @@ int main(void)
     test_other_database(db, other);
     CHECK_OK(rw_close(other));
     CHECK_OK(rw_close(db));
-    options.lock_timeout_ms = 20000;
+    options.lock_timeout_ms = 3000;    /* what has to wait must not be let go by chance */
     db = open_or_exit(dir, &options);
     test_busy(db);
+    test_waits_for_deleted(db, true);
+    test_waits_for_deleted(db, false);
+    test_repeatable(db);
     test_deadlock(db);
     CHECK_OK(rw_close(db));
     dir_remove(dir);

@@ -304,6 +304,8 @@ static world *world_make(uint64_t seed)
 
 static void world_end(world *w)
 {
+    rw_stats_t stats;
+    TAP_CHECK(CHECK_OK(rw_stats(w->db, &stats)) && stats.snapshots_open == 0 && stats.txns_open == 0);
     CHECK_OK(rw_close(w->db));
     CHECK_OK(rw_verify(w->dir, note_finding, NULL));
     dir_remove(w->dir);
@@ -644,6 +646,41 @@ static void test_emptied(rw_db *db)
     CHECK_OK(rw_delete_range(db, BUCKET, NO_KEY, NO_KEY, RW_ASYNC));
 }
 
+/* Large values that are moved, and then replaced, after the cursor has copied where they lay; and their old places are written over. */
+static void test_moved_values(rw_db *db)
+{
+    enum { MANY = 120, LARGE = 20000 };
+    static char value[LARGE], other[LARGE];
+    rw_cursor *cursor = NULL;
+    rw_stats_t stats;
+    char key[KEY_ROOM];
+    int wrong = 0;
+    memset(other, 'o', sizeof(other));
+    for (int i = 0; i < MANY * 3; i++) {
+        memset(value, 'a' + i % 26, sizeof(value));
+        CHECK_OK(rw_put(db, BUCKET, key_of(i, key), slice_bytes(value, sizeof(value)), RW_ASYNC));
+    }
+    for (int i = 0; i < MANY * 3; i++)
+        if (i % 3 != 0) CHECK_OK(rw_del(db, BUCKET, key_of(i, key), RW_ASYNC));
+    CHECK_OK(rw_checkpoint(db));
+    CHECK_OK(rw_cursor_open(db, NULL, BUCKET, &cursor));
+    CHECK_OK(rw_cursor_first(cursor));
+    CHECK_OK(rw_compact(db));
+    CHECK_OK(rw_stats(db, &stats));
+    for (int i = 0; i < MANY; i += 2) CHECK_OK(rw_put(db, BUCKET, key_of(i * 3, key), slice_text("replaced"), RW_ASYNC));
+    for (int i = 0; i < MANY * 2; i++) CHECK_OK(rw_put(db, BUCKET, key_of(MANY * 3 + i, key), slice_bytes(other, sizeof(other)), RW_ASYNC));
+    for (int i = 0; i < MANY; i++) {
+        rw_slice got = NO_KEY;
+        memset(value, 'a' + i * 3 % 26, sizeof(value));
+        wrong += rw_cursor_value(cursor, &got) != 0 || !slice_same(got, slice_bytes(value, sizeof(value)));
+        wrong += rw_cursor_next(cursor) != (i + 1 < MANY ? 0 : RW_ENOTFOUND);
+    }
+    rw_cursor_close(cursor);
+    tap_ok(wrong == 0 && stats.segments_cleaned > 0, "large values that were moved and replaced: %d of %d are not what they were; %llu segments were cleaned", wrong, MANY,
+           (unsigned long long)stats.segments_cleaned);
+    CHECK_OK(rw_delete_range(db, BUCKET, NO_KEY, NO_KEY, RW_ASYNC));
+}
+
 /* A snapshot is given up when old values take more than they may; what was given out before is right, and later cursors are not concerned. */
 static void test_too_old(rw_db *db)
 {
@@ -708,6 +745,7 @@ static void test_fixed(void)
     rw_db *db = open_or_exit(dir, &options);
     test_buckets_keep_apart(db);
     test_emptied(db);
+    test_moved_values(db);
     CHECK_OK(rw_close(db));
     options.cache_bytes = 4 * MIB;
     options.snapshot_bytes_max = MIB / 8;
