@@ -180,17 +180,16 @@ static line_editor *open_editor(shell *s)
     return editor;
 }
 
-/* "> ", and before it which transactions are open: "(@a @b) > ", or "(transaction) > " for the unnamed one. */
+/* "> ", and before it which transactions are open: "(@a @b) > ", with "transaction" for the unnamed one. */
 static void show_prompt(const shell *s, line_editor *editor)
 {
     char text[LINE_PROMPT_MAX] = "";
     size_t size = 0;
-    for (size_t i = 0; i < s->transaction_count && size < sizeof text - 8; i++) {
-        const char *name = s->transactions[i].name;
-        bool fits = size + strlen(name) + sizeof "transaction ..) > " < sizeof text;
-        int added = snprintf(text + size, sizeof text - size, "%s%s%s", i == 0 ? "(" : " ", !fits ? "..." : name[0] != '\0' ? "@" : "transaction", fits ? name : "");
-        size += (size_t)added;
-        if (!fits) break;
+    bool fits = true;
+    for (size_t i = 0; i < s->transaction_count && fits; i++) {
+        const char *name = s->transactions[i].name, *before = name[0] != '\0' ? "@" : "transaction";
+        fits = size + strlen(before) + strlen(name) + sizeof "( ...) > " <= sizeof text;
+        size += (size_t)snprintf(text + size, sizeof text - size, "%s%s%s", i == 0 ? "(" : " ", fits ? before : "...", fits ? name : "");
     }
     snprintf(text + size, sizeof text - size, "%s> ", size != 0 ? ") " : "");
     line_editor_set_prompt(editor, text);
