@@ -221,7 +221,8 @@ int verb_shell(const arguments *a)
     database opened;
     int status = database_open(&opened, a, true);
     if (status != EXIT_DONE) return status;
-    shell s = {.args = a, .options = a->options, .db = opened.db, .bucket = opened.bucket, .timing = true, .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
+    shell s = {.args = a, .options = a->options, .db = opened.db, .bucket = opened.bucket, .timing = true,
+               .interactive = isatty(STDIN_FILENO) && isatty(STDOUT_FILENO)};
     const char *bucket_name = a->bucket != NULL ? a->bucket : "default";
     text_append(&s.bucket_name, bucket_name, strlen(bucket_name) + 1);
     line_reader reader;
