@@ -3,35 +3,25 @@
 
 #include "base/memory.h"
 
-static bool key_room(cursor_key *key, size_t bytes)
-{
-    key->bytes = malloc(bytes);
-    return key->bytes != NULL;
-}
-
 static void cursor_free(rw_cursor *c)
 {
     version_overlay_free(&c->window.overlay);
     free(c->window.leaf);
-    free(c->window.low.bytes);
-    free(c->window.high.bytes);
-    free(c->key.bytes);
-    free(c->found.bytes);
-    free(c->edge.bytes);
-    free(c->claimed.bytes);
     free(c->value);
     free(c);
 }
 
+/* Its keys' room follows the cursor itself. */
 static rw_cursor *cursor_make(const engine *e)
 {
-    rw_cursor *c = calloc(1, sizeof *c);
-    if (c == NULL) return NULL;
     size_t room = (size_t)e->trees.router.key_stride + 1;
+    rw_cursor *c = malloc(sizeof *c + 6 * room);
+    if (c == NULL) return NULL;
+    memset(c, 0, sizeof *c);
+    cursor_key *const keys[6] = {&c->key, &c->found, &c->edge, &c->claimed, &c->window.low, &c->window.high};
+    for (size_t i = 0; i < 6; i++) keys[i]->bytes = (unsigned char *)(c + 1) + i * room;
     c->window.leaf = rw_memory_aligned(e->page_size);
-    bool made = c->window.leaf != NULL && key_room(&c->window.low, room) && key_room(&c->window.high, room) && key_room(&c->key, room) &&
-                key_room(&c->found, room) && key_room(&c->edge, room) && key_room(&c->claimed, room);
-    if (made) return c;
+    if (c->window.leaf != NULL) return c;
     cursor_free(c);
     return NULL;
 }
@@ -128,6 +118,17 @@ static int cursor_enter(rw_cursor *c)
     int error = cursor_usable(c);
     if (RW_UNLIKELY(error != 0)) atomic_store_explicit(&c->busy, 0, memory_order_release);
     return error;
+}
+
+/*
+ * Whether a call that changes nothing may do without entering: the cursor is nobody's at the moment, stands on something and may be used. Where it must not
+ * be used, or has a transaction, entering says why, or does what else is to be done.
+ */
+static inline bool cursor_at_rest(const rw_cursor *c)
+{
+    engine *e;
+    return c != NULL && c->txn == NULL && c->state == CURSOR_AT && atomic_load_explicit(&c->busy, memory_order_acquire) == 0 && engine_of(c->db, &e) == 0 &&
+           bucket_check(e, c->bucket) == 0;
 }
 
 static int cursor_leave(rw_cursor *c, int result)
@@ -312,6 +313,7 @@ static int key_give(const rw_cursor *c, rw_slice *key)
 
 int rw_cursor_key(rw_cursor *c, rw_slice *key)
 {
+    if (RW_LIKELY(cursor_at_rest(c))) return key_give(c, key);
     int error = cursor_enter(c);
     return RW_UNLIKELY(error != 0) ? error : cursor_leave(c, key_give(c, key));
 }
@@ -379,6 +381,14 @@ static int value_give(rw_cursor *c, rw_slice *value)
 
 int rw_cursor_value(rw_cursor *c, rw_slice *value)
 {
+    if (RW_LIKELY(value != NULL && cursor_at_rest(c) && c->source == CURSOR_LEAF)) {
+        bool is_extent;
+        rw_slice there = window_value(c, &is_extent);
+        if (RW_LIKELY(!is_extent)) {
+            *value = there;
+            return 0;
+        }
+    }
     int error = cursor_enter(c);
     return RW_UNLIKELY(error != 0) ? error : cursor_leave(c, value_give(c, value));
 }
