@@ -664,8 +664,8 @@ static void run_case(trial *run, const char *only)
     }
 }
 
-#define FILLER_KEYS 130
-#define FILLER_SIZE 1500
+#define FILLER_KEYS 260
+#define FILLER_SIZE 700
 
 /* Items of the far layout with so much between them that each lies in a partition of its own. */
 static void fill_far(rw_db *db, const layout *far)

@@ -204,7 +204,7 @@ static void test_cas(rw_db *db)
     good = CHECK_OK(rw_cas(db, BUCKET, key, &nothing, &big, RW_SYNC)) && TAP_CHECK(get_is(db, BUCKET, key, big)) && good;
     good = CHECK_CODE(rw_cas(db, BUCKET, key, &bigger, &nothing, 0), RW_ECONFLICT) && good;
     large[LARGE - 1] = 1;
-    good = CHECK_CODE(rw_cas(db, BUCKET, key, &big, &nothing, 0), RW_ECONFLICT) && TAP_CHECK(words_have("cas")) && good;
+    good = CHECK_CODE(rw_cas(db, BUCKET, key, &big, &nothing, 0), RW_ECONFLICT) && TAP_CHECK(words_have("value")) && good;
     large[LARGE - 1] = 0;
     good = CHECK_OK(rw_cas(db, BUCKET, key, &big, &nothing, RW_ASYNC)) && TAP_CHECK(get_is_text(db, BUCKET, "cas", "")) && good;
     good = cas(db, "", NULL, 0) && TAP_CHECK(key_absent(db, "cas")) && cas(db, "", NULL, RW_ECONFLICT) && good;
@@ -225,7 +225,7 @@ static void test_add(rw_db *db)
     for (size_t i = 0; i < sizeof(edges) / sizeof(edges[0]); i++) {
         CHECK_OK(put_number(db, BUCKET, "add", edges[i][0]));
         result = 77;
-        good = CHECK_CODE(rw_add(db, BUCKET, key, edges[i][1], &result, 0), RW_ETOOBIG) && TAP_CHECK(result == 77 && words_have("add")) && good;
+        good = CHECK_CODE(rw_add(db, BUCKET, key, edges[i][1], &result, 0), RW_ETOOBIG) && TAP_CHECK(result == 77 && words_have("counter")) && good;
         good = CHECK_OK(get_number(db, BUCKET, "add", &value)) && TAP_CHECK(value == edges[i][0]) && good;
     }
     CHECK_OK(put_number(db, BUCKET, "add", INT64_MAX));
