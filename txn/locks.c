@@ -31,7 +31,8 @@ void locks_close(locks *l)
 
 void lock_owner_init(lock_owner *owner, uint64_t id)
 {
-    memset(owner, 0, sizeof *owner);
+    memset(owner, 0, offsetof(lock_owner, victim_text));
+    owner->victim_text[0] = 0;
     owner->id = id;
 }
 
@@ -490,6 +491,7 @@ int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *
         lock_interval i = lock_request_interval(r);
         lock_view view = {.owner = r->owner->id, .mode = (lock_mode)r->mode, .waiting = r->waiting, .is_range = i.end != END_CLOSED, .from = i.from};
         if (i.end == END_OPEN) view.to = i.to;
+        if (r->waiting) view.waits_for = r->wait.watched->owner->id;
         rc = fn(arg, &view);
         next[which] = lock_index_next(next[which], IN_TABLE);
     }

@@ -35,8 +35,8 @@ typedef struct lock_owner {
     uint64_t bytes;                /* memory that they take */
     lock_search search;
     bool victim;                   /* chosen while it waited */
-    char victim_text[480];         /* the cycle, in words */
     _Atomic uint32_t word;         /* it sleeps on this; raised when it was granted what it waits for, or chosen */
+    char victim_text[480];         /* the cycle, in words */
 } lock_owner;
 
 /* Memory comes from frames of p, up to bytes_max. */
@@ -48,7 +48,8 @@ void lock_owner_init(lock_owner *owner, uint64_t id);
 /*
  * Takes a lock on the key from (to NULL), or on the range [*to: from, to); an empty to: no end). Waits, at most timeout_ns (0: not at all). 0 also when owner holds it
  * already, in this mode or a stronger one; a shared lock that it holds becomes exclusive. RW_EDEADLOCK: it was chosen as the victim of a cycle, its sentence names the
- * transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names a holder. RW_ENOMEM: locks take all the memory that they may.
+ * transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names who holds it or waits before it. RW_ENOMEM: locks take all the
+ * memory that they may.
  */
 int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, int64_t timeout_ns);
 /* Gives all back and wakes whom that lets through. */
@@ -65,6 +66,7 @@ typedef struct {
     lock_mode mode;
     bool waiting, is_range;
     rw_slice from, to;
+    uint64_t waits_for;            /* waiting: the id of an owner that it waits for */
 } lock_view;
 int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *arg);
 /* The id of a transaction that owner waits for; 0: it does not wait. */
