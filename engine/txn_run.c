@@ -91,7 +91,7 @@ static int cas_in_txn(rw_txn *txn, void *arg)
     return found ? rw_txn_del(txn, c->bucket, c->key) : 0;
 }
 
-#define CAS_IN_TXN 100 /* decided: the value is an extent */
+#define CAS_IN_TXN (-1000) /* decided: the value is an extent. No error has this number; what is above 0 would mean another attempt */
 
 static int cas_decide(void *arg, bool present, bool is_extent, rw_slice value, wal_op *op)
 {
