@@ -67,16 +67,16 @@ static int group_size(int group)
     return group == SPAN_GROUP ? SPAN_KEYS : group >= SMALL_GROUPS ? PARTS * BIG_EACH : PARTS;
 }
 
-static rw_bucket group_key(const world *w, int group, int i, char key[24], rw_slice *slice)
+static rw_bucket group_key(const world *w, int group, int i, char key[32], rw_slice *slice)
 {
     int size;
     if (group == SPAN_GROUP) {
-        size = snprintf(key, 24, "span/%05d", i);
+        size = snprintf(key, 32, "span/%05d", i);
         *slice = slice_bytes(key, (size_t)size);
         return w->buckets[0];
     }
     int part = i % PARTS;
-    size = snprintf(key, 24, "p%d/g%02d/%05d", part, group, i / PARTS);
+    size = snprintf(key, 32, "p%d/g%02d/%05d", part, group, i / PARTS);
     *slice = slice_bytes(key, (size_t)size);
     return w->buckets[part / (PARTS / 2)];
 }
@@ -103,7 +103,7 @@ static int64_t number_in(int group, int i, const void *data, size_t size)
 /* Reads one key's number; 0 when it is not there. txn NULL: plainly. */
 static int look(actor *a, rw_txn *txn, int group, int i, int64_t *number)
 {
-    char key[24];
+    char key[32];
     uint8_t value[VALUE_MAX];
     rw_slice name;
     size_t size = sizeof(value);
@@ -119,7 +119,7 @@ static int write_batch(actor *a, int group, int64_t number, unsigned flags)
     rw_batch *batch = NULL;
     int code = rw_batch_new(a->w->db, &batch), count = group_size(group), start = (int)prng_below(&a->random, (uint64_t)count);
     for (int i = 0; i < count && code == 0; i++) {
-        char key[24];
+        char key[32];
         uint8_t value[VALUE_MAX];
         rw_slice name;
         int at = (start + i) % count;
@@ -142,7 +142,7 @@ static int write_in_txn(rw_txn *txn, void *arg)
     group_write *g = arg;
     int code = 0, count = group_size(g->group), start = (int)prng_below(&g->a->random, (uint64_t)count);
     for (int i = 0; i < count && code == 0; i++) {
-        char key[24];
+        char key[32];
         uint8_t value[VALUE_MAX];
         rw_slice name;
         int at = (start + i) % count;
@@ -309,7 +309,7 @@ static int read_on(void *arg)
 
 static void fill(world *w)
 {
-    char key[24];
+    char key[32];
     uint8_t value[700] = {0};
     for (int part = 0; part < PARTS; part++)
         for (int i = 0; i < 250; i++) {

@@ -24,9 +24,9 @@ typedef struct {
     bool far;
 } place;
 
-static void place_key(const place *at, int i, char key[24])
+static void place_key(const place *at, int i, char key[32])
 {
-    snprintf(key, 24, at->far ? "far %02d" : "near %02d", i);
+    snprintf(key, 32, at->far ? "far %02d" : "near %02d", i);
 }
 
 /* What a transaction does to its own key first, and then to the next one's. */
@@ -39,7 +39,7 @@ typedef struct {
     rw_txn *txn;
     uint64_t id;
     rw_bucket bucket;
-    char key[24];
+    char key[32];
     way how;
 } lock_step;
 
@@ -282,7 +282,7 @@ static int batch_run(void *arg)
 {
     const place *at = ((void **)arg)[1];
     rw_batch *batch = NULL;
-    char key[24];
+    char key[32];
     int code = rw_batch_new(((void **)arg)[0], &batch);
     for (int i = 0; i < 4 && code == 0; i++) {
         place_key(at, i, key);
@@ -387,7 +387,7 @@ static void test_crowd(rw_db *db, const place *at, bool ordered, uint64_t seed)
     bool good = true;
     int64_t victims = 0, commits = 0, sum = 0;
     uint64_t deadlocks = stats_now(db).deadlocks;
-    char key[24];
+    char key[32];
     for (int i = 0; i < CROWD_KEYS; i++) place_key(at, i, key), CHECK_OK(put_number(db, at->buckets[0], key, 1000));
     for (int i = 0; i < CROWD_THREADS; i++) {
         crowds[i] = (crowd){.db = db, .at = at, .seed = seed + (uint64_t)i, .rounds = SLOW_BUILD ? 150 : 1500, .ordered = ordered};

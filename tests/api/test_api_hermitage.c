@@ -116,7 +116,7 @@ typedef struct {
 
 typedef struct {
     rw_bucket bucket[ITEMS];
-    char key[ITEMS][16];
+    char key[ITEMS][24];
 } layout;
 
 /* One transaction while it runs. */
@@ -282,7 +282,7 @@ static int do_delete_where(actor *a, int value)
 static int do_delete_range(actor *a, int from, int to)
 {
     int code = 0;
-    char end[24];
+    char end[32];
     for (int i = from, last; code == 0 && i <= to; i = last + 1) {
         for (last = i; last < to && a->items->bucket[last + 1] == a->items->bucket[i];) last++;
         snprintf(end, sizeof(end), "%s!", a->items->key[last]);
@@ -687,7 +687,7 @@ static void make_layouts(rw_db *db, layout layouts[LAYOUTS])
     rw_bucket far = 0;
     CHECK_OK(rw_bucket_open(db, "far", RW_CREATE, &far));
     for (int i = 0; i < ITEMS; i++) {
-        char name[16];
+        char name[24];
         snprintf(name, sizeof(name), "bucket %d", i);
         for (int l = 0; l < LAYOUTS; l++) snprintf(layouts[l].key[i], sizeof(layouts[l].key[i]), "item %d", i);
         layouts[0].bucket[i] = BUCKET;

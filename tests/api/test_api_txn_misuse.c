@@ -348,7 +348,7 @@ typedef struct {
 static int hammer_run(void *arg)
 {
     hammer *h = arg;
-    char key[16];
+    char key[24];
     unsigned id;
     for (int i = 0; now_us() < atomic_load(&h->end_us); i++) {
         int code;
@@ -382,7 +382,7 @@ static void test_two_threads_hammer(rw_db *db)
         tap_diag("mode %u: %u and %u calls done, %u and %u met another", modes[m], hammers[0].done, hammers[1].done, hammers[0].busy, hammers[1].busy);
         CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
         for (int i = 0; i < 100; i++) {
-            char key[16];
+            char key[24];
             snprintf(key, sizeof(key), "hammer %d", i);
             good = TAP_CHECK(key_absent(db, key) || get_is_text(db, BUCKET, key, "zero") || get_is_text(db, BUCKET, key, "one")) && good;
         }

@@ -89,7 +89,7 @@ typedef struct {
     int count;
     unsigned tries;
     int64_t sums[COUNTERS];
-    char key[16];
+    char key[32];
 } counting;
 
 static int count_once(rw_txn *txn, void *arg)
@@ -164,7 +164,7 @@ static void test_counting(rw_db *db, const char *name, unsigned mode, count_way 
         tries += threads[i].tries;
     }
     for (int which = 0; which < COUNTERS; which++) {
-        char key[16];
+        char key[32];
         int64_t sum = 0, is = -1;
         snprintf(key, sizeof(key), "counter %d", which);
         for (int i = 0; i < COUNT_THREADS; i++) sum += threads[i].sums[which];
@@ -758,7 +758,7 @@ static void test_crowd(rw_db *db)
 
 static int put_aged(rw_db *db, int i, char generation)
 {
-    char key[16], value[AGED_SIZE];
+    char key[32], value[AGED_SIZE];
     snprintf(key, sizeof(key), "aged %04d", i);
     memset(value, generation, sizeof(value));
     return rw_put(db, BUCKET, slice_text(key), slice_bytes(value, sizeof(value)), RW_ASYNC);
@@ -770,7 +770,7 @@ static int read_aged(rw_txn *txn, char generation, int *given_up)
     int good = 0;
     *given_up = 0;
     for (int i = 0; i < AGED_KEYS; i++) {
-        char key[16], value[AGED_SIZE];
+        char key[32], value[AGED_SIZE];
         size_t size = sizeof(value);
         snprintf(key, sizeof(key), "aged %04d", i);
         int code = rw_txn_get(txn, BUCKET, slice_text(key), value, &size);
