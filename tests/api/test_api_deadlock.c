@@ -332,7 +332,7 @@ typedef struct {
 
 static int move_money(crowd *c, rw_txn *txn, prng *random)
 {
-    char from[24], to[24];
+    char from[32], to[32];
     int64_t left = 0, right = 0, amount = (int64_t)prng_below(random, 10);
     int i = (int)prng_below(random, CROWD_KEYS), j = (int)prng_below(random, CROWD_KEYS);
     bool claims = prng_below(random, 2) == 0;
