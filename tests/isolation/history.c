@@ -48,10 +48,10 @@ void history_clear(history *h)
     memset(h->initially_present, 0, h->keys);
 }
 
-bool history_has_room(const history *h, uint32_t strand, uint32_t ops)
+bool history_has_room(const history *h, uint32_t strand, uint32_t txns, uint32_t ops)
 {
     const history_strand *s = &h->strands[strand];
-    return s->txn_count < s->txn_max && s->op_max - s->op_count >= ops;
+    return s->txn_max - s->txn_count >= txns && s->op_max - s->op_count >= ops;
 }
 
 history_txn *history_begin(history *h, uint32_t strand, history_mode mode)

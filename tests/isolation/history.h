@@ -89,8 +89,8 @@ typedef struct {
 history *history_new(uint32_t keys, uint32_t strands, uint32_t txns_each, uint32_t ops_each);
 void history_free(history *h);
 void history_clear(history *h);
-/* Whether the strand has room for one more transaction of that many operations. */
-bool history_has_room(const history *h, uint32_t strand, uint32_t ops);
+/* Whether the strand has room for so many more. */
+bool history_has_room(const history *h, uint32_t strand, uint32_t txns, uint32_t ops);
 /* Begins the strand's next transaction; it is good until the next call for this strand. The caller fills in its times. */
 history_txn *history_begin(history *h, uint32_t strand, history_mode mode);
 void history_read(history *h, uint32_t strand, uint32_t key, uint32_t version, unsigned flags);

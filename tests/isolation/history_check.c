@@ -133,6 +133,24 @@ static void own_read(history_checker *c, uint32_t i, key_state *key)
     if (key->outside == HISTORY_BLIND) key->outside = op->version;
 }
 
+/* A transaction's last write of a key is a delete. */
+static void own_delete(history_checker *c, uint32_t i)
+{
+    const history *h = c->h;
+    op_state *state = &c->ops[i];
+    key_state *key = &c->keys[h->ops[i].key];
+    history_outcome outcome = (history_outcome)h->txns[h->ops[i].txn].outcome;
+    bool was_absent = state->seen == HISTORY_ABSENT || (state->seen == HISTORY_INITIAL && !h->initially_present[h->ops[i].key]) ||
+                      (version_exists(h, state->seen, h->ops[i].key) && h->ops[state->seen - 1].kind == HISTORY_DELETE);
+    if (was_absent) {
+        state->role = ROLE_VOID;
+        return;
+    }
+    if (state->seen == HISTORY_BLIND && state->list != 0) state->role = ROLE_MAYBE_VOID;
+    if (outcome == HISTORY_COMMITTED && state->role == ROLE_FINAL) key->deleted = true;
+    else if (outcome == HISTORY_COMMITTED || outcome == HISTORY_UNKNOWN) key->maybe_deleted = true;
+}
+
 /* First pass: what each transaction saw of others and what it left. */
 static void pass_own(history_checker *c, uint32_t txn)
 {
@@ -156,12 +174,9 @@ static void pass_own(history_checker *c, uint32_t txn)
     }
     for (uint32_t i = t->op_first; i < end; i++) {
         const history_op *op = &h->ops[i];
+        if (op->kind == HISTORY_DELETE && c->ops[i].role == ROLE_FINAL) own_delete(c, i);
+        if (c->ops[i].role == ROLE_FINAL) writes = true;
         if (op->kind != HISTORY_READ) c->ops[i].list = 0;
-        if (c->ops[i].role != ROLE_FINAL) continue;
-        writes = true;
-        if (op->kind != HISTORY_DELETE) continue;
-        if (t->outcome == HISTORY_COMMITTED) c->keys[op->key].deleted = true;
-        if (t->outcome == HISTORY_UNKNOWN) c->keys[op->key].maybe_deleted = true;
     }
     c->txns[txn] = (uint8_t)((writes ? TXN_WRITES : 0) | (t->outcome == HISTORY_COMMITTED ? TXN_VISIBLE : 0));
     if (t->mode == HISTORY_RECOVERY) pair_add(&c->recoveries, 0, txn);
@@ -186,7 +201,6 @@ static void txn_seen(history_checker *c, uint32_t txn, size_t *depth)
 
 static void pass_visible(history_checker *c, uint32_t txn)
 {
-    if (c->h->txns[txn].outcome == HISTORY_UNKNOWN && !(c->txns[txn] & TXN_VISIBLE)) return;
     size_t depth = 0;
     txn_seen(c, txn, &depth);
     while (depth > 0) txn_seen(c, c->stack[--depth], &depth);
@@ -219,10 +233,15 @@ static bool version_sound(history_checker *c, uint32_t txn, uint32_t i)
     return false;
 }
 
-/* Turns ABSENT into a version where only the initial one can be meant. */
-static void absent_if_initial(history_checker *c, uint32_t i)
+/* Turns what left a key absent without writing it into the version before, and ABSENT into a version where only the initial one can be meant. */
+static void absent_simplify(history_checker *c, uint32_t i)
 {
     const key_state *key = &c->keys[c->h->ops[i].key];
+    while (version_exists(c->h, c->ops[i].seen, c->h->ops[i].key) && (c->txns[c->h->ops[c->ops[i].seen - 1].txn] & TXN_VISIBLE)) {
+        const op_state *version = &c->ops[c->ops[i].seen - 1];
+        if (version->role != ROLE_VOID && version->role != ROLE_MAYBE_VOID) break;
+        c->ops[i].seen = version->role == ROLE_VOID ? version->seen : HISTORY_ABSENT;
+    }
     if (c->ops[i].seen == HISTORY_ABSENT && !key->deleted && !key->maybe_deleted && !c->h->initially_present[c->h->ops[i].key])
         c->ops[i].seen = HISTORY_INITIAL;
 }
@@ -272,7 +291,7 @@ static void pass_chain(history_checker *c, uint32_t txn)
     for (uint32_t i = t->op_first; i < t->op_first + t->op_count; i++) {
         uint32_t role = c->ops[i].role;
         if (role != ROLE_READ && role != ROLE_FINAL) continue;
-        absent_if_initial(c, i);
+        absent_simplify(c, i);
         if (role == ROLE_READ) {
             chain_read(c, txn, i);
         } else if (flags & TXN_VISIBLE) {

@@ -14,13 +14,18 @@
 
 #include "tests/isolation/history.h"
 
-enum { ROLE_NONE, ROLE_READ, ROLE_READ_WR, ROLE_FINAL, ROLE_BURIED, ROLE_UNDONE };
+/*
+ * READ: of another's version, with all its edges. READ_WR: without its rw. FINAL: what a transaction left of a key; BURIED: what it wrote over; UNDONE: what
+ * it rolled back. VOID: a delete that is left of an insert and a delete, so that nothing was written. MAYBE_VOID: one of which that cannot be told, as the
+ * transaction never read what was there before.
+ */
+enum { ROLE_NONE, ROLE_READ, ROLE_READ_WR, ROLE_FINAL, ROLE_BURIED, ROLE_UNDONE, ROLE_VOID, ROLE_MAYBE_VOID };
 
 typedef struct {
     uint32_t seen;           /* of a read: the version. Of a write: the version it replaced, of another transaction */
     uint32_t next;           /* of a write: the version that replaced it, a BARRIER, or 0 for none */
     uint32_t list;           /* of a write: its readers, op + 1; of a read: the next reader. In the first pass, of a write: the transaction's previous write of the key */
-    uint32_t role;           /* READ: of another's version, with edges. READ_WR: without its rw. FINAL: what a transaction left, BURIED: what it wrote over */
+    uint32_t role;
 } op_state;
 
 typedef struct {

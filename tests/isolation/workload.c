@@ -23,8 +23,9 @@ static void *worker_main(void *arg)
 {
     worker *self = arg;
     workload *w = self->w;
-    for (uint64_t i = 0; i < self->quota && !atomic_load_explicit(&w->failed, memory_order_relaxed); i++) {
-        if (!history_has_room(w->h, self->strand, WORKLOAD_OPS_MAX)) break;
+    const history_strand *strand = &w->h->strands[self->strand];
+    while (strand->txn_count < self->quota && !atomic_load_explicit(&w->failed, memory_order_relaxed)) {
+        if (!history_has_room(w->h, self->strand, 2, WORKLOAD_OPS_MAX)) break;    /* a compare-and-set makes two */
         workload_step(self);
     }
     return NULL;

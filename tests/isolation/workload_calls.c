@@ -26,7 +26,7 @@ static void let_others_run(worker *self)
     if (prng_below(&self->random, 8) == 0) sched_yield();
 }
 
-static key_view *view_of(worker *self, uint32_t key)
+key_view *call_view(worker *self, uint32_t key)
 {
     key_view *view = &self->views[key];
     if (view->stamp != self->stamp) *view = (key_view){.stamp = self->stamp};
@@ -47,10 +47,11 @@ static uint32_t counter_version(const worker *self, uint32_t key, int64_t count,
 /* Records what a read of a key returned. */
 static void record_read(worker *self, uint32_t key, bool present, const void *value, size_t size, unsigned flags)
 {
-    key_view *view = view_of(self, key);
+    key_view *view = call_view(self, key);
     value_head head;
     uint32_t version = HISTORY_ABSENT;
     view->present = present;
+    view->known = view->known || !view->touched;
     view->count = 0;
     if (present) {
         version = workload_value_version(self->w, key, value, size, &head, &view->count);
@@ -77,11 +78,11 @@ static int get_raw(worker *self, uint32_t key, bool for_update, size_t *size)
  */
 static int ask_witness(worker *self, uint32_t key, uint32_t op)
 {
-    key_view *witness = view_of(self, key + 1);
+    key_view *witness = call_view(self, key + 1);
     size_t size;
     value_head head;
     int64_t count;
-    if (witness->touched || view_of(self, key)->touched) return 0;
+    if (witness->touched || call_view(self, key)->touched) return 0;
     int code = get_raw(self, key + 1, false, &size);
     if (code != 0 && code != RW_ENOTFOUND) return code;
     record_read(self, key + 1, code == 0, self->value, size, 0);
@@ -115,7 +116,7 @@ int call_get(worker *self, uint32_t key, bool for_update, bool *present)
 int call_put(worker *self, uint32_t key, uint32_t other, bool other_deleted, uint32_t *version)
 {
     char text[16];
-    key_view *view = view_of(self, key);
+    key_view *view = call_view(self, key);
     uint32_t kept = calls_recorded(self);
     size_t size = 8;
     int64_t count = view->count + 1;
@@ -142,7 +143,7 @@ int call_put(worker *self, uint32_t key, uint32_t other, bool other_deleted, uin
 int call_del(worker *self, uint32_t key, uint32_t *version)
 {
     char text[16];
-    key_view *view = view_of(self, key);
+    key_view *view = call_view(self, key);
     uint32_t kept = calls_recorded(self);
     let_others_run(self);
     *version = history_write(self->w->h, self->strand, HISTORY_DELETE, key, HISTORY_BLIND, 0);

@@ -49,7 +49,9 @@ typedef struct {
 /* What a transaction knows of a key; good while the stamp is its own. */
 typedef struct {
     uint32_t stamp;
-    bool present, touched;       /* touched: written at any time by this transaction */
+    bool present;
+    bool touched;                /* written at any time by this transaction */
+    bool known;                  /* read before that */
     int64_t count;
 } key_view;
 
@@ -106,6 +108,7 @@ int call_put(worker *self, uint32_t key, uint32_t other, bool other_deleted, uin
 int call_del(worker *self, uint32_t key, uint32_t *version);
 int call_scan(worker *self, rw_bucket bucket, uint32_t position, uint32_t count, bool backwards);
 uint32_t calls_recorded(const worker *self);
+key_view *call_view(worker *self, uint32_t key);
 
 /* workload_txn.c */
 void workload_step(worker *self);

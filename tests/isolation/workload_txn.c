@@ -69,6 +69,13 @@ static int change_witness(worker *self, uint32_t key, uint32_t version, bool del
     return code != 0 ? code : call_put(self, key + 1, version, deleted, &own);
 }
 
+/* Whether a delete surely is a write: not one that may only take back what the transaction wrote itself, over nobody knows what. */
+static bool delete_tells(worker *self, uint32_t key)
+{
+    const key_view *view = call_view(self, key);
+    return view->known || !view->touched;
+}
+
 /* Reads a key and writes what depends on it. */
 static int do_update(worker *self, uint32_t key)
 {
@@ -81,7 +88,7 @@ static int do_update(worker *self, uint32_t key)
         kind = KEY_WITNESSED;
     }
     if ((code = call_get(self, key, prng_below(&self->random, 3) == 0, &present)) != 0) return code;
-    bool removes = present && (kind == KEY_BARE || kind == KEY_WITNESSED) && prng_below(&self->random, 5) < 2;
+    bool removes = present && (kind == KEY_BARE || kind == KEY_WITNESSED) && prng_below(&self->random, 5) < 2 && delete_tells(self, key);
     code = removes ? call_del(self, key, &version) : call_put(self, key, 0, false, &version);
     if (code == RW_ENOTFOUND) return 0;      /* it was read as present: the check will say what that is */
     return code == 0 && kind == KEY_WITNESSED && (removes || !present) ? change_witness(self, key, version, removes) : code;
@@ -92,7 +99,7 @@ static int do_blind(worker *self, uint32_t key)
     uint32_t version;
     key_kind kind = workload_key_kind(key);
     if (kind != KEY_PLAIN && kind != KEY_BARE) return do_update(self, key);
-    if (kind == KEY_PLAIN || prng_below(&self->random, 2) == 0) return call_put(self, key, 0, false, &version);
+    if (kind == KEY_PLAIN || prng_below(&self->random, 2) == 0 || !delete_tells(self, key)) return call_put(self, key, 0, false, &version);
     int code = call_del(self, key, &version);
     return code == RW_ENOTFOUND ? 0 : code;
 }
@@ -209,7 +216,7 @@ static int run_attempt(rw_txn *txn, void *arg)
     worker *self = arg;
     if (self->txn != NULL) {
         txn_close(self, RW_ECONFLICT);
-        if (!history_has_room(self->w->h, self->strand, WORKLOAD_OPS_MAX)) return 1;
+        if (!history_has_room(self->w->h, self->strand, 1, WORKLOAD_OPS_MAX)) return 1;
         txn_open(self, self->mode);
     }
     self->txn = txn;
