@@ -642,7 +642,7 @@ static unsigned merge_stride(const program *p)
     double merges = 1;
     for (int n = 0, total = 0; n < p->count; n++)
         for (int i = 1; i <= p->lengths[n]; i++) merges = merges * ++total / i;
-    return SLOW_BUILD && merges > 100 ? (unsigned)(merges / 100) + 1 : 1;
+    return SLOW_BUILD && merges > 1000 ? (unsigned)(merges / 300) + 1 : 1;
 }
 
 static void run_case(trial *run, const char *only)
