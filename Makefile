@@ -112,7 +112,7 @@ $(OUT)/tests/%: $(OBJ)/tests/isolation/%.o $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT
 	$(CC) $(LDFLAGS) -o $@ $< $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lm
 
 # crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
-$(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
+$(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c tests/isolation/history*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
 

@@ -26,7 +26,7 @@ typedef struct crash_check {
     bool recovering;                /* crashes may strike */
     bool wants_exact_crash;         /* one more crash now: what was read before must be there still */
     uint64_t until_crash;           /* steps */
-    uint32_t *found;                /* ids, clients * slots */
+    uint32_t *found;                /* ids, clients * slots; then versions of the shared keys, 0: absent; then the counters' sums */
     unsigned char *value, *scratch;
     unsigned char key[CRASH_KEY_MAX];
 } crash_check;
@@ -36,6 +36,11 @@ static void check_disk(crash_run *run, sim_disk *disk, rw_random *random, unsign
 static uint32_t all_slots(const crash_check *c)
 {
     return c->run->plan.clients * c->run->plan.slots;
+}
+
+static uint32_t all_found(const crash_check *c)
+{
+    return all_slots(c) + shared_count(&c->run->plan);
 }
 
 static rw_bucket bucket_of(const crash_check *c, uint32_t client, crash_bucket bucket)
@@ -129,9 +134,28 @@ static uint32_t read_slot(crash_check *c, uint32_t client, uint32_t slot)
     return id;
 }
 
+/* The version that a shared key holds, or a counter's sum; 0: absent. */
+static uint32_t read_shared(crash_check *c, uint32_t key)
+{
+    const crash_plan *plan = &c->run->plan;
+    bool counter = key >= shared_key_count(plan);
+    crash_bucket bucket = counter ? CRASH_DEFAULT : shared_key_bucket(key);
+    if (!has_bucket(c, 0, bucket)) return 0;
+    size_t size = plan->value_max;
+    int rc = rw_get(c->db, bucket_of(c, 0, bucket), shared_key(plan, key, c->key), c->value, &size);
+    if (rc == RW_ENOTFOUND) return 0;
+    if (c->damaged && is_damage(rc)) return CRASH_UNREADABLE;
+    expect_ok(c, rc, "get of a shared key");
+    if (counter && size == 8) return (uint32_t)rw_load_u64(c->value);
+    uint32_t version = shared_value_version(plan, key, rw_slice_of(c->value, size), c->scratch);
+    if (counter || version == HISTORY_GARBAGE) crash_fail("shared key %u: a value that was never written, %zu bytes", key, size);
+    return version;
+}
+
 static void read_all(crash_check *c, uint32_t *ids)
 {
     for (uint32_t i = 0; i < all_slots(c); i++) ids[i] = read_slot(c, i / c->run->plan.slots, i % c->run->plan.slots);
+    for (uint32_t i = all_slots(c); i < all_found(c); i++) ids[i] = read_shared(c, i - all_slots(c));
 }
 
 /* Which slot a key is; false: none. */
@@ -154,6 +178,20 @@ static bool slot_of_key(crash_check *c, rw_slice key, crash_bucket bucket, uint3
            rw_slice_equal(key, crash_key(plan, *client, *slot, c->key));
 }
 
+/* Which id in found a record under a cursor is, and what id its value has. */
+static uint32_t check_record(crash_check *c, rw_slice key, rw_slice value, uint32_t owner, crash_bucket bucket, uint32_t *id)
+{
+    uint32_t client, slot;
+    if (shared_key_parse(&c->run->plan, key, bucket, c->key, &slot)) {
+        bool counter = slot >= shared_key_count(&c->run->plan);
+        *id = counter && value.size == 8 ? (uint32_t)rw_load_u64(value.data) : shared_value_version(&c->run->plan, slot, value, c->scratch);
+        return all_slots(c) + slot;
+    }
+    if (!slot_of_key(c, key, bucket, &client, &slot) || (bucket == CRASH_OWN && client != owner)) crash_fail("a key that was never written, %zu bytes", key.size);
+    *id = crash_value_id(&c->run->plan, client, slot, value, c->scratch);
+    return client * c->run->plan.slots + slot;
+}
+
 /* Walks a bucket from one end; every record must be what get found, in order; returns how many. */
 static uint32_t check_walk(crash_check *c, uint32_t owner, crash_bucket bucket, bool forwards)
 {
@@ -165,14 +203,14 @@ static uint32_t check_walk(crash_check *c, uint32_t owner, crash_bucket bucket, 
     int rc;
     while ((rc = forwards ? rw_cursor_next(cursor) : rw_cursor_prev(cursor)) == 0) {
         rw_slice key, value;
-        uint32_t client, slot;
+        uint32_t id;
         expect_ok(c, rw_cursor_key(cursor, &key), "cursor_key");
         expect_ok(c, rw_cursor_value(cursor, &value), "cursor_value");
-        if (!slot_of_key(c, key, bucket, &client, &slot) || (bucket == CRASH_OWN && client != owner)) crash_fail("a key that was never written, %zu bytes", key.size);
+        uint32_t index = check_record(c, key, value, owner, bucket, &id);
         int order = rw_slice_compare(rw_slice_of(last, last_size), key);
-        if (count > 0 && (forwards ? order >= 0 : order <= 0)) crash_fail("keys out of order at client %u, slot %u", client, slot);
-        uint32_t id = crash_value_id(&c->run->plan, client, slot, value, c->scratch), got = c->found[client * c->run->plan.slots + slot];
-        if (id == 0 || id != got) crash_fail("client %u, slot %u: get finds id %u, a cursor %u", client, slot, got, id);
+        if (count > 0 && (forwards ? order >= 0 : order <= 0)) crash_fail("keys out of order at client %u, slot %u", index / c->run->plan.slots, index % c->run->plan.slots);
+        uint32_t got = c->found[index];
+        if (id == 0 || id != got) crash_fail("client %u, slot %u: get finds id %u, a cursor %u", index / c->run->plan.slots, index % c->run->plan.slots, got, id);
         memcpy(last, key.data, key.size);
         last_size = key.size;
         count++;
@@ -190,6 +228,10 @@ static void check_bucket(crash_check *c, uint32_t owner, crash_bucket bucket)
         uint32_t client = i / c->run->plan.slots, slot = i % c->run->plan.slots;
         if (c->found[i] == 0 || slot == CRASH_OWN_EXISTS || crash_slot_bucket(slot) != bucket) continue;
         if (bucket != CRASH_OWN || client == owner) expected++;
+    }
+    for (uint32_t key = 0; key < shared_count(&c->run->plan); key++) {
+        crash_bucket own = key >= shared_key_count(&c->run->plan) ? CRASH_DEFAULT : shared_key_bucket(key);
+        if (own == bucket && c->found[all_slots(c) + key] != 0) expected++;
     }
     for (unsigned forwards = 0; forwards < 2; forwards++) {
         uint32_t count = check_walk(c, owner, bucket, forwards == 1);
@@ -225,11 +267,14 @@ static void check_histories(crash_check *c)
                        sim_disk_origin(sim_world_disk(c->world)), fewest[client], client, last->acked_before[other], other, most[other]);
         }
     }
+    char words[1600];
+    if (shared_check_found(&run->shared, c->found + all_slots(c), fewest, most, words, sizeof words)) return;
+    crash_fail("after %s: shared keys: %s", sim_disk_origin(sim_world_disk(c->world)), words);
 }
 
 static void check_same(crash_check *c, const uint32_t *expected, const char *when)
 {
-    for (uint32_t i = 0; i < all_slots(c); i++) {
+    for (uint32_t i = 0; i < all_found(c); i++) {
         if (c->found[i] == expected[i]) continue;
         crash_fail("%s, after %s: client %u, slot %u: id %u expected, %u found", when, sim_disk_origin(sim_world_disk(c->world)),
                    i / c->run->plan.slots, i % c->run->plan.slots, expected[i], c->found[i]);
@@ -241,9 +286,9 @@ static void check_same(crash_check *c, const uint32_t *expected, const char *whe
 /* Closes, opens again, and finds the same. */
 static void check_again(crash_check *c, const char *when)
 {
-    uint32_t *before = malloc(all_slots(c) * sizeof *before);
+    uint32_t *before = malloc(all_found(c) * sizeof *before);
     RW_ASSERT(before != NULL);
-    memcpy(before, c->found, all_slots(c) * sizeof *before);
+    memcpy(before, c->found, all_found(c) * sizeof *before);
     check_close(c);
     if (rw_random_below(c->random, 2) == 0) check_verify(c, when);
     check_open(c);
@@ -306,7 +351,7 @@ static void damaged_main(void *arg)
     open_buckets(c);
     if (!c->some_bucket_unreadable) {
         read_all(c, c->found);
-        for (uint32_t i = 0; i < all_slots(c) && verified == 0; i++) {
+        for (uint32_t i = 0; i < all_found(c) && verified == 0; i++) {
             if (c->found[i] == CRASH_UNREADABLE) crash_fail("verify finds the database sound, get does not: %s", rw_last_error(c->db));
         }
         if (!c->any_history) check_histories(c);
@@ -337,7 +382,7 @@ static void check_run(crash_check *c, sim_disk *disk, void (*run)(void *))
     c->world = sim_world_open(disk, rw_random_next(c->random));
     c->k = sim_world_kio(c->world);
     c->until_crash = 1 + rw_random_below(c->random, 60);
-    c->found = calloc(all_slots(c), sizeof *c->found);
+    c->found = calloc(all_found(c), sizeof *c->found);
     c->value = malloc(c->run->plan.value_max);
     c->scratch = malloc(c->run->plan.value_max);
     RW_ASSERT(c->found != NULL && c->value != NULL && c->scratch != NULL);
@@ -375,4 +420,5 @@ void crash_run_due(crash_run *run)
     uint64_t now = sim_world_now_ns(run->world), slack = (uint64_t)run->plan.async_delay_ms * 1000000 + DUE_SLACK_NS;
     if (now < slack) return;
     for (uint32_t i = 0; i < run->plan.clients; i++) crash_history_due(&run->histories[i], now - slack);
+    run->shared.due_ns = now - slack;
 }

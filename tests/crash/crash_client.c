@@ -2,39 +2,30 @@
 #include <stdlib.h>
 
 #include "engine/engine.h"
-#include "tests/crash/crash_run.h"
+#include "tests/crash/crash_client.h"
 
 #define REFUSALS_MAX 200u    /* a machine that does nothing any more is of no interest; on a full disk every refusal takes long */
-
-typedef struct {
-    crash_run *run;
-    crash_history *history;
-    rw_random random;
-    unsigned char *value;        /* value_max bytes each */
-    unsigned char *scratch;
-    unsigned char key[CRASH_KEY_MAX], other_key[CRASH_KEY_MAX];
-    uint32_t *staged;            /* for each slot: what a batch or transaction leaves */
-} client;
 
 bool crash_result(crash_run *run, int rc, const char *what)
 {
     if (rc == 0) return true;
     bool possible = run->faults && (rc == RW_EIO || rc == RW_ENOSPC || rc == RW_EREADONLY || rc == RW_EUNKNOWN || rc == RW_ECORRUPT ||
                                     rc == RW_EFOREIGN || rc == RW_EVERSION || rc == RW_EACCESS || rc == RW_EFILES);
+    if (rc == RW_ESNAPSHOT_TOO_OLD || (run->plan.shared_keys > 0 && (rc == RW_ETIMEOUT || rc == RW_EDEADLOCK))) return false;
     if (!possible) crash_fail("%s: %s: %s", what, rw_strerror(rc), rw_last_error(run->db));
     run->refusals++;
     return false;
 }
 
-static uint64_t draw(client *c, uint64_t bound)
+uint64_t client_draw(client *c, uint64_t bound)
 {
     return rw_random_below(&c->random, bound);
 }
 
-static uint32_t draw_slot(client *c)
+uint32_t client_draw_slot(client *c)
 {
     uint32_t slot;
-    do slot = 3 + (uint32_t)draw(c, c->history->plan->slots - 3);
+    do slot = 3 + (uint32_t)client_draw(c, c->history->plan->slots - 3);
     while (crash_slot_bucket(slot) == CRASH_OWN && c->history->current[CRASH_OWN_EXISTS] == 0);
     return slot;
 }
@@ -63,18 +54,19 @@ static rw_slice value_of(client *c, uint32_t slot, uint32_t id)
     return crash_value(c->history->plan, c->history->client, slot, id, c->value);
 }
 
-static unsigned draw_flags(client *c)
+unsigned client_draw_flags(client *c)
 {
-    return draw(c, 3) == 0 ? RW_SYNC : RW_ASYNC;
+    return client_draw(c, 3) == 0 ? RW_SYNC : RW_ASYNC;
 }
 
-static void commit_begin(client *c)
+void client_commit_begin(client *c)
 {
     crash_commit_begin(c->run->histories, c->history->client);
+    c->history->commits[c->history->commit_count - 1].shared_clock = shared_tick(&c->run->shared);
 }
 
 /* Ends the commit that began, as rc says. */
-static void commit_end(client *c, int rc, unsigned flags, const char *what)
+void client_commit_end(client *c, int rc, unsigned flags, const char *what)
 {
     if (rc == 0) {
         crash_commit_acked(c->history, sim_world_now_ns(c->run->world), flags == RW_SYNC);
@@ -90,27 +82,27 @@ static void commit_end(client *c, int rc, unsigned flags, const char *what)
 
 static void client_put(client *c)
 {
-    uint32_t slot = draw_slot(c), id = crash_history_new_id(c->history, slot);
-    unsigned flags = draw_flags(c);
-    commit_begin(c);
+    uint32_t slot = client_draw_slot(c), id = crash_history_new_id(c->history, slot);
+    unsigned flags = client_draw_flags(c);
+    client_commit_begin(c);
     crash_commit_add(c->history, slot, id);
     int rc = rw_put(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), flags);
     if (rc == RW_ENOTFOUND) crash_fail("put: not found: %s", rw_last_error(c->run->db));
-    commit_end(c, rc, flags, "put");
+    client_commit_end(c, rc, flags, "put");
 }
 
 static void client_delete(client *c)
 {
-    uint32_t slot = draw_slot(c);
+    uint32_t slot = client_draw_slot(c);
     bool is_there = c->history->current[slot] != 0;
-    unsigned flags = draw_flags(c);
-    commit_begin(c);
+    unsigned flags = client_draw_flags(c);
+    client_commit_begin(c);
     crash_commit_add(c->history, slot, 0);
     int rc = rw_del(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), flags);
     if ((rc == 0 && !is_there) || (rc == RW_ENOTFOUND && is_there)) {
         crash_fail("del of a key that is %s returned %d", is_there ? "there" : "not there", rc);
     }
-    commit_end(c, rc, flags, "del");
+    client_commit_end(c, rc, flags, "del");
 }
 
 /* Draws a range of the client's own keys, and adds its deletion to the commit and to staged. */
@@ -118,8 +110,8 @@ static void range_draw(client *c, rw_slice *from, rw_slice *to)
 {
     const crash_plan *plan = c->history->plan;
     uint32_t count = crash_own_count(plan), me = c->history->client;
-    uint32_t first = 1 + (uint32_t)draw(c, count - 1);
-    uint32_t end = first + 1 + (uint32_t)draw(c, draw(c, 4) == 0 ? count : 8);
+    uint32_t first = 1 + (uint32_t)client_draw(c, count - 1);
+    uint32_t end = first + 1 + (uint32_t)client_draw(c, client_draw(c, 4) == 0 ? count : 8);
     if (end > count) end = count;
     *from = crash_key_stem(plan, me, crash_own_slot(first), c->key);
     *to = crash_key_stem(plan, me, crash_own_slot(end), c->other_key);
@@ -132,11 +124,11 @@ static void range_draw(client *c, rw_slice *from, rw_slice *to)
 
 static void client_delete_range(client *c)
 {
-    unsigned flags = draw_flags(c);
+    unsigned flags = client_draw_flags(c);
     rw_slice from, to;
-    commit_begin(c);
+    client_commit_begin(c);
     range_draw(c, &from, &to);
-    commit_end(c, rw_delete_range(c->run->db, RW_DEFAULT_BUCKET, from, to, flags), flags, "delete_range");
+    client_commit_end(c, rw_delete_range(c->run->db, RW_DEFAULT_BUCKET, from, to, flags), flags, "delete_range");
 }
 
 /* Creates the client's own bucket, or drops it with all that is in it. Either is durable on return. */
@@ -145,7 +137,7 @@ static void client_bucket(client *c)
     char name[16];
     int rc;
     crash_own_bucket_name(c->history->client, name);
-    commit_begin(c);
+    client_commit_begin(c);
     if (c->history->current[CRASH_OWN_EXISTS] == 0) {
         crash_commit_add(c->history, CRASH_OWN_EXISTS, CRASH_ID_PRESENT);
         rc = rw_bucket_open(c->run->db, name, RW_CREATE, &c->run->own[c->history->client]);
@@ -156,7 +148,7 @@ static void client_bucket(client *c)
         rc = rw_bucket_drop(c->run->db, c->run->own[c->history->client]);
     }
     if (rc == RW_ENOTFOUND) crash_fail("bucket %s: %s", name, rw_last_error(c->run->db));
-    commit_end(c, rc, RW_SYNC, "bucket");
+    client_commit_end(c, rc, RW_SYNC, "bucket");
 }
 
 /* ---- batches and transactions ---- */
@@ -170,23 +162,23 @@ static int batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
     return rw_batch_put(batch, own_bucket_of(c, slot), key, value_of(c, slot, id));
 }
 
-static int batch_fill(client *c, rw_batch *batch)
+int client_batch_fill(client *c, rw_batch *batch)
 {
     int rc = 0;
-    if (draw(c, 2) == 0) {   /* the pair */
+    if (client_draw(c, 2) == 0) {   /* the pair */
         uint32_t id = crash_history_new_id(c->history, 0);
         rc = batch_write(c, batch, 0, id);
         if (rc == 0) rc = batch_write(c, batch, 2, id);
     }
-    uint64_t writes = draw(c, 4) == 0 ? 40 : 6;
-    for (uint64_t i = draw(c, writes) + 1; i > 0 && rc == 0; i--) {
-        uint32_t slot = draw_slot(c);
+    uint64_t writes = client_draw(c, 4) == 0 ? 40 : 6;
+    for (uint64_t i = client_draw(c, writes) + 1; i > 0 && rc == 0; i--) {
+        uint32_t slot = client_draw_slot(c);
         rw_slice from, to;
-        if (draw(c, 16) == 0) {
+        if (client_draw(c, 16) == 0) {
             range_draw(c, &from, &to);
             rc = rw_batch_delete_range(batch, RW_DEFAULT_BUCKET, from, to);
         } else {
-            rc = batch_write(c, batch, slot, draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+            rc = batch_write(c, batch, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
         }
     }
     return rc;
@@ -194,20 +186,20 @@ static int batch_fill(client *c, rw_batch *batch)
 
 static void client_batch(client *c)
 {
-    unsigned flags = draw_flags(c);
+    unsigned flags = client_draw_flags(c);
     rw_batch *batch;
     int rc = rw_batch_new(c->run->db, &batch);
     if (!crash_result(c->run, rc, "batch_new")) return;
-    commit_begin(c);
-    rc = batch_fill(c, batch);
+    client_commit_begin(c);
+    rc = client_batch_fill(c, batch);
     if (rc == 0) rc = rw_batch_commit(batch, flags);
     if (rc == RW_ENOTFOUND || rc == RW_ECONFLICT) crash_fail("batch: %s", rw_last_error(c->run->db));
-    commit_end(c, rc, flags, "batch");
+    client_commit_end(c, rc, flags, "batch");
     rw_batch_free(batch);
 }
 
 /* Reads a slot of the client's own in a transaction, and compares with what it must see. */
-static int txn_read(client *c, rw_txn *txn, uint32_t slot)
+int client_txn_read(client *c, rw_txn *txn, uint32_t slot)
 {
     size_t size = c->history->plan->value_max;
     uint32_t expected = c->staged[slot];
@@ -220,7 +212,7 @@ static int txn_read(client *c, rw_txn *txn, uint32_t slot)
     return 0;
 }
 
-static int txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id)
+int client_txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id)
 {
     rw_slice key = key_of(c, c->history->client, slot);
     int rc;
@@ -244,13 +236,13 @@ static int txn_fill(client *c, rw_txn *txn)
     bool has_savepoint = false;
     unsigned savepoint = 0;
     int rc = 0;
-    for (uint64_t i = draw(c, 12) + 1; i > 0 && rc == 0; i--) {
-        uint32_t slot = draw_slot(c);
-        uint64_t choice = draw(c, 10);
+    for (uint64_t i = client_draw(c, 12) + 1; i > 0 && rc == 0; i--) {
+        uint32_t slot = client_draw_slot(c);
+        uint64_t choice = client_draw(c, 10);
         if (choice < 5) {
-            rc = txn_write(c, txn, slot, draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+            rc = client_txn_write(c, txn, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
         } else if (choice < 8) {
-            rc = txn_read(c, txn, slot);
+            rc = client_txn_read(c, txn, slot);
         } else if (choice == 8 || !has_savepoint) {
             rc = rw_txn_savepoint(txn, &savepoint);
             memcpy(at_savepoint, c->staged, plan->slots * sizeof *at_savepoint);
@@ -264,28 +256,35 @@ static int txn_fill(client *c, rw_txn *txn)
     return rc;
 }
 
-static void client_transaction(client *c)
+void client_commit_staged(client *c)
 {
-    unsigned flags = draw_flags(c);
-    rw_txn *txn;
-    if (!crash_result(c->run, rw_txn_begin(c->run->db, RW_SNAPSHOT, &txn), "txn_begin")) return;
-    int rc = txn_fill(c, txn);
-    if (!crash_result(c->run, rc, "transaction") || draw(c, 6) == 0) {
-        rw_txn_abort(txn);
-        return;
-    }
-    commit_begin(c);   /* perhaps of nothing */
     for (uint32_t slot = 0; slot < c->history->plan->slots; slot++) {
         if (c->staged[slot] != c->history->current[slot]) crash_commit_add(c->history, slot, c->staged[slot]);
     }
-    commit_end(c, rw_txn_commit(txn, flags), flags, "txn_commit");
+}
+
+static void client_transaction(client *c)
+{
+    unsigned flags = client_draw_flags(c);
+    rw_txn *txn;
+    if (!crash_result(c->run, rw_txn_begin(c->run->db, RW_SNAPSHOT, &txn), "txn_begin")) return;
+    int rc = txn_fill(c, txn);
+    if (!crash_result(c->run, rc, "transaction") || client_draw(c, 6) == 0) {
+        rw_txn_abort(txn);
+        return;
+    }
+    client_commit_begin(c);   /* perhaps of nothing */
+    client_commit_staged(c);
+    int committed = rw_txn_commit(txn, flags);
+    if (committed == RW_ECONFLICT) crash_fail("conflict over keys that nobody else writes: %s", rw_last_error(c->run->db));
+    client_commit_end(c, committed, flags, "txn_commit");
 }
 
 /* ---- reads ---- */
 
 static void client_get(client *c)
 {
-    uint32_t owner = (uint32_t)draw(c, c->run->plan.clients), slot = (uint32_t)draw(c, c->run->plan.slots);
+    uint32_t owner = (uint32_t)client_draw(c, c->run->plan.clients), slot = (uint32_t)client_draw(c, c->run->plan.slots);
     size_t size = c->run->plan.value_max;
     uint32_t me = c->history->client, expected = c->history->current[slot];
     if (slot == CRASH_OWN_EXISTS || (crash_slot_bucket(slot) == CRASH_OWN && c->run->own[owner] == 0)) return;
@@ -301,8 +300,8 @@ static void client_read_only(client *c)
 {
     rw_txn *txn;
     if (!crash_result(c->run, rw_txn_begin(c->run->db, RW_READONLY, &txn), "txn_begin")) return;
-    for (unsigned i = 0; i < 4; i++) (void)crash_result(c->run, txn_read(c, txn, draw_slot(c)), "txn_get");
-    uint32_t slot = draw_slot(c);
+    for (unsigned i = 0; i < 4; i++) (void)crash_result(c->run, client_txn_read(c, txn, client_draw_slot(c)), "txn_get");
+    uint32_t slot = client_draw_slot(c);
     int rc = rw_txn_put(txn, own_bucket_of(c, slot), key_of(c, c->history->client, slot), rw_slice_of("x", 1));
     if (rc != RW_EREADONLY) crash_fail("txn_put in a read-only transaction returns %d", rc);
     rw_txn_abort(txn);
@@ -337,9 +336,9 @@ static bool own_expect(client *c, rw_cursor *cursor, uint32_t index)
 static void client_scan(client *c)
 {
     rw_cursor *cursor;
-    bool forwards = draw(c, 2) == 0;
+    bool forwards = client_draw(c, 2) == 0;
     uint32_t count = crash_own_count(&c->run->plan);
-    uint32_t start = (uint32_t)draw(c, count), index = own_next(c, start, true);
+    uint32_t start = (uint32_t)client_draw(c, count), index = own_next(c, start, true);
     if (index == UINT32_MAX) return;
     if (!crash_result(c->run, rw_cursor_open(c->run->db, NULL, RW_DEFAULT_BUCKET, &cursor), "cursor_open")) return;
     bool good = crash_result(c->run, rw_cursor_seek(cursor, crash_key_stem(&c->run->plan, c->history->client, crash_own_slot(start), c->key)), "seek");
@@ -359,22 +358,26 @@ static void client_make_durable(client *c, int (*call)(rw_db *), const char *wha
 {
     uint32_t acked[CRASH_CLIENTS_MAX] = {0};
     for (uint32_t i = 0; i < c->run->plan.clients; i++) acked[i] = c->run->histories[i].acked;
+    uint64_t clock = shared_tick(&c->run->shared), sums[SHARED_COUNTERS];
+    for (unsigned i = 0; i < SHARED_COUNTERS; i++) sums[i] = c->run->shared.counters[i].acked;
     if (!crash_result(c->run, call(c->run->db), what)) return;
+    shared_durable(&c->run->shared, clock);
+    for (unsigned i = 0; i < SHARED_COUNTERS; i++) c->run->shared.counters[i].durable = RW_MAX(c->run->shared.counters[i].durable, sums[i]);
     for (uint32_t i = 0; i < c->run->plan.clients; i++) {
-        crash_history *history = &c->run->histories[i];
-        history->durable = RW_MAX(history->durable, acked[i]);
+        crash_history *own = &c->run->histories[i];
+        own->durable = RW_MAX(own->durable, acked[i]);
     }
 }
 
-static void client_sleep(client *c)
+void client_pause(client *c, uint64_t most_ms)
 {
     static const _Atomic uint32_t never = 0;
-    kio_sleep(c->run->k, &never, 0, (int64_t)(1 + draw(c, draw(c, 8) == 0 ? 4000 : 60)) * 1000000);
+    kio_sleep(c->run->k, &never, 0, (int64_t)(1 + client_draw(c, most_ms)) * 1000000);
 }
 
 static void client_read(client *c)
 {
-    uint64_t choice = draw(c, 5);
+    uint64_t choice = client_draw(c, 5);
     if (choice < 3) client_get(c);
     else if (choice == 3) client_read_only(c);
     else client_scan(c);
@@ -383,12 +386,16 @@ static void client_read(client *c)
 static void client_step(client *c)
 {
     memcpy(c->staged, c->history->current, c->run->plan.slots * sizeof *c->staged);
-    uint64_t choice = draw(c, 100);
+    if (shared_has_room(&c->run->shared, c->history->client) && client_draw(c, 100) < c->run->plan.shared_percent) {
+        client_shared(c);
+        return;
+    }
+    uint64_t choice = client_draw(c, 100);
     if (choice >= 92) {
         if (choice == 92) (void)crash_result(c->run, rw_compact(c->run->db), "compact");
         else if (choice < 96) client_make_durable(c, rw_checkpoint, "checkpoint");
         else if (choice < 98) client_make_durable(c, rw_flush, "flush");
-        else client_sleep(c);
+        else client_pause(c, client_draw(c, 8) == 0 ? 4000 : 60);
     } else if (choice >= 78 || c->history->is_stopped) {
         client_read(c);
     } else if (choice < 40) {
@@ -412,10 +419,10 @@ static void client_load(client *c)
     for (uint32_t slot = 3; slot < c->run->plan.slots && !c->history->is_stopped; slot++) {
         if (crash_slot_bucket(slot) == CRASH_OWN) continue;
         uint32_t id = crash_history_new_id(c->history, slot);
-        commit_begin(c);
+        client_commit_begin(c);
         crash_commit_add(c->history, slot, id);
         int rc = rw_put(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), value_of(c, slot, id), RW_ASYNC);
-        commit_end(c, rc, RW_ASYNC, "put");
+        client_commit_end(c, rc, RW_ASYNC, "put");
     }
 }
 
@@ -491,6 +498,8 @@ void crash_run_main(void *arg)
         for (uint32_t i = 0; i < run->plan.clients && closed; i++) {
             if (!run->histories[i].is_stopped) run->histories[i].durable = run->histories[i].acked;
         }
+        if (closed) shared_durable(&run->shared, UINT64_MAX);
+        for (unsigned i = 0; i < SHARED_COUNTERS && closed; i++) run->shared.counters[i].durable = run->shared.counters[i].acked;
         if (!opened || !closed) return;
     }
 }

@@ -111,6 +111,7 @@ uint32_t crash_seed_faults(uint64_t seed)
     run.faults = scene != SCENE_ROT_AT_REST && scene != SCENE_DELAYS;
     scene_plan(&run, scene, &random);
     sim_run(run.world, crash_run_main, &run);
+    crash_run_check_shared(&run);
     run.faults = true;
     scene_check(&run, scene, disk, &random);
     uint32_t checked = run.checked;

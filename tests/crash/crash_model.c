@@ -47,6 +47,10 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
         plan->capture_mean = 1000;
     }
     plan->loads_first = rw_random_below(&random, 2) == 0;
+    plan->shared_keys = PICK(&random, 0, 8, 8, 16, 32);
+    plan->shared_percent = PICK(&random, 25, 60, 90);
+    plan->snapshot_bytes = PICK(&random, 0, 0, 32 << 10, 128 << 10);
+    plan->lock_timeout_ms = PICK(&random, 3, 50, 10000);
 }
 
 void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *options)
@@ -56,6 +60,8 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
     options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
     options->workers = PICK(random, 1, 2, 3);
     options->async_delay_ms = plan->async_delay_ms;
+    options->snapshot_bytes_max = plan->snapshot_bytes;
+    options->lock_timeout_ms = plan->lock_timeout_ms;
     options->log_bytes = PICK(random, 256 << 10, 256 << 10, 1 << 20, 4 << 20);
     options->partition_bytes = PICK(random, 0, 16 << 10, 64 << 10, 256 << 10);
 }

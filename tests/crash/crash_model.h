@@ -33,6 +33,9 @@ typedef struct {
     uint32_t large_256;          /* chance of a large value, of 256 */
     uint32_t capture_mean;       /* steps between two crashes */
     bool loads_first;            /* all slots are written in order before anything else */
+    uint32_t shared_keys;        /* keys that all clients share (crash_shared.h), a multiple of 8; 0: none */
+    uint32_t shared_percent;     /* of what clients do: on these keys */
+    uint32_t snapshot_bytes, lock_timeout_ms;   /* options */
 } crash_plan;
 
 void crash_plan_draw(crash_plan *plan, uint64_t seed);
@@ -68,6 +71,8 @@ typedef struct {
     uint32_t first_write, write_count;
     uint64_t acked_ns;                            /* virtual time; 0: not acknowledged */
     uint32_t acked_before[CRASH_CLIENTS_MAX];     /* commits of each client acknowledged before this one began */
+    uint64_t shared_clock;                        /* of the shared keys' record, when it began */
+    uint64_t shared_begun;                        /* begin_from of the record of which this is a part; 0: none */
 } crash_commit;
 
 typedef struct {

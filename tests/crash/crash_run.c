@@ -51,6 +51,7 @@ void crash_run_open(crash_run *run, uint64_t seed, sim_disk *disk)
     rw_random_seed(&run->random, seed ^ 0x5eed);
     rw_random_seed(&run->capture_random, seed ^ 0xcafe);
     for (uint32_t i = 0; i < run->plan.clients; i++) crash_history_open(&run->histories[i], &run->plan, i);
+    shared_open(&run->shared, &run->plan, run->histories);
     sim_disk_limit(disk, DISK_BYTES);
     run->world = sim_world_open(disk, rw_random_next(&run->random));
     run->k = sim_world_kio(run->world);
@@ -60,7 +61,14 @@ void crash_run_open(crash_run *run, uint64_t seed, sim_disk *disk)
 void crash_run_close(crash_run *run)
 {
     sim_world_close(run->world);
+    shared_close(&run->shared);
     for (uint32_t i = 0; i < run->plan.clients; i++) crash_history_close(&run->histories[i]);
+}
+
+void crash_run_check_shared(crash_run *run)
+{
+    char text[1600];
+    if (!shared_check(&run->shared, text, sizeof text)) crash_fail("shared keys: %s", text);
 }
 
 void crash_capture(void *arg)
@@ -107,6 +115,7 @@ uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_sta
     run.until_capture = rw_random_below(&run.capture_random, 20 * run.plan.capture_mean);
     sim_step_hook(run.world, crash_capture, &run);
     sim_run(run.world, crash_run_main, &run);
+    crash_run_check_shared(&run);
     uint32_t checked = run.checked;
     crash_run_close(&run);
     sim_disk_destroy(disk);

@@ -3,7 +3,7 @@
 #define TESTS_CRASH_RUN_H
 
 #include "kernel_io/kernel_io.h"
-#include "tests/crash/crash_model.h"
+#include "tests/crash/crash_shared.h"
 #include "tests/sim/sim.h"
 
 #define CRASH_STEP_LIMIT 30000000u
@@ -17,6 +17,7 @@ typedef struct crash_run {
     rw_bucket second, own[CRASH_CLIENTS_MAX];
     rw_random random;                /* the main thread's */
     crash_history histories[CRASH_CLIENTS_MAX];
+    crash_shared shared;
     bool was_opened;                 /* rw_open has returned: the database is there from now on */
     bool has_second;                 /* the same for the second bucket */
     bool faults;                     /* calls may fail; they must not lie */
@@ -47,6 +48,8 @@ void crash_run_close(crash_run *run);
 void crash_run_main(void *arg);
 /* True when rc is 0. Ends the run when it is an error that cannot be; while faults are planned most can. */
 bool crash_result(crash_run *run, int rc, const char *what);
+/* Ends the run when the record of the shared keys is not sound. */
+void crash_run_check_shared(crash_run *run);
 
 /* Everything durable so far by time: called before a state is checked. */
 void crash_run_due(crash_run *run);

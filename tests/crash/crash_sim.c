@@ -121,7 +121,7 @@ typedef struct {
     bool faults;
 } planted_bug;
 
-enum { PLANTED_crashes = 0, PLANTED_faults = 1 };
+enum { PLANTED_crashes = 0, PLANTED_faults = 1, PLANTED_isolation = 0 };
 
 static const planted_bug planted_bugs[] = {
 #define PLANTED_ROW(name_, kind, text_) {.name = #name_, .text = text_, .number = RW_PLANTED_##name_, .faults = PLANTED_##kind},
