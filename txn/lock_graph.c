@@ -57,8 +57,9 @@ static lock_owner *hard_edge_next(locks *l, lock_owner *owner)
 }
 
 /*
- * The same for edges of both kinds. An exclusive waiter whose interval contains the claim's waits itself for all that the claim would have to wait for, of what was granted or
- * came before that waiter: those edges are left out, what can be reached stays the same, and a queue of n waiters has n edges instead of n * n.
+ * The same for edges of both kinds. An exclusive waiter whose interval contains the claim's waits itself for all that the claim would have to wait
+ * for, of what was granted or came before that waiter: those edges are left out, what can be reached stays the same, and a queue of n waiters has n
+ * edges instead of n * n.
  */
 static lock_owner *edge_next(locks *l, lock_owner *owner)
 {
@@ -159,7 +160,6 @@ bool lock_graph_victims(locks *l, lock_owner *owner, lock_owner **victims)
         *victims = victim;
     }
     for (lock_owner *v = *victims; v != NULL; v = v->search.doomed_next) v->search.doomed = false;
-    if (own) *victims = NULL;
     return own;
 }
 

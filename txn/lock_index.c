@@ -121,8 +121,8 @@ static bool reaches(const lock_request *r, rw_slice key)
 }
 
 /*
- * The requests before the limit are those left of one way down from the root. The lowest place on that way where something to the left, or the place itself, reaches i,
- * has the last one; in a subtree that lies before the limit as a whole, reach alone leads.
+ * The requests before the limit are those left of one way down from the root. The lowest place on that way where something to the left, or the place
+ * itself, reaches i, has the last one; in a subtree that lies before the limit as a whole, reach alone leads.
  */
 lock_request *lock_index_last(lock_request *root, unsigned in, lock_interval i, lock_limit limit)
 {

@@ -1,14 +1,7 @@
-/*
- * The lock table: taking, waiting, giving back. README.md has the argument why nobody sleeps for good.
- *
- * A waiter watches one request that it has to wait for. When that one goes, the waiter is looked at again: it finds another one to watch, or is granted. So a release
- * looks at those only whom it may let through, and in a queue on one key each watches the one before it.
- */
+/* The lock table: taking, waiting, giving back, lists. */
 #include "txn/locks_internal.h"
 
 #define RELEASE_STEP 512u          /* locks given back before others get a turn at the mutex */
-#define WAKES_MAX 32u
-#define SORT_LISTS 40u             /* of up to 2^i requests each */
 
 int locks_open(kio *k, pool *p, uint64_t bytes_max, locks **out)
 {
@@ -36,34 +29,7 @@ void lock_owner_init(lock_owner *owner, uint64_t id)
     owner->id = id;
 }
 
-/* ---- waking ------------------------------------------------------------------------------------------------------ */
-
-/* Words to wake after the mutex was given back. Not owners: they may be gone by then, and a wake of a word that nobody sleeps on does nothing. */
-typedef struct {
-    const _Atomic uint32_t *words[WAKES_MAX];
-    unsigned count;
-} wake_list;
-
-static void wakes_flush(locks *l, wake_list *wakes)
-{
-    for (unsigned i = 0; i < wakes->count; i++) kio_wake(l->kio, wakes->words[i], 1);
-    wakes->count = 0;
-}
-
-/* The owner's wait is over; nothing of it may be touched after this but what its locks keep. */
-static void owner_wake(locks *l, lock_owner *owner, wake_list *wakes)
-{
-    if (wakes->count == WAKES_MAX) wakes_flush(l, wakes);
-    wakes->words[wakes->count++] = &owner->word;
-    atomic_fetch_add_explicit(&owner->word, 1, memory_order_release);
-}
-
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
-
-static size_t request_size(const lock_request *r)
-{
-    return sizeof *r + r->from_size + r->to_size;
-}
 
 /* With the mutex held; leaves it for a while when memory is short. */
 static int request_make(locks *l, const lock_claim *claim, lock_request **out)
@@ -98,230 +64,7 @@ static int request_make(locks *l, const lock_claim *claim, lock_request **out)
     return 0;
 }
 
-static void table_insert(locks *l, lock_request *r, lock_owner *owner)
-{
-    r->owner = owner;
-    r->arrival = ++l->arrivals;
-    lock_index_insert(&l->table[lock_table_of(r)], IN_TABLE, r);
-    atomic_fetch_add(&l->requests, 1);
-}
-
-static void table_remove(locks *l, lock_request *r)
-{
-    lock_index_remove(&l->table[lock_table_of(r)], IN_TABLE, r);
-    atomic_fetch_sub(&l->requests, 1);
-}
-
-static void watch(lock_request *r, lock_request *watched)
-{
-    r->wait.watched = watched;
-    r->wait.watch_previous = NULL;
-    r->wait.watch_next = watched->watchers;
-    if (watched->watchers != NULL) watched->watchers->wait.watch_previous = r;
-    watched->watchers = r;
-}
-
-static void unwatch(lock_request *r)
-{
-    lock_wait *w = &r->wait;
-    if (w->watched == NULL) return;
-    if (w->watch_previous != NULL) w->watch_previous->wait.watch_next = w->watch_next;
-    else w->watched->watchers = w->watch_next;
-    if (w->watch_next != NULL) w->watch_next->wait.watch_previous = w->watch_previous;
-    w->watched = NULL;
-}
-
-/* r goes: those who watch it are to be looked at again. */
-static void watchers_take(lock_request *r, lock_request **candidates)
-{
-    for (lock_request *w; (w = r->watchers) != NULL;) {
-        unwatch(w);
-        w->wait.candidate_next = *candidates;
-        *candidates = w;
-    }
-}
-
-/* ---- granting ---------------------------------------------------------------------------------------------------- */
-
-static lock_limit limit_behind(rw_slice from)
-{
-    return (lock_limit){.from = from, .arrival = UINT64_MAX};
-}
-
-/* Whether owner holds a lock of this mode that contains i. */
-static bool owner_covers(const lock_owner *owner, lock_interval i, lock_mode mode)
-{
-    lock_interval point = {.from = i.from, .to = i.from, .end = END_CLOSED};
-    lock_limit limit = limit_behind(i.from);
-    lock_request *r;
-    while ((r = lock_index_last(owner->held[mode], IN_OWNER, point, limit)) != NULL) {
-        if (lock_interval_covers(lock_request_interval(r), i)) return true;
-        limit = (lock_limit){.from = rw_slice_of(r->bytes, r->from_size), .arrival = r->arrival};
-    }
-    return false;
-}
-
-static void lock_drop(locks *l, lock_request *r)
-{
-    lock_owner *owner = r->owner;
-    owner->count--;
-    owner->bytes -= request_size(r);
-    l->counters.held--;
-    table_remove(l, r);
-    frame_heap_free(&l->heap, r);
-}
-
-/* An upgrade: takes the place of the same owner's shared lock on the same interval, with those who watch it. */
-static void shared_replace(locks *l, lock_request *r)
-{
-    lock_owner *owner = r->owner;
-    lock_interval i = lock_request_interval(r);
-    lock_interval point = {.from = i.from, .to = i.from, .end = END_CLOSED};
-    lock_limit limit = limit_behind(i.from);
-    lock_request *old;
-    while ((old = lock_index_last(owner->held[LOCK_SHARED], IN_OWNER, point, limit)) != NULL) {
-        lock_interval j = lock_request_interval(old);
-        if (!rw_slice_equal(j.from, i.from)) return;
-        if (lock_end_compare(i, j) == 0) break;
-        limit.arrival = old->arrival;
-    }
-    if (old == NULL) return;
-    for (lock_request *w; (w = old->watchers) != NULL;) {
-        unwatch(w);
-        watch(w, r);
-    }
-    lock_index_remove(&owner->held[LOCK_SHARED], IN_OWNER, old);
-    lock_drop(l, old);
-}
-
-/* r is in the table, and nothing is in its way. */
-static void lock_grant(locks *l, lock_request *r)
-{
-    lock_owner *owner = r->owner;
-    if (r->waiting) {
-        lock_index_remove(&l->table[lock_table_of(r)], IN_TABLE, r);
-        r->waiting = false;
-        lock_index_insert(&l->table[lock_table_of(r)], IN_TABLE, r);
-        owner->waiting = NULL;
-        l->waiting--;
-    }
-    if (r->mode == LOCK_EXCLUSIVE && owner->held[LOCK_SHARED] != NULL) shared_replace(l, r);
-    lock_index_insert(&owner->held[r->mode], IN_OWNER, r);
-    owner->count++;
-    owner->bytes += request_size(r);
-    l->counters.held++;
-}
-
-/* What a waiter has to wait for. Who stands before it, but in a knot with it, does not count (X8). */
-static lock_request *blocker_find(locks *l, const lock_request *r)
-{
-    lock_claim claim = lock_request_claim(r);
-    lock_request *blocker = lock_blocker_next(l, &claim, NULL, LOCK_HARD);
-    if (blocker != NULL) return blocker;
-    blocker = lock_blocker_next(l, &claim, NULL, LOCK_SOFT);
-    if (blocker == NULL) return NULL;
-    lock_graph_knot(l, r->owner);
-    while (blocker != NULL && lock_graph_in_knot(l, blocker->owner)) blocker = lock_blocker_next(l, &claim, blocker, LOCK_SOFT);
-    return blocker;
-}
-
-/* Grants a waiter, or finds it something to watch. */
-static void waiter_settle(locks *l, lock_request *r, wake_list *wakes)
-{
-    unwatch(r);
-    lock_request *blocker = blocker_find(l, r);
-    if (blocker != NULL) {
-        watch(r, blocker);
-        return;
-    }
-    lock_grant(l, r);
-    owner_wake(l, r->owner, wakes);
-}
-
-static lock_request *candidates_merge(lock_request *a, lock_request *b)
-{
-    lock_request *merged = NULL, **end = &merged;
-    while (a != NULL && b != NULL) {
-        lock_request **first = a->arrival < b->arrival ? &a : &b;
-        *end = *first;
-        end = &(*first)->wait.candidate_next;
-        *first = *end;
-    }
-    *end = a != NULL ? a : b;
-    return merged;
-}
-
-static lock_request *candidates_sort(lock_request *list)
-{
-    lock_request *sorted[SORT_LISTS] = {0};
-    while (list != NULL) {
-        lock_request *one = list;
-        list = one->wait.candidate_next;
-        one->wait.candidate_next = NULL;
-        unsigned i = 0;
-        for (; sorted[i] != NULL; sorted[i++] = NULL) one = candidates_merge(sorted[i], one);
-        sorted[i] = one;
-    }
-    for (unsigned i = 0; i < SORT_LISTS; i++) list = candidates_merge(sorted[i], list);
-    return list;
-}
-
-/* In the order of their coming. */
-static void candidates_settle(locks *l, lock_request *list, wake_list *wakes)
-{
-    if (list == NULL) return;
-    for (lock_request *r = candidates_sort(list), *next; r != NULL; r = next) {
-        next = r->wait.candidate_next;
-        waiter_settle(l, r, wakes);
-    }
-}
-
 /* ---- waiting ----------------------------------------------------------------------------------------------------- */
-
-/* Takes a waiter out of the queue. */
-static void waiter_withdraw(locks *l, lock_request *r, lock_request **candidates)
-{
-    unwatch(r);
-    watchers_take(r, candidates);
-    table_remove(l, r);
-    r->owner->waiting = NULL;
-    l->waiting--;
-    frame_heap_free(&l->heap, r);
-}
-
-/*
- * After r began to wait: all that its edges may have closed. Cycles of hard edges lose a victim each; in a knot, who stands behind one that waits for him goes before it, r
- * above all: when it goes on, there is no knot. true: r's owner is a victim, and r is gone.
- */
-static bool waiter_arrive(locks *l, lock_request *r, wake_list *wakes)
-{
-    lock_owner *owner = r->owner, *victims;
-    lock_request *candidates = NULL;
-    if (lock_graph_victims(l, owner, &victims)) {
-        waiter_withdraw(l, r, &candidates);
-        RW_ASSERT(candidates == NULL);
-        l->counters.deadlocks++;
-        return true;
-    }
-    for (lock_owner *v = victims; v != NULL; v = v->search.doomed_next) unwatch(v->waiting);      /* so that none becomes a candidate */
-    for (lock_owner *v = victims, *next; v != NULL; v = next) {
-        next = v->search.doomed_next;
-        v->victim = true;
-        l->counters.deadlocks++;
-        waiter_withdraw(l, v->waiting, &candidates);
-        owner_wake(l, v, wakes);
-    }
-    waiter_settle(l, r, wakes);
-    for (lock_owner *o = owner->waiting == NULL ? NULL : lock_graph_knot(l, owner); o != NULL; o = o->search.next) {
-        lock_request *w = o->waiting;
-        const lock_request *watched = w->wait.watched;     /* NULL: it is a candidate already */
-        if (watched == NULL || !watched->waiting || !lock_graph_in_knot(l, watched->owner)) continue;
-        w->wait.candidate_next = candidates;
-        candidates = w;
-    }
-    candidates_settle(l, candidates, wakes);
-    return false;
-}
 
 static int timeout_error(const lock_request *blocker, int64_t timeout_ns)
 {
@@ -341,18 +84,18 @@ static int waiter_sleep(locks *l, lock_owner *owner, uint32_t word, int64_t time
             left = timeout_ns - (int64_t)(kio_now_ns(l->kio) - begun);
             continue;
         }
-        wake_list wakes = {.count = 0};
+        lock_wakes wakes = {.count = 0};
         kio_mutex_lock(l->kio, &l->mutex);
         lock_request *r = owner->waiting, *candidates = NULL;
         int rc = 0;
         if (r != NULL) {
             rc = timeout_error(r->wait.watched, timeout_ns);
             l->counters.timeouts++;
-            waiter_withdraw(l, r, &candidates);
-            candidates_settle(l, candidates, &wakes);
+            lock_waiter_withdraw(l, r, &candidates);
+            lock_candidates_settle(l, candidates, &wakes);
         }
         kio_mutex_unlock(l->kio, &l->mutex);
-        wakes_flush(l, &wakes);
+        lock_wakes_flush(l, &wakes);
         if (rc != 0) return rc;
     }
     if (!owner->victim) return 0;
@@ -364,36 +107,49 @@ static int waiter_sleep(locks *l, lock_owner *owner, uint32_t word, int64_t time
 static int request_wait(locks *l, lock_owner *owner, lock_request *r, lock_request *blocker, int64_t timeout_ns)
 {
     bool alone = owner->count == 0 || l->waiting == 0;     /* nobody waits for owner: no cycle goes through it */
-    wake_list wakes = {.count = 0};
+    lock_wakes wakes = {.count = 0};
     uint32_t word = atomic_load_explicit(&owner->word, memory_order_relaxed);
     r->waiting = true;
-    table_insert(l, r, owner);
+    lock_table_insert(l, r, owner);
     r->wait.watched = NULL;
     owner->waiting = r;
     l->waiting++;
     int rc = 0;
     if (timeout_ns <= 0) {
-        if (!alone) blocker = blocker_find(l, r);
+        if (!alone) blocker = lock_blocker_find(l, r);
         if (blocker == NULL) {
             lock_grant(l, r);
         } else {
             lock_request *candidates = NULL;
             rc = timeout_error(blocker, 0);
-            waiter_withdraw(l, r, &candidates);
+            lock_waiter_withdraw(l, r, &candidates);
         }
         kio_mutex_unlock(l->kio, &l->mutex);
         return rc;
     }
     if (alone) {
-        watch(r, blocker);
-    } else if (waiter_arrive(l, r, &wakes)) {
+        lock_watch(r, blocker);
+    } else if (lock_waiter_arrive(l, r, &wakes)) {
         rc = rw_error(RW_EDEADLOCK, "%s", owner->victim_text);
     }
     bool sleeps = owner->waiting != NULL;
     if (sleeps) l->counters.waits++;
     kio_mutex_unlock(l->kio, &l->mutex);
-    wakes_flush(l, &wakes);
+    lock_wakes_flush(l, &wakes);
     return sleeps ? waiter_sleep(l, owner, word, timeout_ns) : rc;
+}
+
+/* Whether owner holds a lock of this mode that contains i. */
+static bool owner_covers(const lock_owner *owner, lock_interval i, lock_mode mode)
+{
+    lock_interval point = {.from = i.from, .to = i.from, .end = END_CLOSED};
+    lock_limit limit = lock_limit_behind(i.from);
+    lock_request *r;
+    while ((r = lock_index_last(owner->held[mode], IN_OWNER, point, limit)) != NULL) {
+        if (lock_interval_covers(lock_request_interval(r), i)) return true;
+        limit = (lock_limit){.from = rw_slice_of(r->bytes, r->from_size), .arrival = r->arrival};
+    }
+    return false;
 }
 
 /* ---- the calls --------------------------------------------------------------------------------------------------- */
@@ -424,7 +180,7 @@ int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, l
     }
     lock_request *blocker = lock_blocker_next(l, &claim, NULL, LOCK_SOFT | LOCK_HARD);
     if (RW_UNLIKELY(blocker != NULL)) return request_wait(l, owner, r, blocker, timeout_ns);
-    table_insert(l, r, owner);
+    lock_table_insert(l, r, owner);
     lock_grant(l, r);
     kio_mutex_unlock(l->kio, &l->mutex);
     return 0;
@@ -434,20 +190,20 @@ void locks_release(locks *l, lock_owner *owner)
 {
     bool more = true;
     while (more) {
-        wake_list wakes = {.count = 0};
+        lock_wakes wakes = {.count = 0};
         lock_request *candidates = NULL, *r;
         kio_mutex_lock(l->kio, &l->mutex);
         RW_ASSERT(owner->waiting == NULL);
         for (unsigned i = 0; i < RELEASE_STEP && owner->count > 0; i++) {
             lock_request **root = &owner->held[owner->held[LOCK_EXCLUSIVE] != NULL ? LOCK_EXCLUSIVE : LOCK_SHARED];
             r = lock_index_pop(root, IN_OWNER);
-            watchers_take(r, &candidates);
+            lock_watchers_take(r, &candidates);
             lock_drop(l, r);
         }
         more = owner->count > 0;
-        candidates_settle(l, candidates, &wakes);
+        lock_candidates_settle(l, candidates, &wakes);
         kio_mutex_unlock(l->kio, &l->mutex);
-        wakes_flush(l, &wakes);
+        lock_wakes_flush(l, &wakes);
     }
 }
 

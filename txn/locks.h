@@ -46,10 +46,10 @@ void locks_close(locks *l);        /* nothing is held any more */
 void lock_owner_init(lock_owner *owner, uint64_t id);
 
 /*
- * Takes a lock on the key from (to NULL), or on the range [*to: from, to); an empty to: no end). Waits, at most timeout_ns (0: not at all). 0 also when owner holds it
- * already, in this mode or a stronger one; a shared lock that it holds becomes exclusive. RW_EDEADLOCK: it was chosen as the victim of a cycle, its sentence names the
- * transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names who holds it or waits before it. RW_ENOMEM: locks take all the
- * memory that they may.
+ * Takes a lock on the key from (to NULL), or on the range [from, *to) (an empty one: no end). Waits, at most timeout_ns (0: not at all). 0 also
+ * when owner holds it already, in this mode or a stronger one; a shared lock that it holds becomes exclusive. RW_EDEADLOCK: it was chosen as the
+ * victim of a cycle, its sentence names the transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names who
+ * holds it or waits before it. RW_ENOMEM: locks take all the memory that they may.
  */
 int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, int64_t timeout_ns);
 /* Gives all back and wakes whom that lets through. */

@@ -1,4 +1,7 @@
-/* Between locks.c (the calls), lock_index.c (requests by interval) and lock_graph.c (who waits for whom). Everything here is under the table's mutex. */
+/*
+ * Between locks.c (the calls), lock_queue.c (granting and waiting), lock_graph.c (who waits for whom) and lock_index.c (requests by interval).
+ * Everything here is under the table's mutex.
+ */
 #ifndef RW_LOCKS_INTERNAL_H
 #define RW_LOCKS_INTERNAL_H
 
@@ -112,6 +115,11 @@ typedef struct {
     bool none;                     /* no limit */
 } lock_limit;
 
+static inline lock_limit lock_limit_behind(rw_slice from)
+{
+    return (lock_limit){.from = from, .arrival = UINT64_MAX};
+}
+
 /* The last request before limit that overlaps i; NULL: none. */
 lock_request *lock_index_last(lock_request *root, unsigned in, lock_interval i, lock_limit limit);
 /* In order. */
@@ -138,15 +146,15 @@ static inline lock_claim lock_request_claim(const lock_request *r)
 #define LOCK_NEXT_KEY 4u           /* go on with requests that begin elsewhere */
 
 /*
- * What a claim has to wait for: granted locks of others that conflict (LOCK_HARD: hard edges of the wait-for graph), and conflicting requests of others that came before it
- * and still wait (LOCK_SOFT: soft edges). The soft ones come first; of each kind exclusive ones, then shared ones; each by from, and then arrival, backwards. after:
- * the one returned before; NULL: the first.
+ * What a claim has to wait for: granted locks of others that conflict (LOCK_HARD: hard edges of the wait-for graph), and conflicting requests of
+ * others that came before it and still wait (LOCK_SOFT: soft edges). The soft ones come first; of each kind exclusive ones, then shared ones; each by
+ * from, and then arrival, backwards. after: the one returned before; NULL: the first.
  */
 lock_request *lock_blocker_next(const locks *l, const lock_claim *claim, const lock_request *after, unsigned flags);
 
 /*
- * Chooses victims until no cycle of hard edges goes through owner, who has just begun to wait. true: owner itself was chosen, and no one else; its victim_text is
- * set. Else *victims: those chosen, linked by search.doomed_next, with their victim_text.
+ * Chooses victims until no cycle of hard edges goes through owner, who has just begun to wait. true: owner itself was chosen, and no one else; its
+ * victim_text is set. Else *victims: those chosen, linked by search.doomed_next, with their victim_text.
  */
 bool lock_graph_victims(locks *l, lock_owner *owner, lock_owner **victims);
 
@@ -157,5 +165,40 @@ static inline bool lock_graph_in_knot(const locks *l, const lock_owner *other)
 {
     return other->search.visited == l->searches && other->search.stacked;
 }
+
+/* ---- lock_queue.c ------------------------------------------------------------------------------------------------ */
+
+#define LOCK_WAKES_MAX 32u
+
+/* Words to wake after the mutex was given back. Not owners: they may be gone by then, and a wake of a word that nobody sleeps on does nothing. */
+typedef struct {
+    const _Atomic uint32_t *words[LOCK_WAKES_MAX];
+    unsigned count;
+} lock_wakes;
+
+/* The one that may be called without the mutex. */
+void lock_wakes_flush(locks *l, lock_wakes *wakes);
+
+void lock_table_insert(locks *l, lock_request *r, lock_owner *owner);
+void lock_watch(lock_request *r, lock_request *watched);
+/* r goes: those who watch it are to be looked at again. */
+void lock_watchers_take(lock_request *r, lock_request **candidates);
+/* Looks at them, in the order of their coming. */
+void lock_candidates_settle(locks *l, lock_request *list, lock_wakes *wakes);
+
+/* r is in the table, and nothing is in its way. */
+void lock_grant(locks *l, lock_request *r);
+/* A granted one, out of its owner's index already, and watched by nobody. */
+void lock_drop(locks *l, lock_request *r);
+
+/* What a waiter has to wait for. Who stands before it, but in a knot with it, does not count (X8). */
+lock_request *lock_blocker_find(locks *l, const lock_request *r);
+/*
+ * After r began to wait: all that its edges may have closed. Cycles of hard edges lose a victim each; in a knot, who stands behind one that waits for
+ * him goes before it, r above all: when it goes on, there is no new knot. true: r's owner is a victim, and r is gone.
+ */
+bool lock_waiter_arrive(locks *l, lock_request *r, lock_wakes *wakes);
+/* Takes a waiter out of the queue. */
+void lock_waiter_withdraw(locks *l, lock_request *r, lock_request **candidates);
 
 #endif

@@ -1,6 +1,6 @@
 /*
- * An array of intervals in the order of reading; the keys' bytes lie in chunks and do not move. The last range keeps room to grow in place, so that a scan of any
- * length, which adds one small range after the other, is one entry.
+ * An array of intervals in the order of reading; the keys' bytes lie in chunks and do not move. The last range keeps room to grow in place, so that a
+ * scan of any length, which adds one small range after the other, is one entry.
  */
 #include "txn/read_set.h"
 

@@ -1,6 +1,6 @@
 /*
- * The lock table among threads, of the machine and of the simulator: waiting, timeouts, cycles closed at once from many sides, and random transactions that must exclude
- * each other, all come to an end, and lose none but to a real cycle.
+ * The lock table among threads, of the machine and of the simulator: waiting, timeouts, cycles closed at once from many sides, and random
+ * transactions that must exclude each other, all come to an end, and lose none but to a real cycle.
  */
 #include <stdio.h>
 #include <stdlib.h>
