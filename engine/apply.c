@@ -1,5 +1,6 @@
 /* Applying logged operations to the trees, with tokens held: by commits of several operations, and by recovery. */
 #include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/engine_internal.h"
 
 typedef struct {
@@ -34,7 +35,9 @@ unsigned engine_record(engine *e, partition *p, rw_slice key, uint64_t timestamp
     version_image image = {.present = at->found};
     if (at->found) image.value = tree_value_at(&e->trees, at, &flags);
     image.is_extent = (flags & NODE_SLOT_EXTENT) != 0;
-    return versions_record(&e->versions, p, key, timestamp, &image) ? TREE_KEEP_EXTENT : 0;
+    unsigned kept = versions_record(&e->versions, p, key, timestamp, &image) ? TREE_KEEP_EXTENT : 0;
+    RW_PREEMPT(e->kio);
+    return kept;
 }
 
 bool engine_record_needs_frame(engine *e, const partition *p, rw_slice key, const tree_position *at, size_t others)

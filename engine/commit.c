@@ -4,6 +4,7 @@
  */
 #include "base/planted.h"
 #include "base/memory.h"
+#include "base/preempt.h"
 #include "engine/commit_many.h"
 
 #define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
@@ -128,7 +129,7 @@ static int op_log(key_commit *c, partition *p, uint64_t *lsn)
 /* Frames for what the operation needs, as far as the writer has them. 0 or TREE_FRAMES. */
 static int version_room(key_commit *c, partition *p, const tree_position *at)
 {
-    if (RW_LIKELY(!engine_record_needs_frame(c->e, p, c->op.key, at, 0))) return 0;
+    if (!engine_record_needs_frame(c->e, p, c->op.key, at, 0)) return 0;
     if (c->writer == NULL || c->writer->reserved == 0) return TREE_FRAMES;
     versions_feed(&c->e->versions, p, c->writer->reserve[--c->writer->reserved]);
     return 0;
@@ -152,9 +153,10 @@ static int key_attempt(key_commit *c, partition *p)
     int state = bucket_check_stored(e, c->op.key);
     if (RW_UNLIKELY(locks_active(e->locks)) && state == 0 && !RW_PLANTED(write_through_locks) &&
         locks_conflict(e->locks, c->owner, c->op.key, NULL, LOCK_EXCLUSIVE, &holder)) return COMMIT_LOCKED;
+    RW_PREEMPT(e->kio);
     if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
     if (state == 0 && c->condition != NULL) state = key_decide(c, &at);
-    if (state == 0) state = version_room(c, p, &at);
+    if (state == 0 && versions_wanted(&e->versions)) state = version_room(c, p, &at);
     if (state != 0) return state;
     if (c->op.kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
     if (c->op.kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, c->op.key, c->op.second.size))) {
@@ -166,13 +168,15 @@ static int key_attempt(key_commit *c, partition *p)
     uint64_t lsn;
     int error = op_log(c, p, &lsn);
     if (error != 0) return error;
-    unsigned flags = engine_record(e, p, c->op.key, lsn, &at);
+    RW_PREEMPT(e->kio);
+    unsigned flags = versions_wanted(&e->versions) ? engine_record(e, p, c->op.key, lsn, &at) : 0;
     if (c->op.kind == WAL_OP_DELETE) {
         tree_delete_at(t, p, &at, c->op.key, flags, lsn);
         c->shrink = tree_wants_shrink(t, at.leaf);
     } else {
         tree_put_at(t, p, &at, c->op.key, c->op.second, flags | (c->op.kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
     }
+    RW_PREEMPT(e->kio);
     p->commits++;
     atomic_store_explicit(&p->applied_lsn, c->end_lsn, memory_order_relaxed);
     atomic_store_explicit(&p->committing, 0, memory_order_release);
@@ -189,7 +193,9 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
         if (c->owner == NULL) lock_owner_init(own, 0);
         c->owner = own;
         error = locks_take(e->locks, own, c->op.key, NULL, LOCK_EXCLUSIVE, (int64_t)e->options.lock_timeout_ms * 1000000);
-        return error == RW_EDEADLOCK ? 0 : error; /* it holds nothing that it could give up: it queues again */
+        if (error == RW_EDEADLOCK) return 0; /* it holds nothing that it could give up: it queues again */
+        char key[KEY_TEXT_MAX];
+        return error == RW_ETIMEOUT ? rw_error_prefix(error, "the lock on key %s", key_text(c->op.key, key)) : error;
     }
     if (c->writer == NULL) error = engine_writer_take(e, &c->writer);
     return error != 0 ? error : tree_writer_fill(c->writer);

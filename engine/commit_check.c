@@ -3,10 +3,8 @@
  * and memory. Whatever fails here has changed nothing.
  */
 #include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/commit_many.h"
-
-#define LOCK_ATTEMPTS 100              /* a commit that was a deadlock's victim gives its locks back and begins again */
-#define LOCK_RETRY_NS 200000
 
 /* ---- locks ------------------------------------------------------------------------------------------------------- */
 
@@ -16,42 +14,33 @@ static const lock_owner *locks_owner(const commit *c)
     return c->owner_used ? &c->owner : NULL;
 }
 
-static bool locks_in_the_way(const commit *c)
+/* The first operation on what another transaction has locked. */
+static const wal_op *locked_op(const commit *c)
 {
-    if (RW_LIKELY(!locks_active(c->e->locks)) || RW_PLANTED(write_through_locks)) return false;
+    if (RW_LIKELY(!locks_active(c->e->locks)) || RW_PLANTED(write_through_locks)) return NULL;
     for (size_t i = 0; i < c->count; i++) {
         const wal_op *op = &c->sorted[i]->op;
         uint64_t holder;
-        if (locks_conflict(c->e->locks, locks_owner(c), op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, &holder)) return true;
+        if (locks_conflict(c->e->locks, locks_owner(c), op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, &holder)) return op;
     }
-    return false;
+    return NULL;
 }
 
-static int locks_take_all(commit *c)
-{
-    int64_t timeout = (c->flags & ENGINE_CATALOG) != 0 ? 0 : (int64_t)c->e->options.lock_timeout_ms * 1000000;
-    for (size_t i = 0; i < c->count; i++) {
-        const wal_op *op = &c->sorted[i]->op;
-        int error = locks_take(c->e->locks, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, timeout);
-        if (error == RW_ETIMEOUT && (c->flags & ENGINE_CATALOG) != 0) return rw_error_prefix(RW_EBUSY, "a transaction is at work in the bucket");
-        if (error != 0) return error;
-    }
-    return 0;
-}
-
+/* One lock at a time, with nothing else held: so such a commit is part of no deadlock. */
 int commit_wait_for_locks(commit *c)
 {
-    static const _Atomic uint32_t never;
+    engine *e = c->e;
+    char key[KEY_TEXT_MAX];
+    const wal_op *op = c->locked;
     if (c->txn != NULL && txn_mode_is(c->txn, RW_PESSIMISTIC)) return rw_error(RW_ECONFLICT, "a lock of the transaction was lost");
-    if (!c->owner_used) lock_owner_init(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
+    int64_t timeout = (c->flags & ENGINE_CATALOG) != 0 ? 0 : (int64_t)e->options.lock_timeout_ms * 1000000;
+    if (c->owner_used) locks_release(e->locks, &c->owner);
+    else lock_owner_init(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
     c->owner_used = true;
-    for (unsigned attempt = 0;; attempt++) {
-        int error = locks_take_all(c);
-        if (error == 0) return 0;
-        locks_release(c->e->locks, &c->owner);
-        if (error != RW_EDEADLOCK || attempt == LOCK_ATTEMPTS) return error;
-        kio_sleep(c->e->kio, &never, 0, LOCK_RETRY_NS);
-    }
+    int error = locks_take(e->locks, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, timeout);
+    if (error == RW_EDEADLOCK) return 0; /* it holds nothing that it could give up: it queues again */
+    if (error == RW_ETIMEOUT && timeout == 0) return rw_error_prefix(RW_EBUSY, "a transaction is at work in the bucket");
+    return error == RW_ETIMEOUT ? rw_error_prefix(error, "the lock on key %s", key_text(op->key, key)) : error;
 }
 
 /* ---- conflicts --------------------------------------------------------------------------------------------------- */
@@ -196,7 +185,9 @@ static int frames_check(const commit *c)
 
 int commit_check(commit *c)
 {
-    if (locks_in_the_way(c)) return COMMIT_LOCKED;
+    c->locked = locked_op(c);
+    if (RW_UNLIKELY(c->locked != NULL)) return COMMIT_LOCKED;
+    RW_PREEMPT(c->e->kio);
     int state = commit_validate(c);
     if (state == 0) state = pages_check(c);
     return state != 0 ? state : frames_check(c);

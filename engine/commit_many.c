@@ -5,6 +5,7 @@
  * without tokens, and it begins again; after a few such rounds, and from the start when it is big, it takes a writer, and does what is needed with its tokens held.
  */
 #include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/commit_many.h"
 
 #define MISSES_WITHOUT_WRITER 64u
@@ -118,6 +119,7 @@ static int ops_apply(commit *c, uint64_t lsn)
 {
     for (size_t i = 0; i < c->count; i++) {
         placed_op *placed = &c->ops[i];
+        RW_PREEMPT(c->e->kio);
         if (c->writer == NULL) {
             op_apply_in_place(c, placed, lsn + placed->offset);
             continue;
@@ -141,6 +143,7 @@ static int commit_log_and_apply(commit *c, uint64_t *end_lsn)
     if (error != 0) return error;
     apply_begin(c->e, c, lsn, *end_lsn);
     error = ops_apply(c, lsn);
+    RW_PREEMPT(c->e->kio);
     apply_end(c->e, c, lsn, *end_lsn);
     first->commits++;
     return error;

@@ -33,6 +33,7 @@ typedef struct commit {
     partition *parts[RW_PARTITIONS_MAX];   /* in key order */
     unsigned part_count;
     tree_miss miss;
+    const wal_op *locked;          /* COMMIT_LOCKED: what could not be written */
     /* over all attempts */
     tree_writer *writer;           /* NULL: no page may be missing, and nothing needs a split */
     page_ref suspect;
@@ -51,7 +52,7 @@ partition *part_of(const commit *c, rw_slice key);
 
 /* commit_check.c: under the tokens, before anything is logged. 0, TREE_MISS, TREE_FRAMES, COMMIT_LOCKED or an error. */
 int commit_check(commit *c);
-/* Without tokens: waits until the locks in the way are given back, and holds them for this commit. */
+/* Without tokens: waits until the lock in the way is given back, and holds it for this commit. */
 int commit_wait_for_locks(commit *c);
 
 /* moment.c: around the applying of a commit. Its partitions' tokens are held. */

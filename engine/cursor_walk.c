@@ -1,4 +1,5 @@
 /* How a cursor finds its next key: windows over the tree, merged with the transaction's own writes, and claimed for it. */
+#include "base/preempt.h"
 #include "engine/cursor.h"
 
 int cursor_check_snapshot(const rw_cursor *c)
@@ -58,6 +59,7 @@ static int window_copy_leaf(rw_cursor *c, rw_slice at, bool forward)
     w->overlay.count = 0;
     int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf);
     if (error != 0) return error;
+    RW_PREEMPT(c->e->kio);
     bool ignored;
     rw_slice upper = node_upper_fence(w->leaf);
     bool begins_before = rw_slice_compare(node_lower_fence(w->leaf), cursor_low(c)) < 0;

@@ -7,6 +7,7 @@
  * was read knows of the snapshot, and of one below it the announcement is seen here (docs/CONCURRENCY.md).
  */
 #include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/commit_many.h"
 
 typedef enum { MOMENT_GOOD, MOMENT_BUSY } moment_state;
@@ -17,6 +18,7 @@ static moment_state moment_try(engine *e, uint64_t *moment)
     uint64_t end = wal_end_lsn(e->wal), lowest = end, acknowledged = 0;
     uint32_t used = atomic_load(&e->trees.partitions_used);
     for (uint32_t i = 0; i < used; i++) {
+        RW_PREEMPT(e->kio);
         const partition *p = &e->trees.partitions[i];
         uint64_t announced = atomic_load_explicit(&p->committing, memory_order_acquire);
         uint64_t applied = atomic_load_explicit(&p->applied_lsn, memory_order_relaxed);
@@ -79,10 +81,12 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
     atomic_store_explicit(&first->applied_lsn, end_lsn, memory_order_relaxed);
     if (atomic_load_explicit(&slot->begin, memory_order_relaxed) != 0) {
         atomic_store(&slot->begin, 0); /* now it is visible, everywhere at once */
+        RW_PREEMPT(e->kio);
         atomic_fetch_add(&slot->word, 1);
         if (atomic_load(&slot->waiters) != 0) kio_wake(e->kio, &slot->word, UINT32_MAX);
         for (unsigned i = 0; i < c->part_count; i++) atomic_store_explicit(&c->parts[i]->applying, 0, memory_order_release);
     }
+    RW_PREEMPT(e->kio);
     if (c->large) snapshots_end(&e->snapshots, &c->own_snapshot);
     atomic_store_explicit(&first->committing, 0, memory_order_release);
     if (c->large) own_versions_drop(e, c);
@@ -97,6 +101,7 @@ static apply_slot *slot_hiding(engine *e, const tree_value *seen, uint64_t *begi
         if (applying == 0) return NULL;
         apply_slot *slot = &e->apply_slots[applying - 1];
         *begin = atomic_load_explicit(&slot->begin, memory_order_acquire);
+        RW_PREEMPT(e->kio);
         uint64_t end = atomic_load_explicit(&slot->end, memory_order_acquire);
         if (*begin == 0) return NULL;
         if (atomic_load_explicit(&slot->begin, memory_order_acquire) != *begin) continue;
@@ -127,6 +132,7 @@ int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *see
         uint64_t begin = 0;
         int error = trees_get(&e->trees, key, buf, room, true, seen);
         if (error != 0) return error;
+        RW_PREEMPT(e->kio);
         apply_slot *slot = slot_hiding(e, seen, &begin);
         if (slot == NULL) return 0;
         if (atomic_load_explicit(&slot->keeps_old, memory_order_relaxed)) {
@@ -144,12 +150,14 @@ int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tr
     int error = trees_get(&e->trees, key, buf, room, true, seen);
     if (error != 0 || seen->timestamp < moment) return error;
     size_t size = 0;
+    RW_PREEMPT(e->kio);
     switch (versions_find(&e->versions, key, moment, buf, room, &size, &seen->extent)) {
     case VERSION_NONE: break;      /* the leaf was right: but what the store says of the value's bytes is not, they may have been overwritten */
     case VERSION_ABSENT: *seen = (tree_value){.found = false}; break;
     case VERSION_VALUE: *seen = (tree_value){.found = true, .fits = size <= room, .size = size}; break;
     case VERSION_EXTENT: *seen = (tree_value){.found = true, .is_extent = true, .extent = seen->extent}; break;
     }
+    RW_PREEMPT(e->kio);
     if (snapshots_is_lost(&e->snapshots, moment)) return rw_error(RW_ESNAPSHOT_TOO_OLD, "the snapshot at log position %llu was given up", (unsigned long long)moment);
     return 0;
 }

@@ -1,5 +1,6 @@
 /* Reads of values: the newest committed ones, and those of a snapshot. */
 #include "base/memory.h"
+#include "base/preempt.h"
 #include "engine/commit_many.h"
 #include "engine/txn.h"
 
@@ -24,6 +25,7 @@ static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t 
 {
     if (moment != SNAPSHOT_NEWEST) return read_at(e, key, moment, buf, room, seen);
     int error = trees_get(&e->trees, key, buf, room, false, seen);
+    RW_PREEMPT(e->kio);
     if (error != 0 || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
                                 atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0)) return error;
     return read_newest(e, key, buf, room, seen);

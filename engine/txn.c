@@ -2,6 +2,7 @@
 #include "engine/txn.h"
 
 #include "base/planted.h"
+#include "base/preempt.h"
 
 #define TXN_MODES (RW_SERIALIZABLE | RW_READONLY | RW_PESSIMISTIC)
 #define WRITES_KEPT ((size_t)8 << 10)      /* bytes of a write set that an idle slot keeps */
@@ -16,9 +17,8 @@ static txn_counters *counters_of(const transaction *t)
 static int flags_check(unsigned flags)
 {
     if ((flags & ~TXN_MODES) != 0) return rw_error(RW_EINVAL, "unknown flag 0x%x for a transaction", flags & ~TXN_MODES);
-    if ((flags & RW_PESSIMISTIC) != 0 && flags != RW_PESSIMISTIC)
-        return rw_error(RW_EINVAL, "a transaction has one mode: RW_PESSIMISTIC goes with no other (flags 0x%x)", flags);
-    return 0;
+    if ((flags & (flags - 1)) == 0) return 0;
+    return rw_error(RW_EINVAL, "a transaction has one mode, and flags 0x%x name several", flags);
 }
 
 int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out)
@@ -118,8 +118,10 @@ static int room_check(transaction *t, size_t more)
 }
 
 /* A victim's locks are given up at once: the others of the cycle wait for them. */
-static int lock_failed(transaction *t, int error)
+static int lock_failed(transaction *t, rw_slice key, int error)
 {
+    char key_words[KEY_TEXT_MAX];
+    if (error == RW_ETIMEOUT) return rw_error_prefix(error, "the lock on key %s", key_text(key, key_words));
     if (error != RW_EDEADLOCK) return error;
     char text[512];
     snprintf(text, sizeof text, "%s", rw_error_text());
@@ -136,7 +138,8 @@ static int64_t lock_timeout(const transaction *t)
 static int claim_lock(transaction *t, rw_slice from, const rw_slice *to, lock_mode mode)
 {
     int error = locks_take(t->e->locks, &t->locks, from, to, mode, lock_timeout(t));
-    return error == 0 ? 0 : lock_failed(t, error);
+    RW_PREEMPT(t->e->kio);
+    return error == 0 ? 0 : lock_failed(t, from, error);
 }
 
 static int reads_ready(transaction *t)
@@ -177,7 +180,7 @@ static int claim_key(transaction *t, rw_slice key, bool for_update)
         bool lost = RW_PLANTED(lose_absent_lock) && !for_update;
         error = lost ? 0 : claim_lock(t, key, NULL, for_update ? LOCK_EXCLUSIVE : LOCK_SHARED);
         if (error == 0) writers_pass(t->e, key);
-    } else if (for_update || (txn_mode_is(t, RW_SERIALIZABLE) && !txn_mode_is(t, RW_READONLY))) {
+    } else if (for_update || txn_mode_is(t, RW_SERIALIZABLE)) {
         error = reads_ready(t);
         if (error == 0) error = read_set_add_key(t->reads, key);
     } else return 0;
@@ -192,7 +195,7 @@ int txn_claim_range(transaction *t, rw_slice from, rw_slice to)
     if (txn_mode_is(t, RW_PESSIMISTIC)) {
         if (!RW_PLANTED(lose_range_lock)) error = claim_lock(t, from, &to, LOCK_SHARED);
         if (error == 0) error = writers_pass_range(t->e, from, to);
-    } else if (txn_mode_is(t, RW_SERIALIZABLE) && !txn_mode_is(t, RW_READONLY)) {
+    } else if (txn_mode_is(t, RW_SERIALIZABLE)) {
         error = reads_ready(t);
         if (error == 0) error = read_set_add_range(t->reads, from, to);
     } else return 0;
@@ -352,6 +355,7 @@ static int commit_writes(transaction *t, unsigned flags, uint64_t *end_lsn)
     if (error == 0) error = body_make(t);
     if (error == 0 && t->reads != NULL) error = read_set_settle(t->reads);
     if (RW_PLANTED(release_locks_early) && txn_mode_is(t, RW_PESSIMISTIC)) locks_release(e->locks, &t->locks);
+    RW_PREEMPT(e->kio);
     if (error == 0) error = engine_commit_txn(e, body_slice(&t->body), flags, t, end_lsn);
     if (error != 0 && error != RW_EUNKNOWN) {
         char text[512];

@@ -60,13 +60,14 @@ int rw_txn_run(rw_db *db, unsigned flags, rw_txn_fn fn, void *arg)
 typedef struct {
     engine *e;
     rw_bucket bucket;
-    rw_slice key;
+    rw_slice key, stored;
     const rw_slice *expected, *desired;
 } cas;
 
-static int cas_differs(void)
+static int cas_differs(rw_slice stored)
 {
-    return rw_error_fixed(RW_ECONFLICT, "the key has another value than the one expected");
+    char text[KEY_TEXT_MAX];
+    return rw_error(RW_ECONFLICT, "key %s has another value than the one expected", key_text(stored, text));
 }
 
 /* In a transaction: for values that are, or become, too large for a leaf. */
@@ -96,9 +97,9 @@ static int cas_in_txn(rw_txn *txn, void *arg)
 static int cas_decide(void *arg, bool present, bool is_extent, rw_slice value, wal_op *op)
 {
     const cas *c = arg;
-    if (present != (c->expected != NULL)) return cas_differs();
+    if (present != (c->expected != NULL)) return cas_differs(c->stored);
     if (is_extent) return CAS_IN_TXN;
-    if (present && !rw_slice_equal(value, *c->expected)) return cas_differs();
+    if (present && !rw_slice_equal(value, *c->expected)) return cas_differs(c->stored);
     op->kind = c->desired == NULL ? WAL_OP_DELETE : WAL_OP_PUT;
     op->second = c->desired == NULL ? rw_slice_of("", 0) : *c->desired;
     return 0;
@@ -115,15 +116,15 @@ int rw_cas(rw_db *db, rw_bucket bucket, rw_slice key, const rw_slice *expected, 
     if (error == 0 && desired != NULL) error = value_check(*desired);
     if (error == 0) error = key_make(e, bucket, key, &stored);
     if (error != 0) return error;
-    cas c = {.e = e, .bucket = bucket, .key = key, .expected = expected, .desired = desired};
+    cas c = {.e = e, .bucket = bucket, .key = key, .stored = stored.slice, .expected = expected, .desired = desired};
     const commit_condition condition = {cas_decide, &c};
     bool large = desired != NULL && desired->size > node_value_inline_max(e->page_size, stored.slice.size);
     error = large ? CAS_IN_TXN : engine_commit_decided(e, stored.slice, &condition, flags);
+    if (error == RW_ENOTFOUND && expected == NULL) error = 0; /* absent as expected, and so to stay */
+    if (error == CAS_IN_TXN) error = rw_txn_run(db, RW_SNAPSHOT | flags, cas_in_txn, &c);
+    if (error > 0) error = cas_differs(c.stored);
     key_free(&stored);
-    if (error == RW_ENOTFOUND) return expected == NULL ? 0 : error; /* absent as expected, and so to stay */
-    if (error != CAS_IN_TXN) return error;
-    error = rw_txn_run(db, RW_SNAPSHOT | flags, cas_in_txn, &c);
-    return error > 0 ? cas_differs() : error;
+    return error;
 }
 
 /* ---- counters ---------------------------------------------------------------------------------------------------- */

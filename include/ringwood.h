@@ -106,7 +106,7 @@ typedef void (*rw_logger_fn)(void *arg, int level, const char *message);
 
 typedef struct rw_options {
     size_t struct_size;          /* set by rw_options_init */
-    uint64_t cache_bytes;        /* one hard limit over frames and staging; 256 MiB; at least 1 MiB, and 48 pages */
+    uint64_t cache_bytes;        /* one hard limit over frames, staging, old values and locks; 256 MiB; at least 1 MiB, and 48 pages */
     uint32_t page_size;          /* 4096, 8192, 16384, 32768 or 65536 bytes; fixed at creation; 4096 */
     uint32_t workers;            /* worker threads, 1 to 64; 0: one for each core this process may use */
     const char *io_backend;      /* "auto" (io_uring, or psync where it is forbidden), "uring" or "psync" */
@@ -185,7 +185,8 @@ RW_PUBLIC int rw_get(rw_db *db, rw_bucket bucket, rw_slice key, void *buf, size_
 /*
  * Writes one key. flags: RW_SYNC (0) or RW_ASYNC. Visible to every thread before it returns.
  * Errors: RW_EINVAL (empty key, NULL, unknown flag), RW_ETOOBIG (key or value), RW_ENOTFOUND (bucket), RW_ENOSPC, RW_EREADONLY, RW_EIO,
- * RW_ECORRUPT; RW_EUNKNOWN: the sync of the log failed, the write is visible but may not survive, the database is read-only from now on.
+ * RW_ECORRUPT; RW_ETIMEOUT: a pessimistic transaction held the key's lock for longer than options.lock_timeout_ms; RW_ENOMEM;
+ * RW_EUNKNOWN: the sync of the log failed, the write is visible but may not survive, the database is read-only from now on.
  */
 RW_PUBLIC int rw_put(rw_db *db, rw_bucket bucket, rw_slice key, rw_slice value, unsigned flags);
 
@@ -222,7 +223,8 @@ RW_PUBLIC void rw_batch_free(rw_batch *batch);
  *   RW_PESSIMISTIC   reads and writes take locks first (shared for reads, absent keys and ranges too, exclusive for writes and
  *                    rw_txn_get_for_update), then see the newest committed state. They wait for who holds a conflicting lock: RW_ETIMEOUT after
  *                    options.lock_timeout_ms (the transaction goes on); RW_EDEADLOCK, naming the transactions of the cycle, when this one was chosen as the
- *                    victim: its locks are given up at once, and only rw_txn_abort is left. Its commit does not conflict.
+ *                    victim: its locks are given up at once, and only rw_txn_abort is left. Its commit does not conflict. RW_ENOMEM: all
+ *                    transactions' locks together take an eighth of the cache.
  *   RW_READONLY      as RW_SNAPSHOT without writes.
  *
  * RW_ESNAPSHOT_TOO_OLD: the transaction's snapshot was given up, because old snapshots held more than options.snapshot_bytes_max; abort it.
