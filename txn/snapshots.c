@@ -1,3 +1,4 @@
+#include "base/preempt.h"
 #include "txn/snapshots.h"
 
 #define BETWEEN_LOOKS 8u
@@ -71,7 +72,9 @@ void snapshots_begin(snapshots *s, snapshot *new, uint64_t owner, uint64_t (*tim
 {
     *new = (snapshot){.begun_ns = kio_now_ns(s->kio), .owner = owner};
     claim(s, new);
+    RW_PREEMPT(s->kio);
     uint64_t moment = timestamp(arg);
+    RW_PREEMPT(s->kio);
     kio_mutex_lock(s->kio, &s->mutex);
     RW_ASSERT(moment > 0 && moment >= new->timestamp);
     list_remove(s, new);

@@ -10,6 +10,7 @@
  * So the smallest version >= S is what S sees, and there is one exactly when k was written at or after S. That a version before T was dropped, or never recorded, only
  * makes the interval longer.
  */
+#include "base/planted.h"
 #include "txn/versions_internal.h"
 
 #define TRIM_AT_WRITE 2u           /* old versions dropped with each one recorded */
@@ -130,6 +131,7 @@ static bool store_trim(versions *v, partition *p, unsigned max)
 {
     version_store *s = &v->stores[p->index];
     uint64_t oldest = atomic_load(&v->snapshots->oldest);
+    if (RW_PLANTED(trim_too_early) && oldest != UINT64_MAX) oldest++;
     while (max > 0 && s->oldest != NULL && s->oldest->timestamp < oldest) {
         version *dropped[TRIM_LATCHED];
         unsigned count = 0, some = RW_MIN(max, TRIM_LATCHED);
