@@ -146,6 +146,20 @@ static void cycle_describe(lock_owner *victim)
     snprintf(text + length, room - length, "; %s was chosen", name_of(victim).text);
 }
 
+/* One that was chosen for a cycle may stand in an earlier one, too, and then that one's victim can be spared. */
+static void victims_spare(locks *l, lock_owner *owner, lock_owner *last)
+{
+    for (lock_owner **place = &last->search.doomed_next, *v; (v = *place) != NULL;) {
+        v->search.doomed = false;
+        if (cycle_find(l, owner)) {
+            v->search.doomed = true;
+            place = &v->search.doomed_next;
+        } else {
+            *place = v->search.doomed_next;
+        }
+    }
+}
+
 bool lock_graph_victims(locks *l, lock_owner *owner, lock_owner **victims)
 {
     bool own = false;
@@ -159,6 +173,7 @@ bool lock_graph_victims(locks *l, lock_owner *owner, lock_owner **victims)
         victim->search.doomed_next = *victims;
         *victims = victim;
     }
+    if (!own && *victims != NULL) victims_spare(l, owner, *victims);
     for (lock_owner *v = *victims; v != NULL; v = v->search.doomed_next) v->search.doomed = false;
     return own;
 }

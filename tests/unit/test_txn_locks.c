@@ -683,6 +683,18 @@ static model_request model_draw(model *m, unsigned owner)
     return r;
 }
 
+/* Whether a cycle through owner would be left without this victim. */
+static bool model_needed(const model *m, const bool *chosen, unsigned victim, unsigned owner)
+{
+    static model without;
+    without = *m;
+    for (unsigned i = 0; i < OWNERS; i++) {
+        if (chosen[i] && i != victim) model_remove(&without, model_waiting(&without, i));
+    }
+    model_graph(&without);
+    return without.hard[owner][owner];
+}
+
 /* The victims of a request, checked against the graph with it, and taken out of it. */
 static bool model_victims(model *m, unsigned owner, int rc)
 {
@@ -695,6 +707,9 @@ static bool model_victims(model *m, unsigned owner, int rc)
         model_graph(m);
         model_must(m, m->hard[i][owner] && m->hard[owner][i], "a victim is in no cycle with the request");
         model_must(m, i == owner || rc != RW_EDEADLOCK, "others were chosen beside the one who closed the cycle");
+    }
+    for (unsigned i = 0; i < OWNERS; i++) {
+        model_must(m, !chosen[i] || model_needed(m, chosen, i, owner), "a victim could have been spared");
     }
     for (unsigned i = 0; i < OWNERS; i++) {
         if (chosen[i]) model_remove(m, model_waiting(m, i));
