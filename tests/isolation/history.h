@@ -15,6 +15,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 
 #define HISTORY_INITIAL 0u                   /* the version before the history's first write of a key */
 #define HISTORY_ABSENT UINT32_MAX            /* no such key; after which of its deletes is not known */
@@ -145,8 +146,11 @@ const char *history_mode_name(history_mode mode);
 
 #define HISTORY_FINDINGS_MAX 8u
 
+#define HISTORY_FINDING_TXNS 8u
+
 typedef struct {
     history_anomaly anomaly;
+    uint32_t txn_count, txns[HISTORY_FINDING_TXNS];   /* those of the text */
     char text[1200];
 } history_finding;
 
@@ -166,5 +170,8 @@ void history_checker_free(history_checker *checker);
 
 /* Returns whether the history is sound. Ends the program when there is no memory. The driver's HISTORY_COUNTED must be gone. */
 bool history_check(history_checker *checker, const history *h, history_result *result);
+
+/* Writes out the operations of the finding's transactions, a line each, every one behind the prefix. */
+void history_print(FILE *out, const char *prefix, const history *h, const history_finding *finding);
 
 #endif

@@ -28,24 +28,63 @@ void history_checker_free(history_checker *c)
 void history_found(history_checker *c, history_anomaly anomaly, const char *format, ...)
 {
     history_result *result = c->result;
+    uint32_t named = c->named_count;
+    c->named_count = 0;
     if (result->found++ >= HISTORY_FINDINGS_MAX) return;
     history_finding *finding = &result->findings[result->found - 1];
     finding->anomaly = anomaly;
+    finding->txn_count = named;
+    memcpy(finding->txns, c->named, sizeof(finding->txns));
     va_list args;
     va_start(args, format);
     vsnprintf(finding->text, sizeof(finding->text), format, args);
     va_end(args);
 }
 
-const char *history_txn_text(const history_checker *c, uint32_t txn, char text[96])
+static void txn_text(const history *h, uint32_t txn, char text[96])
 {
     static const char *const outcomes[] = {"open", "committed", "aborted", "unknown"};
-    const history_txn *t = &c->h->txns[txn];
+    const history_txn *t = &h->txns[txn];
     uint32_t strand = 0;
-    while (strand + 1 < c->h->strand_count && c->h->strands[strand + 1].txn_first <= txn) strand++;
+    while (strand + 1 < h->strand_count && h->strands[strand + 1].txn_first <= txn) strand++;
     snprintf(text, 96, "T%u (strand %u, %s, %s, %llu-%llu..%llu-%llu)", txn + 1, strand, history_mode_name((history_mode)t->mode), outcomes[t->outcome],
              (unsigned long long)t->begin_from, (unsigned long long)t->begin_to, (unsigned long long)t->commit_from, (unsigned long long)t->commit_to);
+}
+
+const char *history_txn_text(history_checker *c, uint32_t txn, char text[96])
+{
+    if (c->named_count < HISTORY_FINDING_TXNS) c->named[c->named_count++] = txn;
+    txn_text(c->h, txn, text);
     return text;
+}
+
+static void op_print(FILE *out, const char *prefix, const history *h, uint32_t i)
+{
+    static const char *const kinds[] = {"read", "write", "delete", "roll back to operation"};
+    const history_op *op = &h->ops[i];
+    char version[40];
+    if (op->version == HISTORY_INITIAL) snprintf(version, sizeof(version), "the initial version");
+    else if (op->version == HISTORY_ABSENT) snprintf(version, sizeof(version), "absent");
+    else if (op->version == HISTORY_BLIND) snprintf(version, sizeof(version), "what it read, or blind");
+    else if (op->version == HISTORY_GARBAGE) snprintf(version, sizeof(version), "what nobody wrote");
+    else snprintf(version, sizeof(version), "version %u of T%u", op->version, op->version <= h->op_max ? h->ops[op->version - 1].txn + 1 : 0);
+    if (op->kind == HISTORY_ROLLBACK) fprintf(out, "%s  %s %u\n", prefix, kinds[op->kind], op->version);
+    else if (op->kind == HISTORY_READ)
+        fprintf(out, "%s  read key %u: %s%s%s\n", prefix, op->key, version, op->flags & HISTORY_BY_SCAN ? ", by a scan" : "",
+                op->flags & HISTORY_CLAIM ? ", for update" : "");
+    else fprintf(out, "%s  %s key %u: version %u replaces %s\n", prefix, kinds[op->kind], op->key, i + 1, version);
+}
+
+void history_print(FILE *out, const char *prefix, const history *h, const history_finding *finding)
+{
+    fprintf(out, "%s%s: %s\n", prefix, history_anomaly_name(finding->anomaly), finding->text);
+    for (uint32_t n = 0; n < finding->txn_count; n++) {
+        const history_txn *t = &h->txns[finding->txns[n]];
+        char text[96];
+        txn_text(h, finding->txns[n], text);
+        fprintf(out, "%s%s\n", prefix, text);
+        for (uint32_t i = t->op_first; i < t->op_first + t->op_count; i++) op_print(out, prefix, h, i);
+    }
 }
 
 /* The calls between which the moment lies that a node stands for. */
@@ -405,6 +444,7 @@ bool history_check(history_checker *c, const history *h, history_result *result)
     memset(c->keys, 0, h->keys * sizeof(*c->keys));
     c->heads.count = c->absent.count = c->deletes.count = c->recoveries.count = c->by_from.count = c->by_to.count = 0;
     c->barrier_count = c->barrier_head_count = 0;
+    c->named_count = 0;
     each_txn(c, pass_own);
     if (any_unknown(h)) each_txn(c, pass_visible);
     each_txn(c, pass_chain);

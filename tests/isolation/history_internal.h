@@ -60,6 +60,7 @@ typedef struct {
 struct history_checker {
     const history *h;
     history_result *result;
+    uint32_t named[HISTORY_FINDING_TXNS], named_count;   /* for the next finding */
     op_state *ops;
     key_state *keys;
     uint8_t *txns;
@@ -89,7 +90,8 @@ void pairs_sort(pair_list *list, pair_list *spare);          /* by value, stable
 /* history_check.c */
 void history_found(history_checker *c, history_anomaly anomaly, const char *format, ...) __attribute__((format(printf, 3, 4)));
 history_window history_node_window(const history_checker *c, uint32_t node);
-const char *history_txn_text(const history_checker *c, uint32_t txn, char text[96]);
+/* Notes the transaction, as one of the next finding's. */
+const char *history_txn_text(history_checker *c, uint32_t txn, char text[96]);
 
 /* history_order.c */
 void history_order_chains(history_checker *c);

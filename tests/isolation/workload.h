@@ -26,7 +26,8 @@ typedef struct {
     uint64_t transactions, committed, operations;
     uint64_t conflicts, deadlocks, timeouts, snapshots_too_old;
     uint64_t rounds;
-    double run_seconds, check_seconds;
+    double run_seconds;
+    double check_seconds;        /* of the processor */
     uint64_t ww, wr, rw, rw_range, unordered, unresolved;
     uint64_t skews;              /* rounds with keep_power that no serializable store could have produced */
     char failure[1600];          /* empty: everything was sound */
