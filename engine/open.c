@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define LOCK_BYTES_DIVISOR 8u              /* locks may take this part of the cache */
+#define LOCK_BYTES_DIVISOR 4u              /* locks may take this part of the cache */
 #define FRAMES_MIN 24u                 /* fewer pages than this cannot hold the paths of a few operations at once */
 
 static char *path_join(const char *dir, const char *name)

@@ -36,7 +36,6 @@ static int transaction_add(void *arg, transaction *t)
         .age_us = age_us(g, atomic_load(&t->begun_ns)),
         .writes = atomic_load(&t->writes_count),
         .bytes = atomic_load(&t->bytes),
-        .waits_for = locks_waits_for(g->e->locks, &t->locks),
     };
     return info_add(g, &info);
 }
@@ -67,7 +66,9 @@ static int snapshot_add(void *arg, const snapshot *one)
 static int lock_count(void *arg, const lock_view *view)
 {
     rw_txn_info *owner = info_of(arg, view->owner);
-    if (owner != NULL && !view->waiting) owner->locks++;
+    if (owner == NULL) return 0;
+    if (view->waiting) owner->waits_for = view->waits_for;
+    else owner->locks++;
     return 0;
 }
 

@@ -224,7 +224,7 @@ RW_PUBLIC void rw_batch_free(rw_batch *batch);
  *                    rw_txn_get_for_update), then see the newest committed state. They wait for who holds a conflicting lock: RW_ETIMEOUT after
  *                    options.lock_timeout_ms (the transaction goes on); RW_EDEADLOCK, naming the transactions of the cycle, when this one was chosen as the
  *                    victim: its locks are given up at once, and only rw_txn_abort is left. Its commit does not conflict. RW_ENOMEM: all
- *                    transactions' locks together take an eighth of the cache.
+ *                    transactions' locks together take a quarter of the cache.
  *   RW_READONLY      as RW_SNAPSHOT without writes.
  *
  * RW_ESNAPSHOT_TOO_OLD: the transaction's snapshot was given up, because old snapshots held more than options.snapshot_bytes_max; abort it.

@@ -255,14 +255,6 @@ int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *
     return rc;
 }
 
-uint64_t locks_waits_for(locks *l, const lock_owner *owner)
-{
-    kio_mutex_lock(l->kio, &l->mutex);
-    uint64_t id = owner->waiting == NULL ? 0 : owner->waiting->wait.watched->owner->id;
-    kio_mutex_unlock(l->kio, &l->mutex);
-    return id;
-}
-
 void locks_counters(locks *l, lock_counters *counters)
 {
     kio_mutex_lock(l->kio, &l->mutex);

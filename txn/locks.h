@@ -69,8 +69,6 @@ typedef struct {
     uint64_t waits_for;            /* waiting: the id of an owner that it waits for */
 } lock_view;
 int locks_for_each(locks *l, int (*fn)(void *arg, const lock_view *view), void *arg);
-/* The id of a transaction that owner waits for; 0: it does not wait. */
-uint64_t locks_waits_for(locks *l, const lock_owner *owner);
 
 typedef struct {
     uint64_t held, waits, timeouts, deadlocks, bytes;

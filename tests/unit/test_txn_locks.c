@@ -76,6 +76,26 @@ static int try(lock_owner *owner, const char *from, const char *to, lock_mode mo
     return take(owner, from, to, mode, 0);
 }
 
+typedef struct {
+    const lock_owner *owner;
+    uint64_t waits_for;
+} wait_search;
+
+static int wait_find(void *arg, const lock_view *view)
+{
+    wait_search *search = arg;
+    if (view->waiting && view->owner == search->owner->id) search->waits_for = view->waits_for;
+    return 0;
+}
+
+/* The id of a transaction that owner waits for; 0: it does not wait. */
+static uint64_t waits_for(locks *l, const lock_owner *owner)
+{
+    wait_search search = {.owner = owner};
+    locks_for_each(l, wait_find, &search);
+    return search.waits_for;
+}
+
 static bool waits(const lock_owner *owner)
 {
     return owner->waiting != NULL;
@@ -175,7 +195,7 @@ static void test_fair(void)
     lock_owner o[6];
     owners_init(o, 6);
     TAP_CHECK(try(&o[0], "k", NULL, LOCK_SHARED) == 0);
-    TAP_CHECK(take(&o[1], "a", "z", LOCK_EXCLUSIVE, LONG_NS) == WAITS && locks_waits_for(table, &o[1]) == 1);
+    TAP_CHECK(take(&o[1], "a", "z", LOCK_EXCLUSIVE, LONG_NS) == WAITS && waits_for(table, &o[1]) == 1);
     TAP_CHECK(try(&o[2], "k", NULL, LOCK_SHARED) == RW_ETIMEOUT && strstr(rw_error_text(), "transaction 2 waits before it") != NULL);
     tap_ok(try(&o[2], "z", NULL, LOCK_SHARED) == 0, "nobody goes before one who waits, but where they do not meet");
     TAP_CHECK(take(&o[2], "k", NULL, LOCK_SHARED, LONG_NS) == WAITS && take(&o[3], "k", "l", LOCK_SHARED, LONG_NS) == WAITS);
@@ -185,11 +205,11 @@ static void test_fair(void)
     locks_release(table, &o[1]);
     tap_ok(!waits(&o[2]) && !waits(&o[3]) && waits(&o[4]) && waits(&o[5]), "readers are let in together, up to the next writer");
     locks_release(table, &o[2]);
-    TAP_CHECK(waits(&o[4]) && locks_waits_for(table, &o[4]) == 4 && locks_waits_for(table, &o[5]) == 5);
+    TAP_CHECK(waits(&o[4]) && waits_for(table, &o[4]) == 4 && waits_for(table, &o[5]) == 5);
     locks_release(table, &o[3]);
     TAP_CHECK(!waits(&o[4]) && waits(&o[5]));
     locks_release(table, &o[4]);
-    tap_ok(!waits(&o[5]) && locks_waits_for(table, &o[5]) == 0, "the last one comes last");
+    tap_ok(!waits(&o[5]) && waits_for(table, &o[5]) == 0, "the last one comes last");
     lock_counters counters;
     locks_counters(table, &counters);
     TAP_CHECK(counters.waits == 5 && counters.held == 1 && counters.deadlocks == 0);
@@ -205,14 +225,14 @@ static void test_upgrades(void)
     TAP_CHECK(try(&o[0], "k", NULL, LOCK_SHARED) == 0 && take(&o[1], "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS);
     TAP_CHECK(take(&o[2], "k", NULL, LOCK_SHARED, LONG_NS) == WAITS);
     tap_ok(try(&o[0], "k", NULL, LOCK_EXCLUSIVE) == 0, "an upgrade goes before those who wait for its owner, directly or not");
-    TAP_CHECK(o[0].count == 1 && locks_waits_for(table, &o[1]) == 1);
+    TAP_CHECK(o[0].count == 1 && waits_for(table, &o[1]) == 1);
     locks_release(table, &o[0]);
     TAP_CHECK(!waits(&o[1]) && waits(&o[2]));
     owners_release(o, 4);
 
     TAP_CHECK(try(&o[0], "k", NULL, LOCK_SHARED) == 0 && try(&o[2], "k", NULL, LOCK_SHARED) == 0);
     TAP_CHECK(take(&o[1], "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS && take(&o[0], "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS);
-    TAP_CHECK(locks_waits_for(table, &o[0]) == 3);
+    TAP_CHECK(waits_for(table, &o[0]) == 3);
     locks_release(table, &o[2]);
     tap_ok(!waits(&o[0]) && waits(&o[1]) && !was_chosen(&o[1]), "an upgrade waits for readers only, and comes before the writer that waits for it");
     owners_release(o, 4);
@@ -240,17 +260,17 @@ static void test_knots(void)
     lock_owner o[4];
     owners_init(o, 4);
     TAP_CHECK(try(&o[0], "a", NULL, LOCK_SHARED) == 0 && take(&o[1], "a", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS);
-    TAP_CHECK(take(&o[2], "a", "c", LOCK_SHARED, LONG_NS) == WAITS && locks_waits_for(table, &o[2]) == 2);
+    TAP_CHECK(take(&o[2], "a", "c", LOCK_SHARED, LONG_NS) == WAITS && waits_for(table, &o[2]) == 2);
     TAP_CHECK(try(&o[3], "b", NULL, LOCK_EXCLUSIVE) == RW_ETIMEOUT);
     tap_ok(take(&o[0], "b", NULL, LOCK_EXCLUSIVE, LONG_NS) == 0, "a request goes before one who waits behind one who waits for its owner");
     owners_release(o, 4);
 
     TAP_CHECK(try(&o[0], "l", NULL, LOCK_EXCLUSIVE) == 0 && take(&o[1], "k", "m", LOCK_EXCLUSIVE, LONG_NS) == WAITS);
-    TAP_CHECK(take(&o[2], "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS && locks_waits_for(table, &o[2]) == 2);
+    TAP_CHECK(take(&o[2], "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS && waits_for(table, &o[2]) == 2);
     TAP_CHECK(try(&o[3], "n", NULL, LOCK_EXCLUSIVE) == 0 && take(&o[0], "k", "o", LOCK_SHARED, LONG_NS) == WAITS);
     tap_ok(!waits(&o[2]) && waits(&o[0]) && waits(&o[1]), "in a knot whose last one must wait, the first whom nothing stops that is held goes on");
     locks_release(table, &o[3]);
-    TAP_CHECK(waits(&o[0]) && locks_waits_for(table, &o[0]) == 3);
+    TAP_CHECK(waits(&o[0]) && waits_for(table, &o[0]) == 3);
     locks_release(table, &o[2]);
     TAP_CHECK(!waits(&o[0]) && o[0].count == 2 && waits(&o[1]));
     locks_release(table, &o[0]);

@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-#include "store/store_internal.h"
 #include "tests/support/dirs.h"
 #include "tests/support/tap.h"
 #include "txn/versions.h"
@@ -14,6 +13,7 @@
 #define PAGE_BYTES 4096u
 #define CACHE_BYTES (4u << 20)
 #define KEY_BYTES_MAX 600u
+#define SEGMENT_BLOCKS (RW_SEGMENT_BYTES / RW_BLOCK_SIZE)
 
 static uint64_t seed;
 
