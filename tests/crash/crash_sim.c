@@ -130,7 +130,7 @@ static const planted_bug planted_bugs[] = {
 };
 
 /* True when the bug makes a run fail, in a process of its own. */
-static bool planted_is_found(const arguments *args, const planted_bug *bug, volatile uint64_t *states)
+static bool planted_is_found(const arguments *args, const planted_bug *bug, int output, volatile uint64_t *states)
 {
     fflush(NULL);
     pid_t pid = fork();
@@ -138,12 +138,22 @@ static bool planted_is_found(const arguments *args, const planted_bug *bug, vola
         arguments own = *args;
         own.faults = bug->faults;
         rw_planted = bug->number;
-        if (freopen("/dev/null", "w", stdout) == NULL || freopen("/dev/null", "w", stderr) == NULL) _exit(0);
+        if (dup2(output, STDOUT_FILENO) < 0 || freopen("/dev/null", "w", stderr) == NULL) _exit(0);
         seeds_run(&own, states);
         _exit(0);
     }
     int status = 0;
     return pid > 0 && waitpid(pid, &status, 0) == pid && status != 0;
+}
+
+/* By what it was found: the first line that the run printed. */
+static void finding_print(int output)
+{
+    char text[200] = {0};
+    if (pread(output, text, sizeof text - 1, 0) <= 0) return;
+    text[strcspn(text, "\n")] = 0;
+    const char *words = strncmp(text, "not ok 1 - ", 11) == 0 ? text + 11 : text;
+    printf("#   %s\n", words[0] == '#' ? "a process that died" : words);
 }
 
 static int planted_run(const arguments *args)
@@ -157,10 +167,14 @@ static int planted_run(const arguments *args)
         const planted_bug *bug = &planted_bugs[i];
         if (strcmp(args->planted, "all") != 0 && strcmp(args->planted, bug->name) != 0) continue;
         *states = 0;
-        bool found = planted_is_found(&own, bug, states);
+        int output = memfd_create("output", 0);
+        if (output < 0) return 2;
+        bool found = planted_is_found(&own, bug, output, states);
         missed += !found;
         printf("%s %u - %s (%s) is %s %llu states\n", found ? "ok" : "not ok", ++tests, bug->name, bug->text,
                found ? "found after" : "not found in", (unsigned long long)*states);
+        if (found) finding_print(output);
+        close(output);
     }
     printf("1..%u\n", tests);
     return tests == 0 ? 2 : missed != 0;

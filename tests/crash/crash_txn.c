@@ -10,7 +10,7 @@ typedef struct {
     rw_txn *txn;                 /* NULL: single calls */
     history_mode mode;
     bool is_recorded;            /* by rw_txn_run: an attempt has begun */
-    bool absent_known;           /* what the last get found */
+    bool hurries;                /* from one call to the next */
     size_t size;                 /* of the value that it left in c->value */
 } shared_work;
 
@@ -60,14 +60,13 @@ static int do_get(shared_work *w, uint32_t key, bool for_update)
 {
     client *c = w->c;
     rw_bucket bucket = bucket_for(c, shared_key_bucket(key));
-    let_others_run(c);
+    if (!w->hurries) let_others_run(c);
     w->size = c->run->plan.value_max;
     int rc = w->txn == NULL ? rw_get(c->run->db, bucket, key_for(c, key), c->value, &w->size)
              : for_update   ? rw_txn_get_for_update(w->txn, bucket, key_for(c, key), c->value, &w->size)
                             : rw_txn_get(w->txn, bucket, key_for(c, key), c->value, &w->size);
     if (rc != 0 && rc != RW_ENOTFOUND) return rc;
     record_read(c, key, rc, rw_slice_of(c->value, w->size), for_update ? HISTORY_CLAIM : 0);
-    w->absent_known = rc == RW_ENOTFOUND;
     return 0;
 }
 
@@ -382,10 +381,11 @@ static int run_attempt(rw_txn *txn, void *arg)
     shared_work *w = arg;
     client *c = w->c;
     if (w->is_recorded) {
+        uint64_t over = shared_current(shared_of(c), strand_of(c))->commit_from;
         record_end(c, RW_ECONFLICT, false);
         w->is_recorded = false;
         if (!shared_has_room(shared_of(c), strand_of(c))) return RUN_ENOUGH;
-        shared_begin(shared_of(c), strand_of(c), w->mode);
+        shared_begin(shared_of(c), strand_of(c), w->mode)->begin_from = over;   /* this one has begun already, at some time since then */
     }
     history_txn *record = shared_current(shared_of(c), strand_of(c));
     w->is_recorded = true;
@@ -425,15 +425,17 @@ static void single_end(client *c, int rc, bool durable, const char *what)
     if (rc != RW_EUNKNOWN || !c->run->faults) (void)crash_result(c->run, rc, what);
 }
 
-/* Several in a row: what one has seen the next may not take back. */
+/* Several in a row: what one has seen the next may not take back. Most of one group, whose keys are written together. */
 static void shared_gets(client *c)
 {
-    shared_work w = {.c = c, .mode = HISTORY_SINGLE};
+    shared_work w = {.c = c, .mode = HISTORY_SINGLE, .hurries = client_draw(c, 4) != 0};
+    uint32_t key = draw_key(c);
     int rc = 0;
-    for (uint64_t i = 1 + client_draw(c, 3); i > 0 && rc == 0 && shared_has_room(shared_of(c), strand_of(c)); i--) {
+    for (uint64_t i = 2 + client_draw(c, 6); i > 0 && rc == 0 && shared_has_room(shared_of(c), strand_of(c)); i--) {
         single_begin(c);
-        rc = do_get(&w, draw_key(c), false);
+        rc = do_get(&w, key, false);
         single_end(c, rc, false, "get");
+        key = client_draw(c, 4) == 0 ? draw_key(c) : key / 4 * 4 + (uint32_t)client_draw(c, 4);
     }
 }
 
@@ -500,8 +502,8 @@ static void shared_batch(client *c)
     bool mixed = !c->history->is_stopped && client_draw(c, 2) == 0;
     history_txn *record = single_begin(c);
     int rc = 0;
-    for (uint64_t i = 1 + client_draw(c, 5); i > 0 && rc == 0; i--) {
-        uint32_t key = draw_key(c), version;
+    uint32_t key = draw_key(c), version;
+    for (uint64_t i = 1 + client_draw(c, 5); i > 0 && rc == 0; i--, key = client_draw(c, 2) == 0 ? key ^ 1 : draw_key(c)) {
         rw_slice value = value_for(c, key, &version);
         rc = rw_batch_put(batch, bucket_for(c, shared_key_bucket(key)), key_for(c, key), value);
     }
@@ -534,8 +536,8 @@ void client_shared(client *c)
 {
     shared_work alone = {.c = c, .mode = HISTORY_SINGLE};
     uint64_t choice = client_draw(c, 100);
-    if (choice < 50) shared_transaction(c);
-    else if (choice < 58) shared_run(c);
+    if (choice < 44) shared_transaction(c);
+    else if (choice < 52) shared_run(c);
     else if (choice < 68) shared_gets(c);
     else if (choice < 78) shared_put(c);
     else if (choice < 84) shared_cas(c);
