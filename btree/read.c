@@ -100,25 +100,24 @@ int trees_touch(trees *t, rw_slice key)
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
  * commit that is still being applied wrote what was read, the leaf cannot have changed its partition since. */
-RW_RACY static tree_value leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room, bool timestamp)
+RW_RACY static inline void leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen)
 {
-    tree_value seen = {0};
     unsigned flags = 0;
     const node *n = pool_page(&t->pool, leaf);
-    unsigned slot = node_lower_bound(n, t->page_size, key, &seen.found);
-    if (timestamp) seen.timestamp = rw_racy_u64(&n->page.newest_timestamp);
-    if (seen.found) {
+    unsigned slot = node_lower_bound(n, t->page_size, key, &seen->found);
+    if (timestamp) seen->timestamp = rw_racy_u64(&n->page.newest_timestamp);
+    seen->is_extent = seen->fits = false;
+    if (seen->found) {
         rw_slice value = node_value(n, t->page_size, slot, &flags);
-        seen.found = value.data != NULL;
-        seen.size = value.size;
-        seen.is_extent = seen.found && (flags & NODE_SLOT_EXTENT) != 0;
-        if (seen.is_extent) rw_racy_copy(&seen.extent, value.data, RW_MIN(sizeof seen.extent, value.size));
-        seen.fits = seen.found && !seen.is_extent && value.size <= room;
-        if (seen.fits && value.size > 0) rw_racy_copy(buf, value.data, value.size);
+        seen->found = value.data != NULL;
+        seen->size = value.size;
+        seen->is_extent = seen->found && (flags & NODE_SLOT_EXTENT) != 0;
+        if (RW_UNLIKELY(seen->is_extent)) rw_racy_copy(&seen->extent, value.data, RW_MIN(sizeof seen->extent, value.size));
+        seen->fits = seen->found && !seen->is_extent && value.size <= room;
+        if (seen->fits && value.size > 0) rw_racy_copy(buf, value.data, value.size);
     }
     atomic_thread_fence(memory_order_acquire);
-    seen.partition = atomic_load_explicit(&t->pool.frames[leaf].partition, memory_order_relaxed);
-    return seen;
+    seen->partition = atomic_load_explicit(&t->pool.frames[leaf].partition, memory_order_relaxed);
 }
 
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen)
@@ -128,7 +127,7 @@ int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tr
         leaf_seen at;
         int error = leaf_find(t, key, TREES_COVERING, &at, &restarts);
         if (error != 0) return error;
-        *seen = leaf_read(t, at.frame, key, buf, room, timestamp);
+        leaf_read(t, at.frame, key, buf, room, timestamp, seen);
         if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) return 0;
         restart_wait(t, &restarts);
     }

@@ -51,10 +51,13 @@ static void commit_decode(commit *c)
         c->sorted[i] = placed;
         if (placed->op.kind == WAL_OP_DELETE_RANGE) c->has_range = true;
         if (placed->op.kind == WAL_OP_PUT_EXTENT) c->record_flags = WAL_NEEDS_DATA;
-        if (i > 0 && rw_slice_compare(c->ops[i - 1].op.key, placed->op.key) > 0) ascending = false;
+        if (i > 0 && rw_slice_compare(c->ops[i - 1].op.key, placed->op.key) >= 0) ascending = false;
     }
-    if (!ascending) qsort(c->sorted, c->count, sizeof(placed_op *), sorted_compare);
     c->large = c->has_range || c->count > COMMIT_LARGE;
+    c->rewrites = c->has_range && c->count > 1;
+    if (ascending) return;
+    qsort(c->sorted, c->count, sizeof(placed_op *), sorted_compare);
+    for (size_t i = 1; i < c->count && !c->rewrites; i++) c->rewrites = rw_slice_equal(c->sorted[i - 1]->op.key, c->sorted[i]->op.key);
 }
 
 static int writer_take(commit *c)

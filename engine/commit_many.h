@@ -27,6 +27,7 @@ typedef struct commit {
     placed_op **sorted;            /* by key */
     size_t count;
     bool has_range, large;
+    bool rewrites;                 /* some key is, or may be, changed by more than one of them */
     unsigned record_flags;         /* for wal_append */
     /* one attempt's */
     partition_set held;
@@ -58,6 +59,12 @@ int commit_wait_for_locks(commit *c);
 /* moment.c: around the applying of a commit. Its partitions' tokens are held. */
 void apply_begin(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn);
 void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn);
+/*
+ * A leaf that was read while a commit changed the same key twice may hold what it had in between, and must not be trusted if the commit has ended by the time that one
+ * looks whether it hides what was read. One that ended in the meantime has raised `rewrites`; one that goes on is seen.
+ */
+static inline uint64_t rewrites_before(const engine *e) { return atomic_load_explicit(&e->rewrites, memory_order_acquire); }
+static inline bool rewrites_ended_since(const engine *e, uint64_t before) { return RW_UNLIKELY(atomic_load_explicit(&e->rewrites, memory_order_acquire) != before); }
 /* The newest value that is visible; what a snapshot sees. As trees_get. */
 int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *seen);
 int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen);

@@ -96,6 +96,7 @@ struct engine {
     locks *locks;
     apply_slot apply_slots[RW_PARTITIONS_MAX];     /* each that of the commit which has this partition first */
     txn_counters txn_counters[TXN_COUNTERS];
+    RW_ALIGNED(64) _Atomic uint64_t rewrites;      /* commits that changed some key more than once, raised before they become visible */
     uint64_t recovery_records, recovery_ns;
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */

@@ -79,6 +79,7 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
     apply_slot *slot = &e->apply_slots[first->index];
     if (c->large) atomic_exchange(&first->committing, lsn | WAL_ANNOUNCE_BUSY);
     atomic_store_explicit(&first->applied_lsn, end_lsn, memory_order_relaxed);
+    if (c->rewrites) atomic_fetch_add(&e->rewrites, 1);
     if (atomic_load_explicit(&slot->begin, memory_order_relaxed) != 0) {
         atomic_store(&slot->begin, 0); /* now it is visible, everywhere at once */
         RW_PREEMPT(e->kio);
@@ -129,12 +130,13 @@ static void slot_wait(engine *e, apply_slot *slot, uint64_t begin)
 int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *seen)
 {
     for (;;) {
-        uint64_t begin = 0;
+        uint64_t begin = 0, rewrites = rewrites_before(e);
         int error = trees_get(&e->trees, key, buf, room, true, seen);
         if (error != 0) return error;
         RW_PREEMPT(e->kio);
         apply_slot *slot = slot_hiding(e, seen, &begin);
-        if (slot == NULL) return 0;
+        if (slot == NULL && !rewrites_ended_since(e, rewrites)) return 0;
+        if (slot == NULL) continue;
         if (atomic_load_explicit(&slot->keeps_old, memory_order_relaxed)) {
             error = read_at(e, key, begin, buf, room, seen);
             bool hidden = atomic_load(&slot->begin) == begin;

@@ -24,10 +24,12 @@ static int too_small(size_t *size, size_t needed)
 static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen)
 {
     if (moment != SNAPSHOT_NEWEST) return read_at(e, key, moment, buf, room, seen);
+    uint64_t rewrites = rewrites_before(e);
     int error = trees_get(&e->trees, key, buf, room, false, seen);
     RW_PREEMPT(e->kio);
     if (error != 0 || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
-                                atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0)) return error;
+                                atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0 &&
+                                !rewrites_ended_since(e, rewrites))) return error;
     return read_newest(e, key, buf, room, seen);
 }
 

@@ -207,11 +207,6 @@ void locks_release(locks *l, lock_owner *owner)
     }
 }
 
-bool locks_active(const locks *l)
-{
-    return atomic_load(&l->requests) != 0;
-}
-
 bool locks_conflict(locks *l, const lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, uint64_t *holder)
 {
     lock_claim claim = {.owner = owner, .interval = interval_of(from, to), .mode = mode, .arrival = UINT64_MAX};

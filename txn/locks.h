@@ -56,7 +56,10 @@ int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, l
 void locks_release(locks *l, lock_owner *owner);
 
 /* Whether anything is held or waited for: a writer that holds the partition's token, and finds false here, need not ask further. */
-bool locks_active(const locks *l);
+static inline bool locks_active(const locks *l)
+{
+    return atomic_load_explicit((const _Atomic uint64_t *)(const void *)l, memory_order_relaxed) != 0; /* locks.requests, which comes first */
+}
 /* Whether another transaction than owner (NULL: any) holds a lock that conflicts. To be asked under the token of the keys' partitions; *holder: its id. */
 bool locks_conflict(locks *l, const lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, uint64_t *holder);
 

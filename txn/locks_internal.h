@@ -52,10 +52,10 @@ struct lock_request {
 enum { TABLE_WAITING_EXCLUSIVE, TABLE_WAITING_SHARED, TABLE_GRANTED_EXCLUSIVE, TABLE_GRANTED_SHARED, LOCK_TABLES };
 
 struct locks {
+    _Atomic uint64_t requests;     /* granted and waiting; changed under the mutex, read by anyone (locks_active) */
     kio *kio;
     uint64_t bytes_max;
     frame_heap heap;
-    _Atomic uint64_t requests;     /* granted and waiting; changed under the mutex, read by anyone */
     kio_mutex mutex;
     frame_arena arena;
     lock_request *table[LOCK_TABLES];
