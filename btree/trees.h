@@ -138,8 +138,9 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
  * elsewhere. 0 also when it names it no more; TREE_MISS. */
 int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t address, tree_miss *miss);
 
-/* Makes every resident page of a partition dirty: for a checkpoint that would write most of them anyway, so that their old segments die whole. */
-void tree_dirty_all(trees *t, partition *p);
+/* Makes every resident page below the root's child at slot dirty: for a checkpoint that would write most of the partition anyway, so that its old
+ * segments die whole. False: there is no such child. */
+bool tree_dirty_below(trees *t, partition *p, unsigned slot);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

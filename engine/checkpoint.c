@@ -53,11 +53,23 @@ static uint32_t image_gather(engine *e, partition *p, uint32_t *list, uint32_t m
     return root_gather(e, p, list, max);
 }
 
+/* Before an image of a partition most of which is dirty: all other resident pages too, in steps, so that no writer waits for a pass over all. */
+static void image_widen(engine *e, partition *p)
+{
+    partition_lock(e->kio, p);
+    bool more = p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1);
+    partition_unlock(e->kio, p);
+    for (unsigned slot = 0; more; slot++) {
+        partition_lock(e->kio, p);
+        more = tree_dirty_below(&e->trees, p, slot);
+        partition_unlock(e->kio, p);
+    }
+}
+
 static void image_begin(engine *e, partition *p, uint64_t *lsn)
 {
     partition_lock(e->kio, p);
     *lsn = wal_end_lsn(e->wal);        /* whatever changed p before holds its token no more, so it is in the pages (C1) */
-    if (p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1)) tree_dirty_all(&e->trees, p);
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
@@ -112,6 +124,7 @@ int checkpoint_partition(engine *e, partition *p)
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
     int error;
+    image_widen(e, p);
     image_begin(e, p, &lsn);
     for (;;) {
         partition_lock(e->kio, p);
