@@ -389,7 +389,8 @@ static void do_balance(world *w)
     if (w->node_count < 2) return;
     unsigned index = below(w, w->node_count - 1), incoming = below(w, 300);
     node *left = w->nodes[index], *right = w->nodes[index + 1];
-    if (node_balance(left, right, w->page_size, incoming, &separator, w->scratch)) {
+    if (node_balance_plan(left, right, w->page_size, incoming, &separator)) {
+        node_balance_apply(left, right, w->page_size, &separator, w->scratch);
         EXPECT(w, rw_slice_equal(node_upper_fence(left), rw_slice_of(separator.separator, separator.separator_length)));
         EXPECT(w, rw_slice_equal(node_upper_fence(left), node_lower_fence(right)));
         EXPECT(w, RW_MAX(node_used(left, w->page_size), node_used(right, w->page_size)) + incoming <= node_capacity(w->page_size));
