@@ -29,7 +29,10 @@ bool node_balance_plan(const node *left, const node *right, uint32_t page_size, 
 {
     RW_ASSERT(left->page.level == right->page.level);
     node_sequence both = node_sequence_of(left, right);
-    plan->slot = node_sequence_middle(&both);
+    uint32_t total = node_sequence_bytes(&both, 0, both.count), capacity = node_capacity(page_size);
+    uint32_t most = capacity - (uint32_t)RW_MIN(incoming_bytes, capacity);
+    /* Only as far from the middle as leaves room in the fuller one: a shorter separator farther off is of no use. */
+    plan->slot = node_sequence_middle(&both, 2 * most > total ? 2 * most - total : 0);
     if (plan->slot == 0) return false;
     node_sequence_separator(&both, plan->slot, plan);
     rw_slice fence = rw_slice_of(plan->separator, plan->separator_length);
