@@ -6,7 +6,8 @@
 
 #define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
 #define PUBLISH_BLOCKS 4096u           /* runs waiting for a superblock, in a checkpoint of all partitions, before one is published */
-#define SHRINK_FREE_DIVISOR 4u         /* the file's end is cut when this part of all segments is free */
+#define SHRINK_FREE_DIVISOR 6u         /* the file's end is cut when more than this part of all segments is free, */
+#define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
 /* Writes what the checkpointer's batch holds, without a token. */
@@ -191,7 +192,8 @@ static void file_shrink(engine *e)
     store_space space;
     uint64_t cut;
     store_space_get(e->store, &space);
-    if (space.segments_free > space.segments / SHRINK_FREE_DIVISOR) (void)store_shrink(e->store, &cut); /* a file too long does no harm */
+    if (space.segments_free <= space.segments / SHRINK_FREE_DIVISOR) return;
+    (void)store_shrink(e->store, space.segments / SHRINK_KEPT_DIVISOR, &cut); /* a file too long does no harm */
 }
 
 int checkpoint_publish(engine *e, bool clean)
