@@ -2,9 +2,6 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
-#include <linux/audit.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stddef.h>
 #include <sys/mount.h>
 #include <sys/prctl.h>
@@ -13,6 +10,7 @@
 #include <sys/syscall.h>
 #include <sys/wait.h>
 
+#include "tests/support/no_uring.h"
 #include "tests/unit/kernel_io_test.h"
 
 /* ---- files ---- */
@@ -289,24 +287,11 @@ static void count_warning(void *arg, int level, const char *message)
     snprintf(warning_text, sizeof warning_text, "%s", message);
 }
 
-/* io_uring_setup fails with the given errno from now on. */
-static bool forbid_uring(int errno_value)
-{
-    struct sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | ((unsigned)errno_value & SECCOMP_RET_DATA)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    struct sock_fprog program = {.len = RW_ARRAY_SIZE(filter), .filter = filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 && prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
 static int open_forbidden(void *arg)
 {
     int error = *(int *)arg, level = -1;
     const char *reason = error == ENOSYS ? "ENOSYS" : error == ENOMEM ? "RLIMIT_MEMLOCK" : error == EPERM ? "seccomp" : "errno";
-    if (!forbid_uring(error)) return 2;
+    if (!uring_forbid(error)) return 2;
     kio *k = NULL;
     bool good = CHILD_CHECK(kio_open("uring", count_warning, &level, &k) == RW_ENOTSUP) && CHILD_CHECK(k == NULL && warnings == 0) &&
                 CHILD_CHECK(sentence_has(reason)) && CHILD_CHECK(kio_open("auto", count_warning, &level, &k) == 0) &&
