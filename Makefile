@@ -3,6 +3,7 @@
 # make demo         installs what is missing, builds, runs the benchmark and the crash test on real files, prints the report
 # make examples     build/examples/*, linked against build/libringwood.so as any program would be
 # make install      PREFIX= DESTDIR=
+# make valgrind     memcheck over a part of the tests
 # VARIANT=tiny|asan|tsan|debug builds the same things under build/<variant>/
 SHELL := /bin/bash
 VARIANT ?= release
@@ -51,7 +52,7 @@ API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
 ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests examples clean install deps check check-long demo figures crash fuzz
+.PHONY: all lib tests examples clean install deps check check-long demo figures crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -168,6 +169,11 @@ fuzz: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tiny build/tiny/tests/test_node build/tiny/tests/test_every_byte
 	FUZZ_SECONDS=$(FUZZ_SECONDS) tools/fuzz
+
+# memcheck over a part of the suite: about ten minutes
+valgrind: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) tests
+	$(PROVE) --verbose tests/check/valgrind.t
 
 install: all
 	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/lib/pkgconfig $(DESTDIR)$(PREFIX)/include

@@ -17,6 +17,15 @@ void *rw_memory_map(size_t bytes)
     return area;
 }
 
+void rw_memory_populate(void *from, size_t bytes)
+{
+#ifdef MADV_POPULATE_WRITE
+    (void)madvise(from, bytes, MADV_POPULATE_WRITE);
+#else
+    (void)from, (void)bytes;
+#endif
+}
+
 void rw_memory_unmap(void *area, size_t bytes)
 {
     if (area != NULL) munmap(area, bytes);

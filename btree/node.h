@@ -86,10 +86,11 @@ void node_split_apply(node *n, node *right, uint32_t page_size, const node_split
 bool node_merge_fits(const node *left, const node *right, uint32_t page_size, uint32_t free_bytes);
 /* left takes right's slots, upper fence and the larger newest_timestamp; right is left as it was, to be dropped. scratch: page_size bytes. */
 void node_merge(node *left, const node *right, uint32_t page_size, void *scratch);
-/* Moves slots between neighbours under one parent so that both hold about the same bytes; *separator is the new fence between them (separator->slot:
- * how many slots left holds now). false, nothing changed: not worth it (it would not make room for incoming bytes in the fuller one).
- * scratch: 2 * page_size bytes. */
-bool node_balance(node *left, node *right, uint32_t page_size, size_t incoming_bytes, node_split *separator, void *scratch);
+/* Where the fence between neighbours under one parent must go so that both hold about the same bytes; plan->slot: how many slots left holds then.
+ * false: not worth it (it would not make room for incoming_bytes in the fuller one). */
+bool node_balance_plan(const node *left, const node *right, uint32_t page_size, size_t incoming_bytes, node_split *plan);
+/* Carries it out. scratch: 2 * page_size bytes. */
+void node_balance_apply(node *left, node *right, uint32_t page_size, const node_split *plan, void *scratch);
 /* Rebuilds the node with another fence (the slots all lie inside). false, nothing changed: it does not fit. scratch: page_size bytes. */
 bool node_refence(node *n, uint32_t page_size, rw_slice lower, rw_slice upper, void *scratch);
 

@@ -94,9 +94,9 @@ typedef struct {
 node_sequence node_sequence_of(const node *left, const node *right);
 /* Bytes of slots [first, end) with their present prefixes. */
 uint32_t node_sequence_bytes(const node_sequence *sequence, unsigned first, unsigned end);
-/* The best point 0 < k < count near the middle of the bytes: the shortest separator, then the nearest to the middle. The border between two nodes is
- * not a point. 0: there is none. */
-unsigned node_sequence_middle(const node_sequence *sequence);
+/* The best point 0 < k < count near the middle of the bytes: the shortest separator where the parts differ by at most window bytes and a quarter of all,
+ * else the nearest to the middle. The border between two nodes is not a point. 0: there is none. */
+unsigned node_sequence_middle(const node_sequence *sequence, uint32_t window);
 /* Fills separator for point k, 0 < k < count, not the border. */
 void node_sequence_separator(const node_sequence *sequence, unsigned k, node_split *separator);
 /* Bytes used by a node with these fences and slots [first, end). */

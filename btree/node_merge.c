@@ -25,30 +25,34 @@ void node_merge(node *left, const node *right, uint32_t page_size, void *scratch
     left->page.newest_timestamp = newest_of(left, right);
 }
 
-bool node_balance(node *left, node *right, uint32_t page_size, size_t incoming_bytes, node_split *separator, void *scratch)
+bool node_balance_plan(const node *left, const node *right, uint32_t page_size, size_t incoming_bytes, node_split *plan)
 {
     RW_ASSERT(left->page.level == right->page.level);
     node_sequence both = node_sequence_of(left, right);
-    unsigned middle = node_sequence_middle(&both);
-    if (middle == 0) return false;
-    node_split plan;
-    node_sequence_separator(&both, middle, &plan);
-    rw_slice fence = rw_slice_of(plan.separator, plan.separator_length), lower = node_lower_fence(left), upper = node_upper_fence(right);
-    uint32_t left_used = node_sequence_used(&both, 0, middle, lower, fence);
-    uint32_t right_used = node_sequence_used(&both, middle, both.count, fence, upper);
-    if (RW_MAX(left_used, right_used) + incoming_bytes > node_capacity(page_size)) return false;
+    uint32_t total = node_sequence_bytes(&both, 0, both.count), capacity = node_capacity(page_size);
+    uint32_t most = capacity - (uint32_t)RW_MIN(incoming_bytes, capacity);
+    /* Only as far from the middle as leaves room in the fuller one: a shorter separator farther off is of no use. */
+    plan->slot = node_sequence_middle(&both, 2 * most > total ? 2 * most - total : 0);
+    if (plan->slot == 0) return false;
+    node_sequence_separator(&both, plan->slot, plan);
+    rw_slice fence = rw_slice_of(plan->separator, plan->separator_length);
+    uint32_t left_used = node_sequence_used(&both, 0, plan->slot, node_lower_fence(left), fence);
+    uint32_t right_used = node_sequence_used(&both, plan->slot, both.count, fence, node_upper_fence(right));
+    return RW_MAX(left_used, right_used) + incoming_bytes <= node_capacity(page_size);
+}
+
+void node_balance_apply(node *left, node *right, uint32_t page_size, const node_split *plan, void *scratch)
+{
+    node_sequence both = node_sequence_of(left, right);
+    rw_slice fence = rw_slice_of(plan->separator, plan->separator_length), lower = node_lower_fence(left), upper = node_upper_fence(right);
     node *new_left = scratch, *new_right = (node *)(void *)((unsigned char *)scratch + page_size);
     node_init(new_left, page_size, left->page.level, lower, fence);
-    node_sequence_append(new_left, page_size, &both, 0, middle);
+    node_sequence_append(new_left, page_size, &both, 0, plan->slot);
     node_init(new_right, page_size, left->page.level, fence, upper);
-    node_sequence_append(new_right, page_size, &both, middle, both.count);
+    node_sequence_append(new_right, page_size, &both, plan->slot, both.count);
     node_take_over(left, new_left, page_size);
     node_take_over(right, new_right, page_size);
     left->page.newest_timestamp = right->page.newest_timestamp = newest_of(left, right);
-    separator->slot = middle;
-    separator->separator_length = plan.separator_length;
-    memcpy(separator->separator, plan.separator, plan.separator_length);
-    return true;
 }
 
 bool node_refence(node *n, uint32_t page_size, rw_slice lower, rw_slice upper, void *scratch)

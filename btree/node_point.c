@@ -92,7 +92,7 @@ static uint32_t separator_length(const node_sequence *sequence, unsigned k)
     return (uint32_t)(n->prefix_length + rw_slice_common_prefix(node_key_rest(n, slot - 1), node_key_rest(n, slot)) + 1);
 }
 
-unsigned node_sequence_middle(const node_sequence *sequence)
+unsigned node_sequence_middle(const node_sequence *sequence, uint32_t window)
 {
     uint32_t total = node_sequence_bytes(sequence, 0, sequence->count), left = 0;
     unsigned border = sequence->right ? sequence->left->count : 0, best = 0;
@@ -101,8 +101,8 @@ unsigned node_sequence_middle(const node_sequence *sequence)
         left += node_sequence_bytes(sequence, k - 1, k);
         if (k == border) continue;
         uint32_t distance = 2 * left > total ? 2 * left - total : total - 2 * left;
-        /* Inside the window, three to five eighths of the bytes, the shorter separator wins; outside of it, what is nearer to the middle. */
-        bool in_window = distance <= total / 4;
+        /* Inside the window the shorter separator wins; outside of it, what is nearer to the middle. */
+        bool in_window = distance <= RW_MIN(window, total / 4);
         uint32_t length = in_window ? separator_length(sequence, k) : UINT32_MAX;
         if (length < best_length || (length == best_length && distance < best_distance)) {
             best = k;

@@ -104,7 +104,7 @@ void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, n
         return;
     }
     node_sequence all = node_sequence_of(n, NULL);
-    unsigned middle = node_sequence_middle(&all);
+    unsigned middle = node_sequence_middle(&all, UINT32_MAX);
     RW_ASSERT(middle > 0);
     node_sequence_separator(&all, middle, plan);
 }

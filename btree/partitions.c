@@ -159,9 +159,13 @@ static void subtree_dirty(trees *t, partition *p, uint32_t f)
     }
 }
 
-void tree_dirty_all(trees *t, partition *p)
+bool tree_dirty_below(trees *t, partition *p, unsigned slot)
 {
-    subtree_dirty(t, p, tree_root(p));
+    const node *root = tree_node(t, tree_root(p));
+    if (root->page.level == 0 || slot >= root->count) return false;
+    page_ref ref = node_child(root, t->page_size, slot);
+    if (page_ref_is_frame(ref)) subtree_dirty(t, p, page_ref_frame(ref));
+    return true;
 }
 
 int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)

@@ -143,11 +143,14 @@ typedef struct tree_writer {
     unsigned reserved;
     node_split plan;
     unsigned char *scratch;    /* 2 pages */
+    tree_miss neighbour;       /* of a full leaf, asked for last; each is asked for once, and found missing again is done without */
+    bool neighbour_wanted;
 } tree_writer;
 
 int tree_writer_open(trees *t, tree_writer **out);
 void tree_writer_close(tree_writer *w);
-/* Fills the reserve: without tokens held, or with those of held (then it may evict their pages: positions are void). */
+/* Fills the reserve: without tokens held, when it also reads the neighbour that is wanted, if it can; or with those of held (then it may evict their
+ * pages: positions are void). */
 int tree_writer_fill(tree_writer *w);
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held);
 
@@ -161,8 +164,9 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
  * elsewhere. 0 also when it names it no more; TREE_MISS. */
 int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t address, tree_miss *miss);
 
-/* Makes every resident page of a partition dirty: for a checkpoint that would write most of them anyway, so that their old segments die whole. */
-void tree_dirty_all(trees *t, partition *p);
+/* Makes every resident page below the root's child at slot dirty: for a checkpoint that would write most of the partition anyway, so that its old
+ * segments die whole. False: there is no such child. */
+bool tree_dirty_below(trees *t, partition *p, unsigned slot);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

@@ -68,6 +68,7 @@ struct pool {
     uint32_t page_size, page_blocks;
     uint32_t frame_count;
     uint32_t free_low, free_high;      /* eviction begins below low and ends at high */
+    uint32_t populate_step;            /* frames that get memory at once */
     void (*need_frames)(void *arg);    /* wakes the workers */
     void *need_frames_arg;
     /* any thread, atomic */
@@ -79,6 +80,8 @@ struct pool {
     _Atomic int write_error;           /* a write-back failed: final, nothing dirty is evicted any more */
     _Atomic int space_error;           /* the last try to place dirty pages found no space; 0 after one that did */
     _Atomic uint32_t dirty_count;
+    RW_ALIGNED(64) _Atomic uint32_t populated;     /* frames below it have memory, or a worker gets it for them now */
+    _Atomic uint32_t populate_wanted;  /* so many should have */
     pool_counters counters;
     _Atomic uint64_t loads[POOL_LOADS];            /* addresses being read, so that a page is read once; 0: none */
     _Atomic uint32_t load_word;
@@ -140,6 +143,8 @@ uint32_t pool_frame_try(pool *p);
 int pool_frame_take(pool *p, uint32_t *f);
 /* For holders of tokens: evicts pages of the partitions held, itself, when there is nothing free. */
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *f);
+/* For workers: gets memory for frames that will be taken next, a step of it. False: there is enough. */
+bool pool_populate(pool *p);
 /* Gives a frame back; its version is odd, and it is in no list and named by no page. */
 void pool_frame_free(pool *p, uint32_t f);
 

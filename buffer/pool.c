@@ -3,6 +3,7 @@
 #include "buffer/buffer.h"
 
 #define FRAME_WAIT_NS 5000000          /* how long a waiter sleeps before it looks by itself */
+#define POPULATE_BYTES (2u << 20)      /* a huge page */
 #define FRAME_WAIT_ROUNDS 20           /* waits before "cannot be written" is given as the reason of failure */
 
 static void pool_size(pool *p, uint64_t cache_bytes)
@@ -10,6 +11,8 @@ static void pool_size(pool *p, uint64_t cache_bytes)
     p->frame_count = (uint32_t)RW_MIN(cache_bytes / (p->page_size + sizeof(frame)), (uint64_t)UINT32_MAX - 1);
     p->free_low = RW_MAX(4u, p->frame_count / 64);
     p->free_high = RW_MAX(8u, p->frame_count / 32);
+    p->populate_step = POPULATE_BYTES / p->page_size;
+    atomic_init(&p->populated, 2 * p->populate_step); /* a small database needs no more, and its first touches are few */
     p->arena_bytes = (size_t)p->frame_count * p->page_size;
     p->frames_bytes = (size_t)p->frame_count * sizeof(frame);
 }
@@ -57,6 +60,23 @@ static uint64_t free_head_make(uint64_t old, uint32_t frame_plus_one)
     return ((old >> 32) + 1) << 32 | frame_plus_one;
 }
 
+/* Frames that were never used are taken in the order of their numbers: the workers get memory a step ahead. */
+static void populate_ask(pool *p, uint32_t f)
+{
+    uint32_t populated = atomic_load_explicit(&p->populated, memory_order_relaxed);
+    if (RW_LIKELY(f + p->populate_step < populated || populated >= p->frame_count) || p->need_frames == NULL) return;
+    atomic_store(&p->populate_wanted, RW_MIN(f + 2 * p->populate_step, p->frame_count));
+    p->need_frames(p->need_frames_arg);
+}
+
+bool pool_populate(pool *p)
+{
+    uint32_t from = atomic_load(&p->populated), to = RW_MIN(from + p->populate_step, p->frame_count);
+    if (from >= atomic_load(&p->populate_wanted)) return false;
+    if (atomic_compare_exchange_strong(&p->populated, &from, to)) rw_memory_populate(pool_page(p, from), (size_t)(to - from) * p->page_size);
+    return true;
+}
+
 uint32_t pool_frame_try(pool *p)
 {
     uint64_t head = atomic_load_explicit(&p->free_head, memory_order_acquire);
@@ -73,6 +93,7 @@ uint32_t pool_frame_try(pool *p)
     }
     uint32_t left = atomic_fetch_sub_explicit(&p->free_count, 1, memory_order_relaxed) - 1;
     if (left < p->free_low && p->need_frames != NULL) p->need_frames(p->need_frames_arg);
+    populate_ask(p, top - 1);
     frame *f = &p->frames[top - 1];
     RW_ASSERT((atomic_load_explicit(&f->version, memory_order_relaxed) & 1) == 1);
     RW_ASSERT(f->flags == 0);
@@ -115,6 +136,8 @@ int pool_frame_take(pool *p, uint32_t *f)
         uint32_t word = atomic_load(&p->free_word);
         uint32_t got = pool_frame_try(p);
         if (got != FRAME_NONE) {
+            /* Should it be its memory's first touch, which may take milliseconds, here no token is held. */
+            *(volatile unsigned char *)pool_page(p, got) = 0;
             *f = got;
             return 0;
         }

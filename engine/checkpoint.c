@@ -6,7 +6,8 @@
 
 #define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
 #define PUBLISH_BLOCKS 4096u           /* runs waiting for a superblock, in a checkpoint of all partitions, before one is published */
-#define SHRINK_FREE_DIVISOR 4u         /* the file's end is cut when this part of all segments is free */
+#define SHRINK_FREE_DIVISOR 6u         /* the file's end is cut when more than this part of all segments is free, */
+#define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
 /* Writes what the checkpointer's batch holds, without a token. */
@@ -53,11 +54,23 @@ static uint32_t image_gather(engine *e, partition *p, uint32_t *list, uint32_t m
     return root_gather(e, p, list, max);
 }
 
+/* Before an image of a partition most of which is dirty: all other resident pages too, in steps, so that no writer waits for a pass over all. */
+static void image_widen(engine *e, partition *p)
+{
+    partition_lock(e->kio, p);
+    bool more = p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1);
+    partition_unlock(e->kio, p);
+    for (unsigned slot = 0; more; slot++) {
+        partition_lock(e->kio, p);
+        more = tree_dirty_below(&e->trees, p, slot);
+        partition_unlock(e->kio, p);
+    }
+}
+
 static void image_begin(engine *e, partition *p, uint64_t *lsn)
 {
     partition_lock(e->kio, p);
     *lsn = wal_end_lsn(e->wal);        /* whatever changed p before holds its token no more, so it is in the pages (C1) */
-    if (p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1)) tree_dirty_all(&e->trees, p);
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
@@ -112,6 +125,7 @@ int checkpoint_partition(engine *e, partition *p)
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
     int error;
+    image_widen(e, p);
     image_begin(e, p, &lsn);
     for (;;) {
         partition_lock(e->kio, p);
@@ -178,7 +192,8 @@ static void file_shrink(engine *e)
     store_space space;
     uint64_t cut;
     store_space_get(e->store, &space);
-    if (space.segments_free > space.segments / SHRINK_FREE_DIVISOR) (void)store_shrink(e->store, &cut); /* a file too long does no harm */
+    if (space.segments_free <= space.segments / SHRINK_FREE_DIVISOR) return;
+    (void)store_shrink(e->store, space.segments / SHRINK_KEPT_DIVISOR, &cut); /* a file too long does no harm */
 }
 
 int checkpoint_publish(engine *e, bool clean)

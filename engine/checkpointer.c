@@ -6,7 +6,7 @@
 #define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
-#define SPACE_BEHIND_PERCENT 40u       /* of the used segments dead: writers are slowed down */
+#define SPACE_BEHIND_PERCENT 33u       /* of the used segments dead: writers are slowed down */
 #define COMPACT_LIVE_PERCENT 95u
 #define CLEAN_SEGMENTS_MIN 16u         /* smaller files are let alone */
 #define CLEAN_GAIN_DIVISOR 16u         /* new garbage, as a part of what is used, that makes another cleaning worth while */
@@ -344,7 +344,7 @@ static int compact(engine *e)
         error = clean_pass(e, 101, space.segments - space.segments_free, space.segments_free);
         cut = 0;
         store_streams_end(e->store);
-        if (error == 0) error = store_shrink(e->store, &cut);
+        if (error == 0) error = store_shrink(e->store, 0, &cut);
     }
     if (error == 0) error = wal_shrink(e->wal);
     return error;

@@ -274,7 +274,7 @@ static int close_cleanly(engine *e)
         if (!anything_retired(e)) break;
     }
     store_streams_end(e->store);
-    if (error == 0) error = store_shrink(e->store, &cut);
+    if (error == 0) error = store_shrink(e->store, 0, &cut);
     if (error == 0 && !anything_retired(e)) error = checkpoint_publish(e, true);
     return error;
 }

@@ -1,4 +1,4 @@
-/* Workers: one for each core. They keep frames free ahead of demand, and write dirty pages back in large pieces. */
+/* Workers: one for each core. They keep frames free, and with memory behind them, ahead of demand, and write dirty pages back in large pieces. */
 #include "engine/engine_internal.h"
 
 #define IDLE_STEPS_BEFORE_WAIT 4u      /* fruitless turns of the clock before a worker waits a little */
@@ -86,6 +86,7 @@ static void worker_loop(worker *w)
     engine *e = w->e;
     while (atomic_load(&e->workers_stop) == 0) {
         atomic_store(&e->evicting, 0);
+        while (pool_populate(&e->trees.pool)) continue;
         if (pool_wants_eviction(&e->trees.pool)) {
             atomic_store(&e->evicting, 1);
             worker_evict(w);

@@ -34,14 +34,14 @@ void store_clean_end(store *s, uint32_t segment)
     kio_mutex_unlock(s->k, &s->mutex);
 }
 
-int store_shrink(store *s, uint64_t *bytes)
+int store_shrink(store *s, uint32_t kept_free, uint64_t *bytes)
 {
     segments *g = &s->segments;
     if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: not cut", kio_file_path(s->file));
     kio_mutex_lock(s->k, &s->mutex);
     RW_ASSERT(!g->claiming);
-    uint32_t count = g->count, kept = count;
-    while (kept > 1 && g->flags[kept - 1].state == SEGMENT_FREE) kept--;
+    uint32_t count = g->count, kept = count, least = count - (g->free_count > kept_free ? g->free_count - kept_free : 0);
+    while (kept > least && g->flags[kept - 1].state == SEGMENT_FREE) kept--;
     int result = kept == count ? 0 : kio_file_resize(s->k, s->file, (uint64_t)kept * RW_SEGMENT_BYTES);
     if (result == 0) {
         /* out of the file is: no bit, and a state that growing finds */

@@ -117,7 +117,7 @@ static void check_image(run *r, store *s, writer *w)
     store_space space;
     store_space_get(s, &space);
     if (space.live_bytes != expected + (uint64_t)blocks * RW_BLOCK_SIZE) WRONG(r, "%" PRIu64 " bytes alive, not %" PRIu64, space.live_bytes, expected);
-    if (store_shrink(s, &bytes) != 0) WRONG(r, "shrink: %s", rw_error_text());
+    if (store_shrink(s, 0, &bytes) != 0) WRONG(r, "shrink: %s", rw_error_text());
 }
 
 /* Another life: opens, or creates anew what was never finished; publishes twice and opens again. */

@@ -157,9 +157,11 @@ static void step_shrink(model *m)
     store_space before, after;
     uint64_t bytes = 0;
     store_space_get(m->b.s, &before);
-    if (store_shrink(m->b.s, &bytes) != 0) WRONG(m, "shrink: %s", rw_error_text());
+    uint32_t kept_free = rw_random_below(&m->random, 2) == 0 ? 0 : (uint32_t)rw_random_below(&m->random, before.segments);
+    if (store_shrink(m->b.s, kept_free, &bytes) != 0) WRONG(m, "shrink: %s", rw_error_text());
     store_space_get(m->b.s, &after);
     if (before.file_bytes - after.file_bytes != bytes || (uint64_t)file_size(m->b.path) != after.file_bytes) WRONG(m, "cut, but not by what it says");
+    if (after.segments_free < RW_MIN(before.segments_free, kept_free)) WRONG(m, "%u free segments are left, not %u", after.segments_free, kept_free);
     for (uint32_t n = after.segments; n < before.segments; n++)
         if (m->live[n] != 0) WRONG(m, "segment %u was cut off alive", n);
 }

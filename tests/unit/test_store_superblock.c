@@ -82,7 +82,7 @@ static void test_read_only(void)
     uint64_t syncs = b.io.syncs;
     store_claims_end(b.s);
     bool refused = publish_mark(&b, 20, false) == RW_EREADONLY && store_allocate(b.s, STORE_PAGES, 1, &address) == RW_EREADONLY &&
-                   store_shrink(b.s, &bytes) == RW_EREADONLY;
+                   store_shrink(b.s, 0, &bytes) == RW_EREADONLY;
     tap_ok(refused && b.io.writes == 3 && b.io.syncs == syncs, "read-only: no publish, no allocation, no cut, no write");
     bed_end(&b);
 }
