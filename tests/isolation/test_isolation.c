@@ -57,9 +57,10 @@ static void print_report(const workload_report *report)
     tap_diag("%llu transactions, %llu committed, %llu operations, in %llu rounds: %.0f/s run, %.0f/s checked", (unsigned long long)report->transactions,
              (unsigned long long)report->committed, (unsigned long long)report->operations, (unsigned long long)report->rounds,
              (double)report->transactions / report->run_seconds, (double)report->transactions / report->check_seconds);
-    tap_diag("%llu conflicts, %llu deadlocks, %llu timeouts, %llu snapshots too old; edges: %llu ww, %llu wr, %llu rw, %llu of them of ranges; "
+    tap_diag("%llu conflicts, %llu deadlocks, %llu timeouts, %llu snapshots too old, %llu times no memory for locks; edges: %llu ww, %llu wr, %llu rw, %llu of them of ranges; "
              "%llu writes unordered, %llu absent reads unresolved", (unsigned long long)report->conflicts, (unsigned long long)report->deadlocks,
-             (unsigned long long)report->timeouts, (unsigned long long)report->snapshots_too_old, (unsigned long long)report->ww, (unsigned long long)report->wr,
+             (unsigned long long)report->timeouts, (unsigned long long)report->snapshots_too_old,
+             (unsigned long long)report->lock_memory, (unsigned long long)report->ww, (unsigned long long)report->wr,
              (unsigned long long)report->rw, (unsigned long long)report->rw_range, (unsigned long long)report->unordered, (unsigned long long)report->unresolved);
     if (report->skews != 0) tap_diag("%llu of the rounds could not have been serializable", (unsigned long long)report->skews);
     if (report->failure[0] != 0) tap_diag("%s", report->failure);

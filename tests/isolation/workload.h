@@ -24,7 +24,7 @@ typedef struct {
 
 typedef struct {
     uint64_t transactions, committed, operations;
-    uint64_t conflicts, deadlocks, timeouts, snapshots_too_old;
+    uint64_t conflicts, deadlocks, timeouts, snapshots_too_old, lock_memory;
     uint64_t rounds;
     double run_seconds;
     double check_seconds;        /* of the processor */

@@ -70,7 +70,7 @@ typedef struct {
     counter_write counter_writes[WORKLOAD_OPS_MAX];
     uint32_t counter_write_count;
     uint64_t quota;
-    uint64_t conflicts, deadlocks, timeouts, snapshots_too_old;
+    uint64_t conflicts, deadlocks, timeouts, snapshots_too_old, lock_memory;
     uint8_t value[WORKLOAD_VALUE_MAX + 64], expected[WORKLOAD_VALUE_MAX + 64];
     size_t expected_size;
     char failure[512];
