@@ -187,7 +187,8 @@ static uint32_t check_record(crash_check *c, rw_slice key, rw_slice value, uint3
         *id = counter && value.size == 8 ? (uint32_t)rw_load_u64(value.data) : shared_value_version(&c->run->plan, slot, value, c->scratch);
         return all_slots(c) + slot;
     }
-    if (!slot_of_key(c, key, bucket, &client, &slot) || (bucket == CRASH_OWN && client != owner)) crash_fail("a key that was never written, %zu bytes", key.size);
+    bool known = slot_of_key(c, key, bucket, &client, &slot) && (bucket != CRASH_OWN || client == owner);
+    if (!known) crash_fail("a key that was never written, %zu bytes", key.size);
     *id = crash_value_id(&c->run->plan, client, slot, value, c->scratch);
     return client * c->run->plan.slots + slot;
 }
@@ -208,9 +209,9 @@ static uint32_t check_walk(crash_check *c, uint32_t owner, crash_bucket bucket, 
         expect_ok(c, rw_cursor_value(cursor, &value), "cursor_value");
         uint32_t index = check_record(c, key, value, owner, bucket, &id);
         int order = rw_slice_compare(rw_slice_of(last, last_size), key);
-        if (count > 0 && (forwards ? order >= 0 : order <= 0)) crash_fail("keys out of order at client %u, slot %u", index / c->run->plan.slots, index % c->run->plan.slots);
+        if (count > 0 && (forwards ? order >= 0 : order <= 0)) crash_fail("keys out of order at index %u", index);
         uint32_t got = c->found[index];
-        if (id == 0 || id != got) crash_fail("client %u, slot %u: get finds id %u, a cursor %u", index / c->run->plan.slots, index % c->run->plan.slots, got, id);
+        if (id == 0 || id != got) crash_fail("index %u: get finds id %u, a cursor %u", index, got, id);
         memcpy(last, key.data, key.size);
         last_size = key.size;
         count++;

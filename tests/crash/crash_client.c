@@ -493,6 +493,7 @@ void crash_run_main(void *arg)
     for (uint32_t round = 0; round < run->plan.rounds; round++) {
         bool opened = round_open(run);
         if (opened) round_run(run);
+        if (opened) crash_run_met(run);
         bool closed = run->db != NULL && crash_result(run, rw_close(run->db), "close");
         run->db = NULL;
         for (uint32_t i = 0; i < run->plan.clients && closed; i++) {

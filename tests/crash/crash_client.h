@@ -1,4 +1,4 @@
-/* Between the files of the clients: crash_client.c, crash_txn.c. */
+/* Between the files of the clients: crash_client.c, crash_txn.c, crash_single.c. */
 #ifndef TESTS_CRASH_CLIENT_H
 #define TESTS_CRASH_CLIENT_H
 
@@ -29,7 +29,7 @@ int client_batch_fill(client *c, rw_batch *batch);
 int client_txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id);
 int client_txn_read(client *c, rw_txn *txn, uint32_t slot);
 
-/* crash_txn.c: one transaction, single call or batch over the keys that all clients share. */
+/* crash_single.c: one transaction, single call or batch over the keys that all clients share. */
 void client_shared(client *c);
 
 #endif

@@ -67,6 +67,19 @@ void crash_check_damaged(crash_run *run, sim_disk *disk, rw_random *random, bool
 /* Step hook of a run: crashes and checks at drawn steps; arg: crash_run. */
 void crash_capture(void *arg);
 
+/* What runs have met so far, from rw_stats of each round: printed, to see that the runs reach what they are for. */
+#define CRASH_MET_MAP(X)                                                                                                     \
+    X(txns_committed) X(txns_aborted) X(txns_conflicted) X(deadlocks) X(lock_waits) X(lock_timeouts) X(snapshots_given_up) \
+    X(pages_evicted) X(checkpoints)
+typedef struct {
+#define CRASH_MET_FIELD(name) uint64_t name;
+    CRASH_MET_MAP(CRASH_MET_FIELD)
+#undef CRASH_MET_FIELD
+    uint64_t partitions_max;
+} crash_met;
+void crash_run_met(crash_run *run);      /* before a round's close */
+void crash_met_print(void);
+
 /* One seed of each kind; returns how many states were checked. */
 uint32_t crash_seed_crashes(uint64_t seed, uint32_t states_max, int64_t only_state);
 uint32_t crash_seed_faults(uint64_t seed);

@@ -223,7 +223,8 @@ static bool check_counters(const crash_shared *s, const uint32_t *found, char *t
         const shared_counter *counter = &s->counters[i];
         uint32_t sum = found[s->plan->shared_keys + i];
         if (sum == CRASH_UNREADABLE || (sum >= counter->durable && sum <= counter->begun)) continue;
-        snprintf(text, size, "counter %u: %u found, %llu must be durable, %llu were begun", i, sum, (unsigned long long)counter->durable, (unsigned long long)counter->begun);
+        snprintf(text, size, "counter %u: %u found, %llu must be durable, %llu were begun", i, sum, (unsigned long long)counter->durable,
+                 (unsigned long long)counter->begun);
         return false;
     }
     return true;

@@ -1,10 +1,10 @@
 /*
- * Keys that all clients of a run share, and the record of everything that was done to them, for the checker of histories (tests/isolation/history.h). A value is
- * made from its key's number and the version that the history gave the write, so every value read tells which write it came from.
+ * Keys that all clients of a run share, and the record of everything that was done to them, for the checker of histories (tests/isolation/history.h).
+ * A value is made from its key's number and the version that the history gave the write, so every value read tells which write it came from.
  *
- * Shared keys stand in groups of four: two neighbours, then a gap, then two more, the last of which may be deleted and inserted again. The groups lie in turn in
- * the default bucket and in the second one, between the clients' slots. Beside them there are counters, of which only rw_add changes anything: what it
- * returns is different every time, and a counter lies between what was acknowledged and what was begun.
+ * Shared keys stand in groups of four: two neighbours, then a gap, then two more, the last of which may be deleted and inserted again. The groups lie
+ * in turn in the default bucket and in the second one, between the clients' slots. Beside them there are counters, which only rw_add changes: what
+ * it returns is different every time, and a counter lies between what was acknowledged and what was begun.
  */
 #ifndef TESTS_CRASH_SHARED_H
 #define TESTS_CRASH_SHARED_H
@@ -79,8 +79,8 @@ void shared_durable(crash_shared *s, uint64_t before);
 /* Everything recorded so far. text: words about what is wrong, "" when nothing is. */
 bool shared_check(crash_shared *s, char *text, size_t size);
 /*
- * The same with what was found after a crash: versions of the keys, HISTORY_ABSENT or CRASH_UNREADABLE, then the counters' sums. fewest, most: how many commits of
- * own slots are there, for each client.
+ * The same with what was found after a crash: versions of the keys, 0 for absent, or CRASH_UNREADABLE; then the counters' sums. fewest, most: how many
+ * commits of own slots are there, for each client.
  */
 bool shared_check_found(crash_shared *s, const uint32_t *found, const uint32_t *fewest, const uint32_t *most, char *text, size_t size);
 

@@ -199,6 +199,7 @@ int main(int count, char **texts)
     if (args.planted != NULL) return planted_run(&args);
     uint64_t states = 0;
     seeds_run(&args, &states);
+    crash_met_print();
     printf("ok 1 - %llu %s states hold what they must\n1..1\n", (unsigned long long)states, args.faults ? "fault" : "crash");
     return 0;
 }

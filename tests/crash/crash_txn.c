@@ -1,41 +1,27 @@
-/* What clients do with the keys that they share: transactions of all modes, single calls, batches, each recorded. */
-#include <stdlib.h>
-
-#include "tests/crash/crash_client.h"
+/* What clients do with the keys that they share: transactions of all modes, each recorded. */
+#include "tests/crash/crash_txn.h"
 
 #define OWN_WRITES_MANY 80u      /* enough for a commit that keeps what it replaces for readers */
 
-typedef struct {
-    client *c;
-    rw_txn *txn;                 /* NULL: single calls */
-    history_mode mode;
-    bool is_recorded;            /* by rw_txn_run: an attempt has begun */
-    bool hurries;                /* from one call to the next */
-    size_t size;                 /* of the value that it left in c->value */
-} shared_work;
-
-static crash_shared *shared_of(const client *c) { return &c->run->shared; }
-static uint32_t strand_of(const client *c) { return c->history->client; }
-
 /* Others get their turn between any two calls, and now and then for long: snapshots grow old, locks are waited for. */
-static void let_others_run(client *c)
+void shared_let_others_run(client *c)
 {
     if (client_draw(c, 4) == 0) kio_yield(c->run->k);
     if (client_draw(c, 60) == 0) client_pause(c, 30);
 }
 
-static rw_bucket bucket_for(const client *c, crash_bucket bucket)
+rw_bucket shared_bucket_for(const client *c, crash_bucket bucket)
 {
     return bucket == CRASH_DEFAULT ? RW_DEFAULT_BUCKET : c->run->second;
 }
 
-static rw_slice key_for(client *c, uint32_t key)
+rw_slice shared_key_for(client *c, uint32_t key)
 {
     return shared_key(&c->run->plan, key, c->key);
 }
 
 /* Half of all go to the first few. */
-static uint32_t draw_key(client *c)
+uint32_t shared_draw_key(client *c)
 {
     uint32_t all = c->run->plan.shared_keys;
     return (uint32_t)client_draw(c, client_draw(c, 2) == 0 ? 8 : all);
@@ -56,22 +42,22 @@ static void record_read(client *c, uint32_t key, int rc, rw_slice value, unsigne
     history_read(shared_of(c)->h, strand_of(c), key, version, flags);
 }
 
-static int do_get(shared_work *w, uint32_t key, bool for_update)
+int shared_get(shared_work *w, uint32_t key, bool for_update)
 {
     client *c = w->c;
-    rw_bucket bucket = bucket_for(c, shared_key_bucket(key));
-    if (!w->hurries) let_others_run(c);
+    rw_bucket bucket = shared_bucket_for(c, shared_key_bucket(key));
+    if (!w->hurries) shared_let_others_run(c);
     w->size = c->run->plan.value_max;
-    int rc = w->txn == NULL ? rw_get(c->run->db, bucket, key_for(c, key), c->value, &w->size)
-             : for_update   ? rw_txn_get_for_update(w->txn, bucket, key_for(c, key), c->value, &w->size)
-                            : rw_txn_get(w->txn, bucket, key_for(c, key), c->value, &w->size);
+    int rc = w->txn == NULL ? rw_get(c->run->db, bucket, shared_key_for(c, key), c->value, &w->size)
+             : for_update   ? rw_txn_get_for_update(w->txn, bucket, shared_key_for(c, key), c->value, &w->size)
+                            : rw_txn_get(w->txn, bucket, shared_key_for(c, key), c->value, &w->size);
     if (rc != 0 && rc != RW_ENOTFOUND) return rc;
     record_read(c, key, rc, rw_slice_of(c->value, w->size), for_update ? HISTORY_CLAIM : 0);
     return 0;
 }
 
 /* The write is recorded before it is made: its value names it. */
-static rw_slice value_for(client *c, uint32_t key, uint32_t *version)
+rw_slice shared_value_for(client *c, uint32_t key, uint32_t *version)
 {
     *version = history_write(shared_of(c)->h, strand_of(c), HISTORY_WRITE, key, HISTORY_BLIND, 0);
     return shared_value(&c->run->plan, key, *version, c->value);
@@ -81,9 +67,9 @@ static int do_put(shared_work *w, uint32_t key)
 {
     client *c = w->c;
     uint32_t version, kept = ops_recorded(c);
-    let_others_run(c);
-    rw_slice value = value_for(c, key, &version);
-    int rc = rw_txn_put(w->txn, bucket_for(c, shared_key_bucket(key)), key_for(c, key), value);
+    shared_let_others_run(c);
+    rw_slice value = shared_value_for(c, key, &version);
+    int rc = rw_txn_put(w->txn, shared_bucket_for(c, shared_key_bucket(key)), shared_key_for(c, key), value);
     if (rc != 0) history_rollback(shared_of(c)->h, strand_of(c), kept);
     return rc;
 }
@@ -93,9 +79,9 @@ static int do_delete(shared_work *w, uint32_t key)
     client *c = w->c;
     crash_shared *s = shared_of(c);
     uint32_t kept = ops_recorded(c);
-    let_others_run(c);
+    shared_let_others_run(c);
     history_write(s->h, strand_of(c), HISTORY_DELETE, key, HISTORY_BLIND, 0);
-    int rc = rw_txn_del(w->txn, bucket_for(c, shared_key_bucket(key)), key_for(c, key));
+    int rc = rw_txn_del(w->txn, shared_bucket_for(c, shared_key_bucket(key)), shared_key_for(c, key));
     if (rc != 0) history_rollback(s->h, strand_of(c), kept);
     if (rc != RW_ENOTFOUND) return rc;
     history_read(s->h, strand_of(c), key, HISTORY_ABSENT, 0);
@@ -111,8 +97,8 @@ static int do_write(shared_work *w, uint32_t key)
 /* Reads the key, and mostly writes it; sometimes another one, which only serializability keeps in step. */
 static int do_update(shared_work *w)
 {
-    uint32_t key = draw_key(w->c);
-    int rc = do_get(w, key, client_draw(w->c, 3) == 0);
+    uint32_t key = shared_draw_key(w->c);
+    int rc = shared_get(w, key, client_draw(w->c, 3) == 0);
     if (rc == 0) rc = do_write(w, client_draw(w->c, 3) == 0 ? key ^ 1 : key);
     return rc;
 }
@@ -124,16 +110,16 @@ typedef struct {
     uint32_t place, count;
     bool backwards;
     uint64_t seen;               /* places met, a bit each */
-} shared_scan;
+} scan;
 
-static bool scan_holds(client *c, const shared_scan *s, rw_slice name)
+static bool scan_holds(client *c, const scan *s, rw_slice name)
 {
     uint32_t end = s->backwards ? s->place : s->place + s->count - 1;
-    int order = rw_slice_compare(name, key_for(c, shared_key_at(s->bucket, end)));
+    int order = rw_slice_compare(name, shared_key_for(c, shared_key_at(s->bucket, end)));
     return s->backwards ? order >= 0 : order <= 0;
 }
 
-static int scan_start(client *c, rw_cursor *cursor, const shared_scan *s)
+static int scan_start(client *c, rw_cursor *cursor, const scan *s)
 {
     uint32_t start = s->backwards ? s->place + s->count - 1 : s->place;
     rw_slice from = shared_key(&c->run->plan, shared_key_at(s->bucket, start), c->other_key), found;
@@ -145,7 +131,7 @@ static int scan_start(client *c, rw_cursor *cursor, const shared_scan *s)
 }
 
 /* RW_ENOTFOUND past the range. Slots that lie between are passed over. */
-static int scan_record(client *c, rw_cursor *cursor, shared_scan *s)
+static int scan_record(client *c, rw_cursor *cursor, scan *s)
 {
     rw_slice name, value;
     uint32_t key;
@@ -161,23 +147,23 @@ static int scan_record(client *c, rw_cursor *cursor, shared_scan *s)
     return rc;
 }
 
-static shared_scan draw_scan(client *c)
+static scan draw_scan(client *c)
 {
-    shared_scan s = {.bucket = client_draw(c, 2) == 0 ? CRASH_DEFAULT : CRASH_SECOND, .backwards = client_draw(c, 2) == 0};
-    uint32_t places = c->run->plan.shared_keys / 2, place = shared_key_place(draw_key(c));
+    scan s = {.bucket = client_draw(c, 2) == 0 ? CRASH_DEFAULT : CRASH_SECOND, .backwards = client_draw(c, 2) == 0};
+    uint32_t places = c->run->plan.shared_keys / 2, place = shared_key_place(shared_draw_key(c));
     s.count = 1 + (uint32_t)client_draw(c, 4);
     s.place = RW_MIN(place, places - s.count);
     return s;
 }
 
 /* All places of a range in one go; those not met are read as absent. */
-static int do_scan(shared_work *w)
+int shared_scan(shared_work *w)
 {
     client *c = w->c;
     rw_cursor *cursor;
-    shared_scan s = draw_scan(c);
-    let_others_run(c);
-    int rc = rw_cursor_open(c->run->db, w->txn, bucket_for(c, s.bucket), &cursor);
+    scan s = draw_scan(c);
+    shared_let_others_run(c);
+    int rc = rw_cursor_open(c->run->db, w->txn, shared_bucket_for(c, s.bucket), &cursor);
     if (rc != 0) return rc;
     if (w->txn == NULL) shared_current(shared_of(c), strand_of(c))->begin_to = shared_tick(shared_of(c));   /* its moment is over */
     rc = scan_start(c, cursor, &s);
@@ -199,14 +185,14 @@ static int counter_get(shared_work *w, uint32_t number, uint64_t *sum)
     client *c = w->c;
     uint64_t value = 0;
     size_t size = sizeof value;
-    rw_slice key = key_for(c, c->run->plan.shared_keys + number);
+    rw_slice key = shared_key_for(c, c->run->plan.shared_keys + number);
     int rc = w->txn == NULL ? rw_get(c->run->db, RW_DEFAULT_BUCKET, key, &value, &size) : rw_txn_get(w->txn, RW_DEFAULT_BUCKET, key, &value, &size);
     *sum = rc == 0 ? value : 0;
     return rc == RW_ENOTFOUND ? 0 : rc;
 }
 
 /* In a transaction twice, and nothing may have changed; outside no less than what was acknowledged, and no more than was begun. */
-static int do_counter(shared_work *w)
+int shared_read_counter(shared_work *w)
 {
     client *c = w->c;
     uint32_t number = (uint32_t)client_draw(c, SHARED_COUNTERS);
@@ -214,30 +200,14 @@ static int do_counter(shared_work *w)
     uint64_t sum, again, least = w->txn == NULL ? counter->acked : 0;
     int rc = counter_get(w, number, &sum);
     if (rc != 0) return rc;
-    if (sum < least || sum > counter->begun) crash_fail("counter %u: %llu read, %llu were acknowledged before", number, (unsigned long long)sum, (unsigned long long)least);
+    if (sum < least || sum > counter->begun) {
+        crash_fail("counter %u: %llu read, %llu were acknowledged before", number, (unsigned long long)sum, (unsigned long long)least);
+    }
     if (w->txn == NULL) return 0;
-    let_others_run(c);
+    shared_let_others_run(c);
     rc = counter_get(w, number, &again);
     if (rc == 0 && sum != again) crash_fail("counter %u: %llu and then %llu in one transaction", number, (unsigned long long)sum, (unsigned long long)again);
     return rc;
-}
-
-static void shared_add(client *c)
-{
-    uint32_t number = (uint32_t)client_draw(c, SHARED_COUNTERS);
-    shared_counter *counter = &shared_of(c)->counters[number];
-    unsigned flags = client_draw_flags(c);
-    int64_t sum = 0;
-    uint64_t before = counter->acked;
-    if (counter->begun + 1 == counter->capacity) return;
-    counter->begun++;
-    int rc = rw_add(c->run->db, RW_DEFAULT_BUCKET, key_for(c, c->run->plan.shared_keys + number), 1, &sum, flags);
-    if (!crash_result(c->run, rc, "add")) return;
-    bool right = sum > (int64_t)before && sum <= (int64_t)counter->begun && counter->returned[sum] == 0;
-    if (!right) crash_fail("counter %u: rw_add returned %lld after %llu, %llu were begun", number, (long long)sum, (unsigned long long)before, (unsigned long long)counter->begun);
-    counter->returned[sum] = 1;
-    counter->acked = RW_MAX(counter->acked, (uint64_t)sum);
-    if (flags == RW_SYNC) counter->durable = RW_MAX(counter->durable, (uint64_t)sum);
 }
 
 /* ---- transactions ------------------------------------------------------------------------------------------------ */
@@ -246,17 +216,17 @@ static int do_savepoint(shared_work *w)
 {
     client *c = w->c;
     unsigned id;
-    uint32_t kept = ops_recorded(c), key = draw_key(c);
+    uint32_t kept = ops_recorded(c), key = shared_draw_key(c);
     int rc = rw_txn_savepoint(w->txn, &id);
     for (uint64_t i = 1 + client_draw(c, 3); i > 0 && rc == 0; i--) {
         rc = do_write(w, key);
-        if (i > 1) key = draw_key(c);
+        if (i > 1) key = shared_draw_key(c);
     }
     if (rc != 0 || client_draw(c, 3) == 0) return rc;
     rc = rw_txn_rollback_to(w->txn, id);
     if (rc != 0) return rc;
     history_rollback(shared_of(c)->h, strand_of(c), kept);
-    return do_get(w, key, false);
+    return shared_get(w, key, false);
 }
 
 static int do_any(shared_work *w)
@@ -264,12 +234,12 @@ static int do_any(shared_work *w)
     client *c = w->c;
     bool writes = w->mode != HISTORY_READONLY;
     uint64_t choice = client_draw(c, 100);
-    if (choice < 32) return do_get(w, draw_key(c), writes && client_draw(c, 6) == 0);
-    if (choice < 50) return do_scan(w);
-    if (choice < 56) return do_counter(w);
-    if (!writes) return do_get(w, draw_key(c), false);
+    if (choice < 32) return shared_get(w, shared_draw_key(c), writes && client_draw(c, 6) == 0);
+    if (choice < 50) return shared_scan(w);
+    if (choice < 56) return shared_read_counter(w);
+    if (!writes) return shared_get(w, shared_draw_key(c), false);
     if (choice < 80) return do_update(w);
-    if (choice < 92) return do_write(w, draw_key(c));
+    if (choice < 92) return do_write(w, shared_draw_key(c));
     return do_savepoint(w);
 }
 
@@ -285,7 +255,7 @@ static bool is_possible(history_mode mode, bool committing, int rc)
     }
 }
 
-static bool work_result(const shared_work *w, bool committing, int rc, const char *what)
+bool shared_result(const shared_work *w, bool committing, int rc, const char *what)
 {
     if (rc == 0 || is_possible(w->mode, committing, rc)) return rc == 0;
     if (rc == RW_ECONFLICT || rc == RW_EDEADLOCK || rc == RW_ETIMEOUT || rc == RW_ESNAPSHOT_TOO_OLD)
@@ -303,7 +273,7 @@ static int do_some(shared_work *w)
     return rc;
 }
 
-static void record_end(client *c, int rc, bool durable)
+void shared_record_end(client *c, int rc, bool durable)
 {
     history_outcome outcome = rc == 0 ? HISTORY_COMMITTED : rc == RW_EUNKNOWN ? HISTORY_UNKNOWN : HISTORY_ABORTED;
     shared_end(shared_of(c), strand_of(c), outcome, sim_world_now_ns(c->run->world), durable);
@@ -328,7 +298,8 @@ static int own_writes(client *c, rw_txn *txn)
     uint64_t writes = 1 + client_draw(c, client_draw(c, 6) == 0 ? OWN_WRITES_MANY : 6);
     for (; writes > 0 && rc == 0; writes--) {
         uint32_t slot = client_draw_slot(c);
-        rc = client_draw(c, 6) == 0 ? client_txn_read(c, txn, slot) : client_txn_write(c, txn, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+        if (client_draw(c, 6) == 0) rc = client_txn_read(c, txn, slot);
+        else rc = client_txn_write(c, txn, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
     }
     return rc;
 }
@@ -346,28 +317,28 @@ static void transaction_commit(shared_work *w, bool mixed)
     record->commit_from = shared_tick(shared_of(c));
     shared_ending(shared_of(c), strand_of(c));
     int rc = rw_txn_commit(w->txn, flags);
-    if (rc != RW_EUNKNOWN || !c->run->faults) (void)work_result(w, true, rc, "txn_commit");
+    if (rc != RW_EUNKNOWN || !c->run->faults) (void)shared_result(w, true, rc, "txn_commit");
     if (mixed) client_commit_end(c, rc, flags, "txn_commit");
-    record_end(c, rc, flags == RW_SYNC);
+    shared_record_end(c, rc, flags == RW_SYNC);
 }
 
-static void shared_transaction(client *c)
+void shared_transaction(client *c)
 {
     crash_shared *s = shared_of(c);
     shared_work w = {.c = c, .mode = draw_mode(c)};
     bool mixed = w.mode != HISTORY_READONLY && !c->history->is_stopped && client_draw(c, 4) == 0;
     history_txn *record = shared_begin(s, strand_of(c), w.mode);
-    if (!work_result(&w, false, rw_txn_begin(c->run->db, mode_flag(w.mode), &w.txn), "txn_begin")) {
-        record_end(c, RW_EIO, false);
+    if (!shared_result(&w, false, rw_txn_begin(c->run->db, mode_flag(w.mode), &w.txn), "txn_begin")) {
+        shared_record_end(c, RW_EIO, false);
         return;
     }
     record->begin_to = shared_tick(s);
     int rc = do_some(&w);
     if (rc == 0 && mixed) rc = own_writes(c, w.txn);
-    if (!work_result(&w, false, rc, "in a transaction") || client_draw(c, 12) == 0) {
+    if (!shared_result(&w, false, rc, "in a transaction") || client_draw(c, 12) == 0) {
         record->commit_from = shared_tick(s);
         rw_txn_abort(w.txn);
-        record_end(c, RW_ECONFLICT, false);
+        shared_record_end(c, RW_ECONFLICT, false);
         return;
     }
     transaction_commit(&w, mixed);
@@ -382,7 +353,7 @@ static int run_attempt(rw_txn *txn, void *arg)
     client *c = w->c;
     if (w->is_recorded) {
         uint64_t over = shared_current(shared_of(c), strand_of(c))->commit_from;
-        record_end(c, RW_ECONFLICT, false);
+        shared_record_end(c, RW_ECONFLICT, false);
         w->is_recorded = false;
         if (!shared_has_room(shared_of(c), strand_of(c))) return RUN_ENOUGH;
         shared_begin(shared_of(c), strand_of(c), w->mode)->begin_from = over;   /* this one has begun already, at some time since then */
@@ -397,152 +368,12 @@ static int run_attempt(rw_txn *txn, void *arg)
     return rc;
 }
 
-static void shared_run(client *c)
+void shared_run(client *c)
 {
     shared_work w = {.c = c, .mode = draw_mode(c)};
     unsigned flags = client_draw_flags(c);
     shared_begin(shared_of(c), strand_of(c), w.mode);
     int rc = rw_txn_run(c->run->db, mode_flag(w.mode) | flags, run_attempt, &w);
     if (rc != RUN_ENOUGH && (rc != RW_EUNKNOWN || !c->run->faults)) (void)crash_result(c->run, rc, "txn_run");
-    if (w.is_recorded || rc != RUN_ENOUGH) record_end(c, rc, flags == RW_SYNC);
-}
-
-/* ---- single calls ------------------------------------------------------------------------------------------------ */
-
-static history_txn *single_begin(client *c)
-{
-    history_txn *record = shared_begin(shared_of(c), strand_of(c), HISTORY_SINGLE);
-    record->commit_from = record->begin_from;
-    record->begin_to = record->commit_to = HISTORY_FOREVER;
-    return record;
-}
-
-static void single_end(client *c, int rc, bool durable, const char *what)
-{
-    record_end(c, rc, durable);
-    history_txn *record = shared_current(shared_of(c), strand_of(c));
-    record->begin_to = record->commit_to;
-    if (rc != RW_EUNKNOWN || !c->run->faults) (void)crash_result(c->run, rc, what);
-}
-
-/* Several in a row: what one has seen the next may not take back. Most of one group, whose keys are written together. */
-static void shared_gets(client *c)
-{
-    shared_work w = {.c = c, .mode = HISTORY_SINGLE, .hurries = client_draw(c, 4) != 0};
-    uint32_t key = draw_key(c);
-    int rc = 0;
-    for (uint64_t i = 2 + client_draw(c, 6); i > 0 && rc == 0 && shared_has_room(shared_of(c), strand_of(c)); i--) {
-        single_begin(c);
-        rc = do_get(&w, key, false);
-        single_end(c, rc, false, "get");
-        key = client_draw(c, 4) == 0 ? draw_key(c) : key / 4 * 4 + (uint32_t)client_draw(c, 4);
-    }
-}
-
-static void shared_put(client *c)
-{
-    uint32_t key = draw_key(c), version;
-    crash_shared *s = shared_of(c);
-    unsigned flags = client_draw_flags(c);
-    rw_bucket bucket = bucket_for(c, shared_key_bucket(key));
-    bool removes = shared_key_is_deleted(key) && client_draw(c, 2) == 0;
-    single_begin(c);
-    shared_ending(s, strand_of(c));
-    int rc;
-    if (removes) {
-        history_write(s->h, strand_of(c), HISTORY_DELETE, key, HISTORY_BLIND, 0);
-        rc = rw_del(c->run->db, bucket, key_for(c, key), flags);
-        if (rc == RW_ENOTFOUND) {
-            history_rollback(s->h, strand_of(c), 0);
-            history_read(s->h, strand_of(c), key, HISTORY_ABSENT, 0);
-            rc = 0;
-        }
-    } else {
-        rw_slice value = value_for(c, key, &version);
-        rc = rw_put(c->run->db, bucket, key_for(c, key), value, flags);
-    }
-    single_end(c, rc, flags == RW_SYNC, removes ? "del" : "put");
-}
-
-/* Puts a new version in the place of the one that a get just saw. */
-static void shared_cas(client *c)
-{
-    crash_shared *s = shared_of(c);
-    shared_work w = {.c = c, .mode = HISTORY_SINGLE};
-    uint32_t key = draw_key(c), version;
-    unsigned flags = client_draw_flags(c);
-    single_begin(c);
-    int rc = do_get(&w, key, false);
-    single_end(c, rc, false, "get");
-    if (rc != 0 || !shared_has_room(s, strand_of(c))) return;
-    uint32_t seen = s->h->ops[s->h->strands[strand_of(c)].op_first + s->h->strands[strand_of(c)].op_count - 1].version;
-    single_begin(c);
-    history_read(s->h, strand_of(c), key, seen, 0);
-    bool removes = seen != HISTORY_ABSENT && shared_key_is_deleted(key) && client_draw(c, 2) == 0;
-    unsigned char *present = malloc(w.size + 1);
-    RW_ASSERT(present != NULL);
-    if (seen != HISTORY_ABSENT) memcpy(present, c->value, w.size);
-    rw_slice expected = rw_slice_of(present, w.size), desired = {0};
-    if (removes) history_write(s->h, strand_of(c), HISTORY_DELETE, key, HISTORY_BLIND, 0);
-    else desired = value_for(c, key, &version);
-    let_others_run(c);
-    shared_ending(s, strand_of(c));
-    rc = rw_cas(c->run->db, bucket_for(c, shared_key_bucket(key)), key_for(c, key), seen == HISTORY_ABSENT ? NULL : &expected, removes ? NULL : &desired, flags);
-    free(present);
-    single_end(c, rc == RW_ECONFLICT ? 0 : rc, flags == RW_SYNC, "cas");
-    if (rc != 0 && rc != RW_EUNKNOWN) history_end(s->h, strand_of(c), HISTORY_OPEN);   /* it has read another version, nobody knows which */
-}
-
-/* Shared keys, and sometimes own slots, ranges of them included, in one commit. */
-static void shared_batch(client *c)
-{
-    rw_batch *batch;
-    unsigned flags = client_draw_flags(c);
-    if (!crash_result(c->run, rw_batch_new(c->run->db, &batch), "batch_new")) return;
-    bool mixed = !c->history->is_stopped && client_draw(c, 2) == 0;
-    history_txn *record = single_begin(c);
-    int rc = 0;
-    uint32_t key = draw_key(c), version;
-    for (uint64_t i = 1 + client_draw(c, 5); i > 0 && rc == 0; i--, key = client_draw(c, 2) == 0 ? key ^ 1 : draw_key(c)) {
-        rw_slice value = value_for(c, key, &version);
-        rc = rw_batch_put(batch, bucket_for(c, shared_key_bucket(key)), key_for(c, key), value);
-    }
-    if (mixed) {
-        client_commit_begin(c);
-        c->history->commits[c->history->commit_count - 1].shared_begun = record->begin_from;
-        if (rc == 0) rc = client_batch_fill(c, batch);
-    }
-    let_others_run(c);
-    shared_ending(shared_of(c), strand_of(c));
-    if (rc == 0) rc = rw_batch_commit(batch, flags);
-    if (mixed) client_commit_end(c, rc, flags, "batch");
-    single_end(c, rc, flags == RW_SYNC, "batch");
-    rw_batch_free(batch);
-}
-
-/* A cursor of its own has a moment of its own. */
-static void shared_scan_alone(client *c)
-{
-    shared_work w = {.c = c, .mode = HISTORY_READONLY};
-    history_txn *record = shared_begin(shared_of(c), strand_of(c), HISTORY_READONLY);
-    int rc = do_scan(&w);
-    if (record->begin_to == 0) record->begin_to = shared_tick(shared_of(c));
-    record->commit_from = shared_tick(shared_of(c));
-    record_end(c, rc == 0 ? 0 : RW_EIO, false);
-    (void)work_result(&w, false, rc, "a cursor of its own");
-}
-
-void client_shared(client *c)
-{
-    shared_work alone = {.c = c, .mode = HISTORY_SINGLE};
-    uint64_t choice = client_draw(c, 100);
-    if (choice < 44) shared_transaction(c);
-    else if (choice < 52) shared_run(c);
-    else if (choice < 68) shared_gets(c);
-    else if (choice < 78) shared_put(c);
-    else if (choice < 84) shared_cas(c);
-    else if (choice < 91) shared_batch(c);
-    else if (choice < 95) shared_scan_alone(c);
-    else if (choice < 99) shared_add(c);
-    else (void)crash_result(c->run, do_counter(&alone), "get of a counter");
+    if (w.is_recorded || rc != RUN_ENOUGH) shared_record_end(c, rc, flags == RW_SYNC);
 }

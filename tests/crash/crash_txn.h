@@ -1,0 +1,36 @@
+/* Between crash_txn.c and crash_single.c: calls on shared keys, recorded. They return the library's codes. */
+#ifndef TESTS_CRASH_TXN_H
+#define TESTS_CRASH_TXN_H
+
+#include "tests/crash/crash_client.h"
+
+typedef struct {
+    client *c;
+    rw_txn *txn;                 /* NULL: single calls */
+    history_mode mode;
+    bool is_recorded;            /* by rw_txn_run: an attempt has begun */
+    bool hurries;                /* from one call to the next */
+    size_t size;                 /* of the value that it left in c->value */
+} shared_work;
+
+static inline crash_shared *shared_of(const client *c) { return &c->run->shared; }
+static inline uint32_t strand_of(const client *c) { return c->history->client; }
+
+/* crash_txn.c */
+void shared_let_others_run(client *c);
+rw_bucket shared_bucket_for(const client *c, crash_bucket bucket);
+rw_slice shared_key_for(client *c, uint32_t key);
+uint32_t shared_draw_key(client *c);
+/* A new version, recorded: its value names it, so that comes before the call. */
+rw_slice shared_value_for(client *c, uint32_t key, uint32_t *version);
+int shared_get(shared_work *w, uint32_t key, bool for_update);
+int shared_scan(shared_work *w);
+int shared_read_counter(shared_work *w);
+/* Ends the record as rc says. */
+void shared_record_end(client *c, int rc, bool durable);
+/* True when rc is 0. Ends the run when it is not to be expected of such a transaction. */
+bool shared_result(const shared_work *w, bool committing, int rc, const char *what);
+void shared_transaction(client *c);
+void shared_run(client *c);
+
+#endif
