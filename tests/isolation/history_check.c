@@ -105,13 +105,23 @@ history_window history_node_window(const history_checker *c, uint32_t node)
 
 typedef void (*txn_pass_fn)(history_checker *c, uint32_t txn);
 
+#define SLICE 64u
+
+/* In slices of all strands in turn: those of the same time, which know each other's versions, are in the cache together. */
 static void each_txn(history_checker *c, txn_pass_fn pass)
 {
-    for (uint32_t s = 0; s < c->h->strand_count; s++) {
-        const history_strand *strand = &c->h->strands[s];
-        for (uint32_t t = strand->txn_first; t < strand->txn_first + strand->txn_count; t++)
-            if (c->h->txns[t].outcome != HISTORY_OPEN) pass(c, t);
-    }
+    uint32_t longest = 0;
+    for (uint32_t s = 0; s < c->h->strand_count; s++)
+        if (c->h->strands[s].txn_count > longest) longest = c->h->strands[s].txn_count;
+    uint64_t slices = longest / SLICE + 1;
+    for (uint64_t slice = 0; slice < slices; slice++)
+        for (uint32_t s = 0; s < c->h->strand_count; s++) {
+            const history_strand *strand = &c->h->strands[s];
+            uint32_t from = strand->txn_first + (uint32_t)(strand->txn_count * slice / slices);
+            uint32_t to = strand->txn_first + (uint32_t)(strand->txn_count * (slice + 1) / slices);
+            for (uint32_t t = from; t < to; t++)
+                if (c->h->txns[t].outcome != HISTORY_OPEN) pass(c, t);
+        }
 }
 
 /* Whether it is the number of a write that was recorded, of this key. */

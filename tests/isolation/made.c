@@ -192,7 +192,7 @@ static bool access_any(made *m, client *self)
     uint32_t key = (uint32_t)prng_below(&m->random, m->options->keys);
     uint64_t draw = self->mode == HISTORY_READONLY ? prng_below(&m->random, 50) : prng_below(&m->random, 100);
     if (self->read_count + 4 > ACCESSES_MAX || self->write_count + self->undone_count + 2 > ACCESSES_MAX) return true;
-    if (draw < 40) return read_key(m, self, key, 0);
+    if (draw < 40) return read_key(m, self, key, self->mode != HISTORY_READONLY && draw < 10 ? HISTORY_CLAIM : 0);
     if (draw < 50) {
         for (uint32_t i = 0; i < 3; i++)
             if (!read_key(m, self, (key + i) % m->options->keys, HISTORY_BY_SCAN)) return false;
@@ -252,7 +252,7 @@ static void apply_last_of_keys(made *m, client *self)
 
 static void commit_moment(made *m, client *self)
 {
-    self->aborts = self->aborts || !commit_allowed(m, self);
+    self->aborts = self->aborts || (!self->halves && !commit_allowed(m, self));
     if (self->aborts && !(self->write_count > 0 && wrong(m, MADE_ABORT_APPLIES))) return;
     m->moment++;
     if (!self->halves && self->write_count > 1 && self->mode != HISTORY_PESSIMISTIC && wrong(m, MADE_COMMIT_IN_HALVES)) self->halves = true;
