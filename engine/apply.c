@@ -149,6 +149,7 @@ static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
         partition *p = &t->partitions[router_find_now(a->e->kio, &t->router, at)];
         walk.buffer = at.data == buffer ? buffer + stride : buffer;
         frame_spare(a, &walk);
+        RW_PREEMPT(a->e->kio);
         int state = tree_delete_in_leaf(t, p, at, op->second, lsn, &walk, &miss);
         if (state == TREE_MISS) {
             error = trees_load_holding(a->w, p, a->held, &miss);

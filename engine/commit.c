@@ -7,8 +7,9 @@
 #include "base/preempt.h"
 #include "engine/commit_many.h"
 
-#define THROTTLE_FACTOR 2              /* how far the log may outrun options.log_bytes before writers wait */
-#define THROTTLE_WAIT_NS 500000
+#define THROTTLE_FROM_HALVES 3u        /* how many halves of options.log_bytes the log may be ahead before writers wait a little */
+#define THROTTLE_LIMIT_HALVES 4u       /* and before they wait until it is less */
+#define THROTTLE_WAIT_MAX_NS 8e6
 #define SPACE_WAIT_NS 2000000          /* once for each write while cleaning is behind */
 #define SHRINK_ATTEMPTS 16
 #define WRITER_FRAMES 32u              /* of the cache for each writer that is out: its reserve, and the pages that it works on */
@@ -61,18 +62,32 @@ void engine_writer_give(engine *e, tree_writer *w)
     writer_leave(e, w);
 }
 
+/* How far the log is ahead of the checkpoints. */
+static inline uint64_t log_lag(engine *e)
+{
+    return wal_end_lsn(e->wal) - atomic_load_explicit(&e->checkpointer.checkpoint_lsn, memory_order_relaxed);
+}
+
+/* Many small waits, the longer the nearer the limit is, rather than one long one at the limit. */
+static void throttle_wait(engine *e)
+{
+    uint64_t half = e->options.log_bytes / 2, from = half * THROTTLE_FROM_HALVES, limit = half * THROTTLE_LIMIT_HALVES;
+    for (uint64_t lag = log_lag(e); lag > from; lag = log_lag(e)) {
+        if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;
+        uint32_t word = atomic_load(&e->checkpointer.done_word);
+        double share = (double)(RW_MIN(lag, limit) - from) / (double)(limit - from);
+        kio_sleep(e->kio, &e->checkpointer.done_word, word, (int64_t)(share * share * THROTTLE_WAIT_MAX_NS));
+        if (lag <= limit) return;
+    }
+}
+
 void engine_throttle(engine *e)
 {
     if (RW_UNLIKELY(atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0)) {
         uint32_t done = atomic_load(&e->checkpointer.done_word);
         kio_sleep(e->kio, &e->checkpointer.done_word, done, SPACE_WAIT_NS);
     }
-    uint64_t limit = e->options.log_bytes * THROTTLE_FACTOR;
-    while (RW_UNLIKELY(wal_end_lsn(e->wal) - atomic_load_explicit(&e->checkpointer.checkpoint_lsn, memory_order_relaxed) > limit)) {
-        if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;
-        uint32_t word = atomic_load(&e->checkpointer.done_word);
-        kio_sleep(e->kio, &e->checkpointer.done_word, word, THROTTLE_WAIT_NS);
-    }
+    if (RW_UNLIKELY(log_lag(e) > e->options.log_bytes / 2 * THROTTLE_FROM_HALVES)) throttle_wait(e);
 }
 
 int engine_durable(engine *e, uint64_t end_lsn, unsigned flags)
