@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "base/planted.h"
 #include "tests/isolation/workload.h"
 #include "tests/support/dirs.h"
 #include "tests/support/rw_helpers.h"
@@ -107,6 +108,7 @@ static int usage(void)
 {
     fprintf(stderr, "usage: test_isolation [--mode snapshot|serializable|pessimistic|mixed] [--tiny] [--transactions N] [--round N] [--threads N]\n"
                     "                      [--keys N] [--filler N] [--load-threads N] [--seed N] [--set OPTION=VALUE]... [--dir DIR]\n"
+                    "                      [--planted BUG]\n"
                     "OPTION: one of rw_options_set's. Without arguments: the suite; ISOLATION_TRANSACTIONS, ISOLATION_SEED, CHECK_LONG=1.\n");
     return 2;
 }
@@ -138,6 +140,18 @@ static bool parse_number(run_options *options, const char *name, const char *tex
     return true;
 }
 
+/* Only a build with -DRW_PLANTED_BUGS has any. */
+static bool parse_planted(const char *text)
+{
+#ifdef RW_PLANTED_BUGS
+#define PLANTED_IS(name, kind, words) if (strcmp(text, #name) == 0) return (rw_planted = RW_PLANTED_##name) != RW_PLANTED_none;
+    RW_PLANTED_MAP(PLANTED_IS)
+#undef PLANTED_IS
+#endif
+    (void)text;
+    return false;
+}
+
 static bool parse_mode(run_options *options, const char *text)
 {
     for (workload_mode mode = 0; mode < WORKLOAD_MODES; mode++)
@@ -166,7 +180,7 @@ int main(int argc, char **argv)
         if (strcmp(name, "--tiny") == 0) continue;
         if (++i == argc) return usage();
         bool good = strcmp(name, "--mode") == 0 ? parse_mode(&options, argv[i]) : strcmp(name, "--set") == 0 ? set_option(&options, argv[i])
-                    : strcmp(name, "--dir") == 0 ? (dir = argv[i]) != NULL : parse_number(&options, name, argv[i]);
+                    : strcmp(name, "--planted") == 0 ? parse_planted(argv[i]) : strcmp(name, "--dir") == 0 ? (dir = argv[i]) != NULL : parse_number(&options, name, argv[i]);
         if (!good) return usage();
     }
     if (!options_sound(&options.workload)) return usage();
