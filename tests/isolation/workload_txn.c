@@ -211,14 +211,16 @@ static void run_txn(worker *self, history_mode mode)
     txn_close(self, code);
 }
 
-/* One attempt of rw_txn_run. The one before it, if there was one, has failed. */
+/* One attempt of rw_txn_run. The one before it, if there was one, has failed; this one began at any time since that one's last call. */
 static int run_attempt(rw_txn *txn, void *arg)
 {
     worker *self = arg;
     if (self->txn != NULL) {
+        uint64_t last_call = txn_current(self)->commit_from;
         txn_close(self, RW_ECONFLICT);
         if (!history_has_room(self->w->h, self->strand, 1, WORKLOAD_OPS_MAX)) return 1;
         txn_open(self, self->mode);
+        txn_current(self)->begin_from = last_call;
     }
     self->txn = txn;
     txn_current(self)->begin_to = workload_tick(self->w);
