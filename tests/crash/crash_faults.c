@@ -9,6 +9,8 @@ typedef enum { SCENE_ERRORS, SCENE_FULL, SCENE_DELAYS, SCENE_LIES, SCENE_ROT_AT_
 /* Errors are the most various. */
 static const fault_scene scenes[] = {SCENE_ERRORS, SCENE_ERRORS, SCENE_ERRORS, SCENE_FULL, SCENE_DELAYS, SCENE_LIES, SCENE_ROT_AT_REST};
 
+#define CRASHES_AMID_ERRORS 3u
+
 #define DATA_PATH "db/data"
 #define LOG_PATH "db/log"
 
@@ -25,6 +27,11 @@ static const char *draw_path(rw_random *random)
 
 static void plan_errors(crash_run *run, rw_random *random)
 {
+    if (rw_random_below(random, 4) == 0) {   /* what it covered is lost, and must not be believed later */
+        sim_fault_add(run->world, (sim_fault){.kind = SIM_FAULT_ERROR, .operations = SIM_ON_SYNC, .path_part = LOG_PATH,
+                                              .countdown = draw_countdown(random), .errno_value = EIO});
+        return;
+    }
     for (uint64_t i = 1 + rw_random_below(random, 2); i > 0; i--) {
         sim_fault fault = {.kind = SIM_FAULT_ERROR, .countdown = draw_countdown(random), .path_part = draw_path(random)};
         fault.operations = 1u << rw_random_below(random, 4);
@@ -110,6 +117,11 @@ uint32_t crash_seed_faults(uint64_t seed)
     fault_scene scene = scenes[rw_random_below(&random, RW_ARRAY_SIZE(scenes))];
     run.faults = scene != SCENE_ROT_AT_REST && scene != SCENE_DELAYS;
     scene_plan(&run, scene, &random);
+    if (scene == SCENE_ERRORS) {   /* a power cut after a failure finds more than one after the close that follows */
+        run.states_max = CRASHES_AMID_ERRORS;
+        run.until_capture = rw_random_below(&run.capture_random, 100 * run.plan.capture_mean);
+        sim_step_hook(run.world, crash_capture, &run);
+    }
     sim_run(run.world, crash_run_main, &run);
     crash_run_check_shared(&run);
     run.faults = true;

@@ -5,6 +5,7 @@
 
 #define QUIET_LIMIT 1000000u     /* steps in which threads only yield: taken for a hang */
 #define SLOW_THREAD_NS 100000000      /* a thread that can run waits at most about so long for its turn while time passes */
+#define PREEMPTED_NS 300000u     /* a thread that loses its turn gets it back when it is drawn, or now and then only after some time */
 #define QUIET_ADVANCE_NS 10000u  /* of virtual time for each such step when nothing is due */
 
 /* ---- events ---- */
@@ -130,7 +131,9 @@ static void thread_give_turn(sim_world *world)
 
 void sim_point(sim_world *world)
 {
-    if (world->running != NULL && (rw_random_next(&world->random) & world->switch_mask) == 0) thread_give_turn(world);
+    if (world->running == NULL || (rw_random_next(&world->random) & world->switch_mask) != 0) return;
+    if ((rw_random_next(&world->random) & world->pause_mask) != 0) thread_give_turn(world);
+    else sim_thread_pause(world, "its turn", "the scheduler", rw_random_below(&world->random, PREEMPTED_NS));
 }
 
 static void thread_main(void *arg)
@@ -251,7 +254,7 @@ void sim_run(sim_world *world, void (*fn)(void *), void *arg)
 
 sim_world *sim_world_open(sim_disk *disk, uint64_t seed)
 {
-    static const uint64_t switch_masks[] = {1, 7, 31, 127}, advance_masks[] = {3, 15, 63, 255}, scales[] = {1, 4, 16};
+    static const uint64_t switch_masks[] = {1, 7, 31, 127}, pause_masks[] = {3, 15, 63, 255}, advance_masks[] = {3, 15, 63, 255}, scales[] = {1, 4, 16};
     RW_ASSERT(disk->worlds == 0);
     sim_world *world = sim_allocate(sizeof *world);
     world->base.ops = &sim_vtable;
@@ -260,6 +263,7 @@ sim_world *sim_world_open(sim_disk *disk, uint64_t seed)
     disk->worlds++;
     rw_random_seed(&world->random, seed);
     world->switch_mask = switch_masks[rw_random_below(&world->random, RW_ARRAY_SIZE(switch_masks))];
+    world->pause_mask = pause_masks[rw_random_below(&world->random, RW_ARRAY_SIZE(pause_masks))];
     world->advance_mask = advance_masks[rw_random_below(&world->random, RW_ARRAY_SIZE(advance_masks))];
     world->latency_scale = scales[rw_random_below(&world->random, RW_ARRAY_SIZE(scales))];
     return world;

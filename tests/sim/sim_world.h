@@ -104,6 +104,7 @@ struct sim_world {
     size_t runnable_count, runnable_capacity;
     uint64_t quiet_steps;                /* since anything happened that could end a wait */
     uint64_t switch_mask;                /* a seam call switches threads when a draw has none of these bits */
+    uint64_t pause_mask;                 /* the same for a switch after which the thread gets its turn back only after some time */
     uint64_t advance_mask;               /* the same for an event that comes while threads can still run */
     uint64_t latency_scale;
     /* events: a heap by (time, order) */
