@@ -585,7 +585,7 @@ static void test_buckets_keep_apart(rw_db *db)
     enum { BUCKETS = 7 };
     rw_bucket buckets[BUCKETS];
     rw_cursor *cursors[BUCKETS];
-    char name[8], want[8];
+    char name[16], want[16];
     for (int i = 0; i < BUCKETS; i++) {
         snprintf(name, sizeof(name), "b%d", i);
         CHECK_OK(rw_bucket_open(db, name, RW_CREATE, &buckets[i]));
