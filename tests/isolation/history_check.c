@@ -323,7 +323,8 @@ static void chain_read(history_checker *c, uint32_t txn, uint32_t i)
     c->ops[i].role = ROLE_NONE;
     if (c->keys[op->key].maybe_deleted) c->result->unresolved++;
     else if (c->keys[op->key].deleted) pair_add(&c->absent, op->key, i);
-    else history_found(c, HISTORY_UNWRITTEN, "%s found no key %u, which was there from the beginning and never deleted", history_txn_text(c, txn, text), op->key);
+    else history_found(c, HISTORY_UNWRITTEN, "%s found no key %u, which was there from the beginning and never deleted",
+                       history_txn_text(c, txn, text), op->key);
 }
 
 /* Second pass: the chain of each key's versions, and which reads count. */

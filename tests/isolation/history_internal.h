@@ -24,7 +24,7 @@ enum { ROLE_NONE, ROLE_READ, ROLE_READ_WR, ROLE_FINAL, ROLE_BURIED, ROLE_UNDONE,
 typedef struct {
     uint32_t seen;           /* of a read: the version. Of a write: the version it replaced, of another transaction */
     uint32_t next;           /* of a write: the version that replaced it, a BARRIER, or 0 for none */
-    uint32_t list;           /* of a write: its readers, op + 1; of a read: the next reader. In the first pass, of a write: the transaction's previous write of the key */
+    uint32_t list;           /* of a write: its readers, op + 1; of a read: the next reader. In the first pass: the own write before */
     uint32_t role;
 } op_state;
 

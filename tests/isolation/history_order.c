@@ -44,7 +44,7 @@ static bool chains_contradict(history_checker *c, uint32_t key, const chain *cha
     for (size_t i = 1; i < count; i++) {
         const chain *a = &chains[around], *b = &chains[i];
         if (b->surely_there < a->surely_not && a->surely_there < b->surely_not) {
-            history_found(c, HISTORY_LOST_UPDATE, "key %u: %s wrote between a read and the write that it led to, in the chain of versions that ends with %s", key,
+            history_found(c, HISTORY_LOST_UPDATE, "key %u: %s wrote between a read and the write that it led to, in the versions up to %s", key,
                           history_txn_text(c, c->h->ops[b->head - 1].txn, text),
                           a->last == 0 ? "the initial one" : history_txn_text(c, c->h->ops[a->last - 1].txn, other));
             return true;

@@ -58,11 +58,13 @@ static void print_report(const workload_report *report)
     tap_diag("%llu transactions, %llu committed, %llu operations, in %llu rounds: %.0f/s run, %.0f/s checked", (unsigned long long)report->transactions,
              (unsigned long long)report->committed, (unsigned long long)report->operations, (unsigned long long)report->rounds,
              (double)report->transactions / report->run_seconds, (double)report->transactions / report->check_seconds);
-    tap_diag("%llu conflicts, %llu deadlocks, %llu timeouts, %llu snapshots too old, %llu times no memory for locks; edges: %llu ww, %llu wr, %llu rw, %llu of them of ranges; "
+    tap_diag("%llu conflicts, %llu deadlocks, %llu timeouts, %llu snapshots too old, %llu times no memory for locks; "
+             "edges: %llu ww, %llu wr, %llu rw, %llu of them of ranges; "
              "%llu writes unordered, %llu absent reads unresolved", (unsigned long long)report->conflicts, (unsigned long long)report->deadlocks,
              (unsigned long long)report->timeouts, (unsigned long long)report->snapshots_too_old,
              (unsigned long long)report->lock_memory, (unsigned long long)report->ww, (unsigned long long)report->wr,
-             (unsigned long long)report->rw, (unsigned long long)report->rw_range, (unsigned long long)report->unordered, (unsigned long long)report->unresolved);
+             (unsigned long long)report->rw, (unsigned long long)report->rw_range, (unsigned long long)report->unordered,
+             (unsigned long long)report->unresolved);
     if (report->skews != 0) tap_diag("%llu of the rounds could not have been serializable", (unsigned long long)report->skews);
     if (report->failure[0] != 0) tap_diag("%s", report->failure);
 }
@@ -79,8 +81,8 @@ static void check_mode(workload_mode mode, bool tiny, uint64_t transactions, uin
     workload_report report = {0};
     bool sound = run_once(&options, &report);
     if (!tap_ok(sound, "%s, %s: no anomaly", mode_names[mode], tiny ? "tiny cache" : "load"))
-        tap_diag("replay: test_isolation --mode %s %s--transactions %llu --seed %llu", mode_names[mode], tiny ? "--tiny " : "", (unsigned long long)transactions,
-                 (unsigned long long)seed);
+        tap_diag("replay: test_isolation --mode %s %s--transactions %llu --seed %llu", mode_names[mode], tiny ? "--tiny " : "",
+                 (unsigned long long)transactions, (unsigned long long)seed);
     print_report(&report);
     if (!sound) return;
     tap_ok(report.transactions >= transactions && report.committed > transactions / 4, "%llu transactions, %llu committed",
@@ -180,7 +182,8 @@ int main(int argc, char **argv)
         if (strcmp(name, "--tiny") == 0) continue;
         if (++i == argc) return usage();
         bool good = strcmp(name, "--mode") == 0 ? parse_mode(&options, argv[i]) : strcmp(name, "--set") == 0 ? set_option(&options, argv[i])
-                    : strcmp(name, "--planted") == 0 ? parse_planted(argv[i]) : strcmp(name, "--dir") == 0 ? (dir = argv[i]) != NULL : parse_number(&options, name, argv[i]);
+                    : strcmp(name, "--planted") == 0 ? parse_planted(argv[i])
+                    : strcmp(name, "--dir") == 0 ? (dir = argv[i]) != NULL : parse_number(&options, name, argv[i]);
         if (!good) return usage();
     }
     if (!options_sound(&options.workload)) return usage();

@@ -134,7 +134,8 @@ static bool mutate(history *h, mutation kind, uint32_t i, prng *random)
 
 static void check_mutation(history_checker *checker, mutation kind, uint64_t seed, uint32_t rounds)
 {
-    static const char *const names[MUTATIONS] = {"a stale version", "a version of the future", "a version of an aborted transaction", "a version of another key",
+    static const char *const names[MUTATIONS] = {"a stale version", "a version of the future", "a version of an aborted transaction",
+                                                 "a version of another key",
                                                  "a version whose writer is then said to have aborted"};
     prng random = {seed};
     uint32_t rejected = 0, tries = 0;
