@@ -207,10 +207,7 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     if (state == COMMIT_LOCKED) {
         if (c->owner == NULL) lock_owner_init(own, 0);
         c->owner = own;
-        error = locks_take(e->locks, own, c->op.key, NULL, LOCK_EXCLUSIVE, (int64_t)e->options.lock_timeout_ms * 1000000);
-        if (error == RW_EDEADLOCK) return 0; /* it holds nothing that it could give up: it queues again */
-        char key[KEY_TEXT_MAX];
-        return error == RW_ETIMEOUT ? rw_error_prefix(error, "the lock on key %s", key_text(c->op.key, key)) : error;
+        return lock_wait(e, own, c->op.key, NULL, (int64_t)e->options.lock_timeout_ms * 1000000);
     }
     if (c->writer == NULL) error = engine_writer_take(e, &c->writer);
     return error != 0 ? error : tree_writer_fill(c->writer);

@@ -26,21 +26,27 @@ static const wal_op *locked_op(const commit *c)
     return NULL;
 }
 
+int lock_wait(engine *e, lock_owner *owner, rw_slice key, const rw_slice *to, int64_t timeout_ns)
+{
+    char text[KEY_TEXT_MAX];
+    int error = locks_take(e->locks, owner, key, to, LOCK_EXCLUSIVE, timeout_ns);
+    if (error == RW_EDEADLOCK) return 0; /* it holds nothing that it could give up: it queues again */
+    return error == RW_ETIMEOUT ? rw_error_prefix(error, "the lock on key %s", key_text(key, text)) : error;
+}
+
 /* One lock at a time, with nothing else held: so such a commit is part of no deadlock. */
 int commit_wait_for_locks(commit *c)
 {
     engine *e = c->e;
-    char key[KEY_TEXT_MAX];
     const wal_op *op = c->locked;
     if (c->txn != NULL && txn_mode_is(c->txn, RW_PESSIMISTIC)) return rw_error(RW_ECONFLICT, "a lock of the transaction was lost");
     int64_t timeout = (c->flags & ENGINE_CATALOG) != 0 ? 0 : (int64_t)e->options.lock_timeout_ms * 1000000;
     if (c->owner_used) locks_release(e->locks, &c->owner);
     else lock_owner_init(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
     c->owner_used = true;
-    int error = locks_take(e->locks, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, LOCK_EXCLUSIVE, timeout);
-    if (error == RW_EDEADLOCK) return 0; /* it holds nothing that it could give up: it queues again */
+    int error = lock_wait(e, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, timeout);
     if (error == RW_ETIMEOUT && timeout == 0) return rw_error_prefix(RW_EBUSY, "a transaction is at work in the bucket");
-    return error == RW_ETIMEOUT ? rw_error_prefix(error, "the lock on key %s", key_text(op->key, key)) : error;
+    return error;
 }
 
 /* ---- conflicts --------------------------------------------------------------------------------------------------- */

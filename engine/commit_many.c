@@ -28,11 +28,9 @@ static size_t ops_count(rw_slice body)
 
 static int commit_memory(commit *c)
 {
-    engine *e = c->e;
-    c->bound = malloc(e->trees.router.key_stride);
     c->ops = c->count <= COMMIT_SMALL ? c->small_ops : malloc(c->count * sizeof *c->ops);
     c->sorted = c->count <= COMMIT_SMALL ? c->small_sorted : malloc(c->count * sizeof(placed_op *));
-    if (c->ops == NULL || c->sorted == NULL || c->bound == NULL) return rw_error(RW_ENOMEM, "no memory for a commit of %zu writes", c->count);
+    if (c->ops == NULL || c->sorted == NULL) return rw_error(RW_ENOMEM, "no memory for a commit of %zu writes", c->count);
     return 0;
 }
 
@@ -78,6 +76,7 @@ static int commit_open(commit *c, engine *e, rw_slice body, unsigned flags, tran
     memset(c, 0, offsetof(commit, parts));
     c->part_count = 0;
     c->writer = NULL;
+    c->bound = NULL;
     c->suspect = page_ref_none();
     c->owner_used = false;
     c->e = e;
@@ -89,6 +88,10 @@ static int commit_open(commit *c, engine *e, rw_slice body, unsigned flags, tran
     int error = commit_memory(c);
     if (error != 0) return error;
     commit_decode(c);
+    if (c->has_range || (t != NULL && t->reads != NULL)) {
+        c->bound = malloc(e->trees.router.key_stride);
+        if (c->bound == NULL) return rw_error(RW_ENOMEM, "no memory for a commit that goes over ranges");
+    }
     return c->large ? writer_take(c) : 0;
 }
 

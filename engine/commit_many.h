@@ -41,7 +41,7 @@ typedef struct commit {
     lock_owner owner;              /* for a commit that is no pessimistic transaction's, when locks are in its way */
     bool owner_used;
     snapshot own_snapshot;         /* of a large one */
-    unsigned char *bound;          /* a key's room, for walks over ranges */
+    unsigned char *bound;          /* a key's room, for walks over ranges; NULL: there are none */
     placed_op small_ops[COMMIT_SMALL];
     placed_op *small_sorted[COMMIT_SMALL];
 } commit;
@@ -53,6 +53,8 @@ partition *part_of(const commit *c, rw_slice key);
 
 /* commit_check.c: under the tokens, before anything is logged. 0, TREE_MISS, TREE_FRAMES, COMMIT_LOCKED or an error. */
 int commit_check(commit *c);
+/* An exclusive lock for a commit that holds no other: 0 also when it has to try, and queue, again. */
+int lock_wait(engine *e, lock_owner *owner, rw_slice key, const rw_slice *to, int64_t timeout_ns);
 /* Without tokens: waits until the lock in the way is given back, and holds it for this commit. */
 int commit_wait_for_locks(commit *c);
 
