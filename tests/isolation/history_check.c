@@ -234,12 +234,19 @@ static void pass_own(history_checker *c, uint32_t txn)
     if (t->outcome == HISTORY_COMMITTED) c->result->committed++;
 }
 
+/* What a single call reads is known by its success only. Of one whose outcome is unknown: if anybody saw what it wrote. */
+static bool reads_count(const history_checker *c, uint32_t txn)
+{
+    const history_txn *t = &c->h->txns[txn];
+    return t->mode != HISTORY_SINGLE || t->outcome != HISTORY_UNKNOWN || (c->txns[txn] & TXN_VISIBLE) != 0;
+}
+
 /* An unknown outcome was a commit if anybody saw it; then what this one saw was committed too. */
 static void txn_seen(history_checker *c, uint32_t txn, size_t *depth)
 {
     const history_txn *t = &c->h->txns[txn];
     for (uint32_t i = t->op_first; i < t->op_first + t->op_count; i++) {
-        bool names = c->ops[i].role == ROLE_READ || (c->ops[i].role == ROLE_FINAL && (c->txns[txn] & TXN_VISIBLE));
+        bool names = (c->ops[i].role == ROLE_READ && reads_count(c, txn)) || (c->ops[i].role == ROLE_FINAL && (c->txns[txn] & TXN_VISIBLE));
         if (!names || !version_exists(c->h, c->ops[i].seen, c->h->ops[i].key)) continue;
         uint32_t writer = c->h->ops[c->ops[i].seen - 1].txn;
         if (writer == txn || c->h->txns[writer].outcome != HISTORY_UNKNOWN || (c->txns[writer] & TXN_VISIBLE)) continue;
@@ -341,6 +348,10 @@ static void pass_chain(history_checker *c, uint32_t txn)
     for (uint32_t i = t->op_first; i < t->op_first + t->op_count; i++) {
         uint32_t role = c->ops[i].role;
         if (role != ROLE_READ && role != ROLE_FINAL) continue;
+        if (role == ROLE_READ && !reads_count(c, txn)) {
+            c->ops[i].role = ROLE_NONE;
+            continue;
+        }
         absent_simplify(c, i);
         if (role == ROLE_READ) {
             chain_read(c, txn, i);
