@@ -2,4 +2,4 @@
 # What has threads, under the thread sanitizer.
 . tests/check/variant
 run_variant tsan test_api_threads test_api_crowd test_api_cursor test_kernel_io test_kernel_io_rings test_wal_log test_store_segments \
-    test_txn_versions test_txn_snapshots test_txn_locks_threads test_api_atomic test_api_deadlock
+    test_txn_versions_threads test_txn_snapshots test_txn_locks_threads test_api_atomic test_api_deadlock

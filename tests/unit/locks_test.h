@@ -1,6 +1,6 @@
 /*
- * What the tests of the lock table in one thread share: a kernel without sleep, in which an owner that has to wait is left in the queue by leaving its call, so that
- * every step and its outcome are known.
+ * What the tests of the lock table in one thread share: a kernel without sleep, in which an owner that has to wait is left in the queue by leaving its call,
+ * so that every step and its outcome are known.
  */
 #ifndef TESTS_LOCKS_TEST_H
 #define TESTS_LOCKS_TEST_H
