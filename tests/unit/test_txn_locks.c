@@ -1,5 +1,5 @@
 /* The lock table in one thread, by hand: who conflicts with whom, who is let in next, who is chosen, and how it is with very many. */
-#include "tests/unit/locks_test.h"
+#include "tests/unit/txn_locks_test.h"
 
 static int try(lock_owner *owner, const char *from, const char *to, lock_mode mode)
 {

@@ -1,6 +1,6 @@
 /* The lock table in one thread: random steps against a model that knows requests in a list and reachability by brute force. LOCKS_SEED replays one run. */
 #include "tests/support/prng.h"
-#include "tests/unit/locks_test.h"
+#include "tests/unit/txn_locks_test.h"
 
 #define OWNERS 9u
 #define REQUESTS_MAX 400u

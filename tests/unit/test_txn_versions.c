@@ -1,5 +1,5 @@
 /* The version store, by hand: ranges that are longer than an overlay, a hot key, the limit of its bytes, and no memory at all. */
-#include "tests/unit/versions_test.h"
+#include "tests/unit/txn_versions_test.h"
 
 /* ---- long ranges ------------------------------------------------------------------------------------------------- */
 

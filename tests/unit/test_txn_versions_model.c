@@ -2,7 +2,7 @@
  * The version store against a plain record of all writes, while snapshots come, go and are given up and partitions are cut and joined.
  * VERSIONS_SEED replays one run.
  */
-#include "tests/unit/versions_test.h"
+#include "tests/unit/txn_versions_test.h"
 
 /* ---- the model: all writes that ever were ------------------------------------------------------------------------ */
 

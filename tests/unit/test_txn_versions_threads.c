@@ -1,5 +1,5 @@
 /* The version store among threads: readers beside a writer, while partitions are cut and joined and a worker trims. VERSIONS_SEED replays the draws. */
-#include "tests/unit/versions_test.h"
+#include "tests/unit/txn_versions_test.h"
 
 /* A value is the timestamp of the write that made it, so what a snapshot sees is known: the newest below it. */
 #define STAGE_KEYS 48u

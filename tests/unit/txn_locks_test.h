@@ -2,8 +2,8 @@
  * What the tests of the lock table in one thread share: a kernel without sleep, in which an owner that has to wait is left in the queue by leaving its call,
  * so that every step and its outcome are known.
  */
-#ifndef TESTS_LOCKS_TEST_H
-#define TESTS_LOCKS_TEST_H
+#ifndef TESTS_TXN_LOCKS_TEST_H
+#define TESTS_TXN_LOCKS_TEST_H
 
 #include <setjmp.h>
 #include <stdio.h>

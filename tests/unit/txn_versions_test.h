@@ -1,6 +1,6 @@
 /* What the tests of the version store share: one over real trees, whose partitions are cut and joined as the engine does it; and keys that are numbers. */
-#ifndef TESTS_VERSIONS_TEST_H
-#define TESTS_VERSIONS_TEST_H
+#ifndef TESTS_TXN_VERSIONS_TEST_H
+#define TESTS_TXN_VERSIONS_TEST_H
 
 #include <stdio.h>
 #include <stdlib.h>
