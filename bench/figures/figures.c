@@ -198,20 +198,18 @@ static void fill_lmdb(void)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) fail("usage", "figures DIR [RECORDS [ROUNDS [SECONDS]]]");
-    work.records = argc > 2 ? strtoull(argv[2], NULL, 10) : 2000000;
-    unsigned rounds = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 5;
-    work.seconds = argc > 4 ? strtod(argv[4], NULL) : 2;
-    if (work.records == 0 || rounds == 0 || rounds > ROUNDS_MAX || work.seconds <= 0) fail("usage", "a number is out of range");
-    engines_open(argv[1]);
+    figures_plan plan = plan_read(argc, argv, 2000000);
+    work.records = plan.records;
+    work.seconds = plan.seconds;
+    engines_open(plan.dir);
     double ours = fill(RINGWOOD), theirs = fill(LEVELDB);
     printf("%-24s %2u threads   ringwood %9.0f/s   %-8s %9.0f/s   ratio %5.2f\n", "random insert, async", 1, ours, "LevelDB", theirs, ours / theirs);
     fill_lmdb();
-    compare("random get", GET, 1, LMDB, rounds);
-    compare("random get", GET, 2, LMDB, rounds);
-    compare("durable put", DURABLE_PUT, 1, LEVELDB, rounds);
-    compare("durable put", DURABLE_PUT, 16, LEVELDB, rounds);
-    compare("durable put", DURABLE_PUT, 64, LEVELDB, rounds);
+    compare("random get", GET, 1, LMDB, plan.rounds);
+    compare("random get", GET, 2, LMDB, plan.rounds);
+    compare("durable put", DURABLE_PUT, 1, LEVELDB, plan.rounds);
+    compare("durable put", DURABLE_PUT, 16, LEVELDB, plan.rounds);
+    compare("durable put", DURABLE_PUT, 64, LEVELDB, plan.rounds);
     leveldb_close(work.leveldb);
     mdb_env_close(work.lmdb);
     return rw_close(work.ringwood) == 0 ? 0 : 1;

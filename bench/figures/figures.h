@@ -1,4 +1,4 @@
-/* What the programs that compare ringwood with its peers share: records, the clock, medians. */
+/* What the programs that compare ringwood with its peers share: what they are asked for, records, the clock, medians. */
 #ifndef BENCH_FIGURES_H
 #define BENCH_FIGURES_H
 
@@ -24,6 +24,26 @@ static inline double now(void)
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
     return (double)t.tv_sec + (double)t.tv_nsec * 1e-9;
+}
+
+typedef struct {
+    const char *dir;
+    uint64_t records;
+    unsigned rounds;
+    double seconds;              /* of each round */
+} figures_plan;
+
+static inline figures_plan plan_read(int argc, char **argv, uint64_t records)
+{
+    if (argc < 2) fail(argv[0], "usage: DIR [RECORDS [ROUNDS [SECONDS]]]");
+    figures_plan plan = {
+        .dir = argv[1],
+        .records = argc > 2 ? strtoull(argv[2], NULL, 10) : records,
+        .rounds = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 5,
+        .seconds = argc > 4 ? strtod(argv[4], NULL) : 2,
+    };
+    if (plan.records == 0 || plan.rounds == 0 || plan.rounds > ROUNDS_MAX || plan.seconds <= 0) fail(argv[0], "a number is out of range");
+    return plan;
 }
 
 /* A bijection of the record's number, so that keys are spread, in hexadecimal. */

@@ -426,21 +426,19 @@ static void ringwood_fill(const char *dir)
 
 int main(int argc, char **argv)
 {
-    if (argc < 2) fail("usage", "transactions DIR [RECORDS [ROUNDS [SECONDS]]]");
-    work.records = argc > 2 ? strtoull(argv[2], NULL, 10) : 1000000;
-    unsigned rounds = argc > 3 ? (unsigned)strtoul(argv[3], NULL, 10) : 5;
-    work.seconds = argc > 4 ? strtod(argv[4], NULL) : 2;
-    if (work.records == 0 || rounds == 0 || rounds > ROUNDS_MAX || work.seconds <= 0) fail("usage", "a number is out of range");
+    figures_plan plan = plan_read(argc, argv, 1000000);
+    work.records = plan.records;
+    work.seconds = plan.seconds;
     bench_zipfian_init(&work.zipfian, work.records, BENCH_ZIPFIAN_THETA);
     work.rocksdb_write = rocksdb_writeoptions_create();
     rocksdb_writeoptions_set_sync(work.rocksdb_write, 0);
-    ringwood_fill(argv[1]);
-    rocksdb_fill_optimistic(argv[1]);
-    rocksdb_fill_locked(argv[1]);
-    wiredtiger_fill(argv[1]);
+    ringwood_fill(plan.dir);
+    rocksdb_fill_optimistic(plan.dir);
+    rocksdb_fill_locked(plan.dir);
+    wiredtiger_fill(plan.dir);
     for (unsigned threads = 1; threads <= THREADS_MAX; threads++) {
-        compare(false, threads, rounds);
-        compare(true, threads, rounds);
+        compare(false, threads, plan.rounds);
+        compare(true, threads, plan.rounds);
     }
     rocksdb_optimistictransactiondb_close(work.optimistic);
     rocksdb_transactiondb_close(work.locked);

@@ -10,13 +10,6 @@
 
 #define CYCLE_MAX 16
 
-static rw_txn *begin(rw_db *db)
-{
-    rw_txn *txn = NULL;
-    CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &txn));
-    return txn;
-}
-
 /* Where the keys of a cycle lie. */
 typedef struct {
     const char *name;
@@ -102,7 +95,7 @@ static bool ring(rw_db *db, const place *at, int length, way first, way second, 
     int order[CYCLE_MAX];
     uint64_t deadlocks = stats_now(db).deadlocks;
     for (int i = 0; i < length; i++) {
-        steps[i] = (lock_step){.db = db, .txn = begin(db), .bucket = at->buckets[i % 2], .how = first};
+        steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = at->buckets[i % 2], .how = first};
         steps[i].id = rw_txn_id(steps[i].txn);
         place_key(at, i, steps[i].key);
         CHECK_OK(put_text(db, at->buckets[i % 2], steps[i].key, "there"));
@@ -150,7 +143,7 @@ static void test_rings_at_once(rw_db *db, const place *at)
     side_call calls[COUNT];
     bool good = true;
     for (int i = 0; i < COUNT; i++) {
-        steps[i] = (lock_step){.db = db, .txn = begin(db), .bucket = at->buckets[0], .how = BY_PUT};
+        steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = at->buckets[0], .how = BY_PUT};
         steps[i].id = rw_txn_id(steps[i].txn);
         place_key(at, i, steps[i].key);
         CHECK_OK(step_take(&steps[i]));
@@ -173,7 +166,7 @@ static void test_upgrades(rw_db *db, const place *at)
             lock_step steps[CYCLE_MAX];
             side_call calls[CYCLE_MAX];
             for (int i = 0; i < count; i++) {
-                steps[i] = (lock_step){.db = db, .txn = begin(db), .bucket = at->buckets[0], .how = scans == 1 ? BY_SCAN : BY_GET};
+                steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = at->buckets[0], .how = scans == 1 ? BY_SCAN : BY_GET};
                 steps[i].id = rw_txn_id(steps[i].txn);
                 place_key(at, 3, steps[i].key);
                 good = CHECK_OK(step_take(&steps[i])) && good;
@@ -189,7 +182,7 @@ static void test_upgrades(rw_db *db, const place *at)
 /* An upgrade with nobody in the way takes no time and no victim. */
 static void test_upgrade_alone(rw_db *db, const place *at)
 {
-    lock_step s = {.db = db, .txn = begin(db), .bucket = at->buckets[0]};
+    lock_step s = {.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = at->buckets[0]};
     uint64_t waits = stats_now(db).lock_waits;
     place_key(at, 1, s.key);
     for (int how = 0; how < WAYS; how++) {
@@ -225,7 +218,7 @@ static void test_ranges(rw_db *db, rw_bucket bucket, const char *name)
             lock_step steps[2];
             side_call calls[2];
             for (int i = 0; i < 2; i++) {
-                steps[i] = (lock_step){.db = db, .txn = begin(db), .bucket = bucket, .how = BY_PUT};
+                steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = bucket, .how = BY_PUT};
                 steps[i].id = rw_txn_id(steps[i].txn);
             }
             good = CHECK_OK(scan(db, steps[0].txn, bucket, "range b", "range d")) && good;
@@ -252,7 +245,7 @@ static void test_queue(rw_db *db, const place *at)
     lock_step steps[3];
     side_call calls[3];
     for (int i = 0; i < 3; i++) {
-        steps[i] = (lock_step){.db = db, .txn = begin(db), .bucket = at->buckets[0], .how = BY_GET};
+        steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = at->buckets[0], .how = BY_GET};
         steps[i].id = rw_txn_id(steps[i].txn);
     }
     place_key(at, 0, steps[0].key);
@@ -298,7 +291,7 @@ static void test_batches(rw_db *db, const place *at)
 {
     bool good = true;
     for (int first = 0; first < 4; first++) {
-        rw_txn *one = begin(db);
+        rw_txn *one = txn_begin(db, RW_PESSIMISTIC);
         lock_step step = {.db = db, .txn = one, .bucket = at->buckets[0], .how = BY_PUT};
         side_call call;
         void *arg[2] = {db, (void *)(uintptr_t)at};

@@ -5,13 +5,15 @@
  * as single reads and writes, and then the judge must find fault: a case that cannot show its anomaly is worth nothing. In snapshot mode write skew is
  * allowed, and must be seen where a case is built for it.
  *
- * HERMITAGE_ONLY="name layout mode merge" runs the one thing that a failure names.
+ * HERMITAGE_ONLY="name layout mode merge" runs the one thing that a failure names. HERMITAGE_MERGES=n takes at most n merges of a case, evenly, where
+ * nothing must be seen.
  *
  * Steps, for items 0 to 3 and values V:  B begin (else the first step does)   C commit   A abort
  *   rI read   uI read for update   wI=V write   +I=V write what was last read of it, plus V   dI delete   p set a savepoint   b roll back to it
  *   sI-J scan forwards (s: all)   SI-J scan backwards   fI first item from I on   lI last item down from I   DV delete all that have V   RI-J delete_range
  */
 #include <ctype.h>
+#include <math.h>
 #include <sched.h>
 #include <semaphore.h>
 #include <unistd.h>
@@ -637,13 +639,21 @@ static void run_merge(trial *run, const char *merge)
     if (what != NULL && run->failed++ < 3 && run->mode != CONTROL) report(run, &h, merge, what);
 }
 
-/* Slow builds take some of the merges of the longest cases only, and few where each scan goes over thousands of keys. What must be seen needs them all. */
+/* How many merges of a case are taken, if there are more: HERMITAGE_MERGES; else all, but in slow builds, where far items have thousands of keys between them. */
+static double merges_most(const trial *run)
+{
+    const char *text = getenv("HERMITAGE_MERGES");
+    double otherwise = !SLOW_BUILD ? INFINITY : run->items->far ? 30 : 300;
+    return text != NULL ? fmin(atof(text), otherwise) : otherwise;
+}
+
+/* Every so many merges one is taken. What must be seen, or found fault with, needs them all. */
 static unsigned merge_stride(const trial *run)
 {
-    double merges = 1, most = run->items->far ? 30 : 300;
+    double merges = 1, most = merges_most(run);
     for (int n = 0, total = 0; n < run->p.count; n++)
         for (int i = 1; i <= run->p.lengths[n]; i++) merges = merges * ++total / i;
-    if (!SLOW_BUILD || merges <= most || (run->c->skew == MUST && run->mode == 'n')) return 1;
+    if (merges <= most || run->mode == CONTROL || (run->c->skew == MUST && run->mode == 'n')) return 1;
     return (unsigned)(merges / most) + 1;
 }
 

@@ -207,12 +207,6 @@ static bool check_round(kill_log *log, uint64_t round)
     return CHECK_OK(rw_verify(log->dir, note_finding, NULL)) && good;
 }
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static void test_rounds(void)
 {
     kill_log *log = child_shared(sizeof(*log));

@@ -3,13 +3,6 @@
 
 #include "tests/api/txn_helpers.h"
 
-static rw_txn *begin(rw_db *db, unsigned flags)
-{
-    rw_txn *txn = NULL;
-    CHECK_OK(rw_txn_begin(db, flags, &txn));
-    return txn;
-}
-
 /* Every call on a handle that has ended, or is doomed, gives this code. */
 static bool all_refused(rw_db *db, rw_txn *txn, int code)
 {
@@ -39,21 +32,18 @@ static bool all_closed(rw_db *db, rw_txn *txn)
     return good;
 }
 
-static const unsigned modes[] = {RW_SNAPSHOT, RW_SERIALIZABLE, RW_PESSIMISTIC, RW_READONLY};
-#define MODES (sizeof(modes) / sizeof(modes[0]))
-
 static void test_use_after_end(rw_db *db)
 {
     bool good = true;
-    for (size_t m = 0; m < MODES; m++) {
-        rw_txn *committed = begin(db, modes[m]), *aborted = begin(db, modes[m]);
+    for (size_t m = 0; m < TXN_MODES; m++) {
+        rw_txn *committed = txn_begin(db, txn_modes[m]), *aborted = txn_begin(db, txn_modes[m]);
         good = TAP_CHECK(committed != aborted && rw_txn_id(committed) != 0 && rw_txn_id(committed) != rw_txn_id(aborted)) && good;
-        if (modes[m] != RW_READONLY) CHECK_OK(txn_put_text(committed, "a", "committed"));
-        if (modes[m] == RW_SNAPSHOT) CHECK_OK(txn_put_text(aborted, "b", "aborted"));
+        if (txn_modes[m] != RW_READONLY) CHECK_OK(txn_put_text(committed, "a", "committed"));
+        if (txn_modes[m] == RW_SNAPSHOT) CHECK_OK(txn_put_text(aborted, "b", "aborted"));
         CHECK_OK(rw_txn_commit(committed, RW_ASYNC));
         rw_txn_abort(aborted);
         good = all_closed(db, committed) && all_closed(db, aborted) && good;
-        good = TAP_CHECK(get_is_text(db, BUCKET, "a", "committed") || modes[m] == RW_READONLY) && good;
+        good = TAP_CHECK(get_is_text(db, BUCKET, "a", "committed") || txn_modes[m] == RW_READONLY) && good;
         good = TAP_CHECK(key_absent(db, "b")) && good;
     }
     tap_ok(good, "committing twice, and all other use after an end, in every mode");
@@ -65,11 +55,11 @@ static void test_stale_handles(rw_db *db)
     enum { OPEN = 500, CYCLES = SLOW_BUILD ? 70000 : 300000, STALE = 64 };
     static rw_txn *open[OPEN], *stale[STALE];
     bool good = true;
-    for (int i = 0; i < STALE; i++) rw_txn_abort(stale[i] = begin(db, modes[(size_t)i % MODES]));
+    for (int i = 0; i < STALE; i++) rw_txn_abort(stale[i] = txn_begin(db, txn_modes[(size_t)i % TXN_MODES]));
     for (int i = 0; i < OPEN; i++) {
         char value[16];
         snprintf(value, sizeof(value), "of %d", i);
-        open[i] = begin(db, RW_SNAPSHOT);
+        open[i] = txn_begin(db, RW_SNAPSHOT);
         CHECK_OK(txn_put_text(open[i], "mine", value));
     }
     for (int i = 0; i < STALE && good; i++) good = all_closed(db, stale[i]);
@@ -79,10 +69,10 @@ static void test_stale_handles(rw_db *db)
         good = TAP_CHECK(txn_is(open[i], "mine", value) && rw_txn_id(open[i]) != 0);
     }
     for (int i = 0; i < OPEN; i++) rw_txn_abort(open[i]);
-    rw_txn *old = begin(db, RW_SNAPSHOT);
+    rw_txn *old = txn_begin(db, RW_SNAPSHOT);
     rw_txn_abort(old);
     for (int i = 0; i < CYCLES && good; i++) {
-        rw_txn *txn = begin(db, RW_SNAPSHOT);
+        rw_txn *txn = txn_begin(db, RW_SNAPSHOT);
         good = TAP_CHECK(txn != old && txn != NULL);
         rw_txn_abort(txn);
         if (i % 5000 == 0 || (i >= 65500 && i < 65570)) good = CHECK_CODE(txn_put_text(old, "a", "stale"), RW_ECLOSED) && good;
@@ -93,7 +83,7 @@ static void test_stale_handles(rw_db *db)
 
 static void test_read_only(rw_db *db)
 {
-    rw_txn *txn = begin(db, RW_READONLY);
+    rw_txn *txn = txn_begin(db, RW_READONLY);
     char buffer[16];
     size_t size = sizeof(buffer);
     unsigned id = 0;
@@ -131,7 +121,7 @@ static void test_flags(rw_db *db)
         good = refused && good;
     }
     for (size_t i = 0; i < sizeof(bad_commit) / sizeof(bad_commit[0]); i++) {
-        txn = begin(db, RW_PESSIMISTIC);
+        txn = txn_begin(db, RW_PESSIMISTIC);
         CHECK_OK(txn_put_text(txn, "flags", "x"));
         good = CHECK_CODE(rw_txn_commit(txn, bad_commit[i]), RW_EINVAL) && good;
         good = TAP_CHECK(words_have("flag")) && good;
@@ -185,7 +175,7 @@ static void test_null_database(void)
 
 static void test_null_arguments(rw_db *db)
 {
-    rw_txn *txn = begin(db, RW_SERIALIZABLE);
+    rw_txn *txn = txn_begin(db, RW_SERIALIZABLE);
     rw_slice bad = slice_bytes(NULL, 3), key = slice_text("a");
     size_t size = 0, two = 2;
     CHECK_CODE(rw_txn_begin(db, 0, NULL), RW_EINVAL);
@@ -219,7 +209,7 @@ static void test_sizes(rw_db *db)
     char *longest = calloc(1, max + 1);
     rw_slice key = slice_text("a"), long_key = slice_bytes(longest, max + 1), huge = slice_bytes(longest, RW_VALUE_SIZE_MAX + 1);
     if (!TAP_CHECK(longest != NULL)) return;
-    rw_txn *txn = begin(db, RW_PESSIMISTIC);
+    rw_txn *txn = txn_begin(db, RW_PESSIMISTIC);
     CHECK_CODE(rw_txn_put(txn, BUCKET, long_key, key), RW_ETOOBIG);
     CHECK_CODE(rw_txn_put(txn, BUCKET, key, huge), RW_ETOOBIG);
     CHECK_OK(rw_txn_put(txn, BUCKET, slice_bytes(longest, max), key));
@@ -239,8 +229,8 @@ static void test_sizes(rw_db *db)
 static void test_cursors(rw_db *db)
 {
     bool good = true;
-    for (size_t m = 0; m < MODES; m++) {
-        rw_txn *txn = begin(db, modes[m]);
+    for (size_t m = 0; m < TXN_MODES; m++) {
+        rw_txn *txn = txn_begin(db, txn_modes[m]);
         rw_cursor *one = NULL, *two = NULL, *orphan = NULL;
         rw_slice out = NO_KEY;
         CHECK_OK(rw_cursor_open(db, txn, BUCKET, &one));
@@ -249,14 +239,14 @@ static void test_cursors(rw_db *db)
         good = CHECK_CODE(rw_txn_commit(txn, RW_ASYNC), RW_EBUSY) && TAP_CHECK(words_have("cursor")) && good;
         rw_cursor_close(one);
         good = CHECK_CODE(rw_txn_commit(txn, RW_ASYNC), RW_EBUSY) && CHECK_OK(rw_cursor_last(two)) && good;
-        if (modes[m] != RW_READONLY) good = CHECK_OK(txn_put_text(txn, "under cursors", "x")) && good;
+        if (txn_modes[m] != RW_READONLY) good = CHECK_OK(txn_put_text(txn, "under cursors", "x")) && good;
         rw_cursor_close(two);
         good = CHECK_OK(rw_txn_commit(txn, RW_ASYNC)) && good;
-        txn = begin(db, modes[m]);
+        txn = txn_begin(db, txn_modes[m]);
         CHECK_OK(rw_cursor_open(db, txn, BUCKET, &orphan));
         CHECK_OK(rw_cursor_first(orphan));
         rw_txn_abort(txn);
-        rw_txn *later = begin(db, modes[m]);
+        rw_txn *later = txn_begin(db, txn_modes[m]);
         good = CHECK_CODE(rw_cursor_next(orphan), RW_ECLOSED) && CHECK_CODE(rw_cursor_seek(orphan, slice_text("a")), RW_ECLOSED) && good;
         good = CHECK_CODE(rw_cursor_prev(orphan), RW_ECLOSED) && CHECK_CODE(rw_cursor_last(orphan), RW_ECLOSED) && good;
         good = TAP_CHECK(rw_cursor_value(orphan, &out) < 0 && rw_cursor_key(orphan, &out) < 0 && out.data == NULL) && good;
@@ -274,14 +264,14 @@ static void test_other_database(rw_db *db)
     rw_cursor *cursor = NULL;
     if (!dir_make(dir, "other")) return;
     rw_db *other = open_or_exit(dir, &options);
-    rw_txn *txn = begin(other, RW_SNAPSHOT);
+    rw_txn *txn = txn_begin(other, RW_SNAPSHOT);
     CHECK_CODE(rw_cursor_open(db, txn, BUCKET, &cursor), RW_EINVAL);
     TAP_CHECK(cursor == NULL && words_have("database"));
     CHECK_OK(rw_cursor_open(other, txn, BUCKET, &cursor));
     rw_cursor_close(cursor);
     CHECK_OK(txn_put_text(txn, "k", "v"));
-    for (size_t m = 0; m < MODES; m++) {
-        rw_txn *open = begin(other, modes[m]);
+    for (size_t m = 0; m < TXN_MODES; m++) {
+        rw_txn *open = txn_begin(other, txn_modes[m]);
         CHECK_CODE(rw_close(other), RW_EBUSY);
         TAP_CHECK(words_have("transaction"));
         rw_txn_abort(open);
@@ -299,7 +289,7 @@ static void test_other_database(rw_db *db)
 /* A thread stands in a transaction, waiting for a lock: nobody else gets in. */
 static void test_two_threads_wait(rw_db *db)
 {
-    rw_txn *holder = begin(db, RW_PESSIMISTIC), *txn = begin(db, RW_PESSIMISTIC);
+    rw_txn *holder = txn_begin(db, RW_PESSIMISTIC), *txn = txn_begin(db, RW_PESSIMISTIC);
     rw_cursor *cursor = NULL;
     side_call call;
     side_op op = {.db = db, .txn = txn, .key = "busy", .value = "mine"};
@@ -322,7 +312,7 @@ static void test_two_threads_wait(rw_db *db)
 /* The same, and the second one aborts: whatever comes of it, both calls return, and no lock is left. */
 static void test_two_threads_abort(rw_db *db)
 {
-    rw_txn *holder = begin(db, RW_PESSIMISTIC), *txn = begin(db, RW_PESSIMISTIC);
+    rw_txn *holder = txn_begin(db, RW_PESSIMISTIC), *txn = txn_begin(db, RW_PESSIMISTIC);
     side_call call;
     side_op op = {.db = db, .txn = txn, .key = "busy", .value = "again"};
     CHECK_OK(txn_put_text(holder, "busy", "held"));
@@ -370,8 +360,8 @@ static int hammer_run(void *arg)
 static void test_two_threads_hammer(rw_db *db)
 {
     bool good = true;
-    for (size_t m = 0; m < 3; m++) {
-        rw_txn *txn = begin(db, modes[m]);
+    for (size_t m = 0; m < TXN_MODES_WRITING; m++) {
+        rw_txn *txn = txn_begin(db, txn_modes[m]);
         hammer hammers[2];
         side_call calls[2];
         for (int i = 0; i < 2; i++) {
@@ -379,7 +369,7 @@ static void test_two_threads_hammer(rw_db *db)
             side_start(&calls[i], hammer_run, &hammers[i]);
         }
         for (int i = 0; i < 2; i++) good = CHECK_OK(side_join(&calls[i])) && good;
-        tap_diag("mode %u: %u and %u calls done, %u and %u met another", modes[m], hammers[0].done, hammers[1].done, hammers[0].busy, hammers[1].busy);
+        tap_diag("mode %u: %u and %u calls done, %u and %u met another", txn_modes[m], hammers[0].done, hammers[1].done, hammers[0].busy, hammers[1].busy);
         CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
         for (int i = 0; i < 100; i++) {
             char key[24];
@@ -443,7 +433,7 @@ static void test_run(rw_db *db)
 /* Two transactions in a cycle: *victim lost, the other one commits. */
 static void make_deadlock(rw_db *db, rw_txn **victim)
 {
-    rw_txn *one = begin(db, RW_PESSIMISTIC), *two = begin(db, RW_PESSIMISTIC);
+    rw_txn *one = txn_begin(db, RW_PESSIMISTIC), *two = txn_begin(db, RW_PESSIMISTIC);
     side_call call;
     side_op op = {.db = db, .txn = one, .key = "d2", .value = "one"};
     CHECK_OK(txn_put_text(one, "d1", "one"));
@@ -478,7 +468,7 @@ static void test_after_deadlock(rw_db *db)
 
 static void test_savepoint_ids(rw_db *db)
 {
-    rw_txn *txn = begin(db, RW_SNAPSHOT);
+    rw_txn *txn = txn_begin(db, RW_SNAPSHOT);
     unsigned one = 0, two = 0, three = 0;
     CHECK_OK(rw_txn_savepoint(txn, &one));
     CHECK_CODE(rw_txn_rollback_to(txn, one + 1), RW_EINVAL);
@@ -505,18 +495,18 @@ static void test_savepoint_ids(rw_db *db)
 static void test_dropped_bucket(rw_db *db)
 {
     bool good = true;
-    for (size_t m = 0; m < 3; m++) {
+    for (size_t m = 0; m < TXN_MODES_WRITING; m++) {
         rw_bucket bucket = 0;
         CHECK_OK(rw_bucket_open(db, "doomed", RW_CREATE, &bucket));
         CHECK_OK(put_text(db, bucket, "k", "v"));
         CHECK_OK(put_text(db, BUCKET, "kept", "old"));
-        rw_txn *txn = begin(db, modes[m]);
+        rw_txn *txn = txn_begin(db, txn_modes[m]);
         CHECK_OK(txn_put_text(txn, "kept", "new"));
-        if (modes[m] != RW_PESSIMISTIC) CHECK_OK(rw_txn_put(txn, bucket, slice_text("k"), slice_text("w")));
+        if (txn_modes[m] != RW_PESSIMISTIC) CHECK_OK(rw_txn_put(txn, bucket, slice_text("k"), slice_text("w")));
         CHECK_OK(rw_bucket_drop(db, bucket));
-        if (modes[m] == RW_PESSIMISTIC) good = CHECK_CODE(rw_txn_put(txn, bucket, slice_text("k"), slice_text("w")), RW_ENOTFOUND) && good;
+        if (txn_modes[m] == RW_PESSIMISTIC) good = CHECK_CODE(rw_txn_put(txn, bucket, slice_text("k"), slice_text("w")), RW_ENOTFOUND) && good;
         int code = rw_txn_commit(txn, RW_ASYNC);
-        good = TAP_CHECK(modes[m] == RW_PESSIMISTIC ? code == 0 : code == RW_ENOTFOUND || code == RW_ECONFLICT) && good;
+        good = TAP_CHECK(txn_modes[m] == RW_PESSIMISTIC ? code == 0 : code == RW_ENOTFOUND || code == RW_ECONFLICT) && good;
         good = TAP_CHECK(get_is_text(db, BUCKET, "kept", code == 0 ? "new" : "old")) && good;
     }
     tap_ok(good, "a commit into a bucket that was dropped changes nothing");
@@ -543,7 +533,7 @@ static int use_in_child(void *arg)
 
 static void test_fork(rw_db *db)
 {
-    rw_txn *txn = begin(db, RW_SNAPSHOT);
+    rw_txn *txn = txn_begin(db, RW_SNAPSHOT);
     rw_cursor *cursor = NULL;
     CHECK_OK(rw_cursor_open(db, txn, BUCKET, &cursor));
     CHECK_OK(txn_put_text(txn, "forked", "parent"));
@@ -555,106 +545,14 @@ static void test_fork(rw_db *db)
     tap_ok(status == 0 && get_is_text(db, BUCKET, "forked", "parent"), "a child's use of its parent's transaction is RW_EFORK, and the parent goes on");
 }
 
-static void begin_again(rw_txn **txn, rw_db *db, unsigned mode)
-{
-    rw_txn_abort(*txn);
-    *txn = begin(db, mode);
-}
-
-/* Puts until RW_ETOOBIG; the number of writes that went in. */
-static int fill_writes(rw_txn *txn, size_t value_size)
-{
-    static char value[4096];
-    char key[24];
-    for (int i = 0; i < 1000000; i++) {
-        snprintf(key, sizeof(key), "fill %08d", i);
-        int code = rw_txn_put(txn, BUCKET, slice_text(key), slice_bytes(value, value_size));
-        if (code == 0) continue;
-        CHECK_CODE(code, RW_ETOOBIG);
-        TAP_CHECK(words_have("transaction"));
-        return i;
-    }
-    return -1;
-}
-
-static void test_txn_bytes_writes(rw_db *db)
-{
-    for (size_t m = 0; m < 3; m++) {
-        char key[24];
-        unsigned id = 0;
-        rw_txn *txn = begin(db, modes[m]);
-        int count = fill_writes(txn, 2000);
-        TAP_CHECK(count > 10 && count <= 600);
-        snprintf(key, sizeof(key), "fill %08d", count);
-        TAP_CHECK(txn_get_code(txn, key) == RW_ENOTFOUND || modes[m] != RW_SNAPSHOT);
-        CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
-        TAP_CHECK(key_absent(db, key));
-        snprintf(key, sizeof(key), "fill %08d", count - 1);
-        TAP_CHECK(!key_absent(db, key));
-        CHECK_OK(rw_delete_range(db, BUCKET, slice_text("fill"), slice_text("fill~"), RW_ASYNC));
-        txn = begin(db, modes[m]);
-        CHECK_OK(txn_put_text(txn, "fill first", "1"));
-        CHECK_OK(rw_txn_savepoint(txn, &id));
-        TAP_CHECK(fill_writes(txn, 100) > 100);
-        CHECK_OK(rw_txn_rollback_to(txn, id));
-        CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
-        TAP_CHECK(get_is_text(db, BUCKET, "fill first", "1") && key_absent(db, "fill 00000000"));
-        txn = begin(db, modes[m]);
-        fill_writes(txn, 4000);
-        begin_again(&txn, db, modes[m]);
-        CHECK_OK(txn_put_text(txn, "fill small", "x"));
-        CHECK_OK(rw_txn_commit(txn, RW_ASYNC));
-    }
-    tap_ok(wait_for_rest(db), "txn_bytes_max and writes: RW_ETOOBIG, and the rest can be committed or aborted");
-}
-
-/* Reads that must be remembered, and locks, count too. */
-static void test_txn_bytes_reads(rw_db *db)
-{
-    bool good = true;
-    for (size_t m = 1; m < 3; m++) {
-        rw_txn *txn = begin(db, modes[m]);
-        char key[400];
-        int code = 0, i = 0;
-        CHECK_OK(txn_put_text(txn, "kept", "reads"));
-        memset(key, 'x', sizeof(key));
-        for (; i < 200000 && (code == 0 || code == RW_ENOTFOUND); i++) {
-            snprintf(key, 24, "%d reads", i * 7919 % 200000);
-            key[strlen(key)] = 'x';
-            size_t size = 0;
-            code = rw_txn_get(txn, BUCKET, slice_bytes(key, sizeof(key)), NULL, &size);
-        }
-        good = CHECK_CODE(code, RW_ETOOBIG) && TAP_CHECK(i > 100) && good;
-        tap_diag("mode %u: %d reads of absent keys", modes[m], i);
-        good = CHECK_OK(rw_txn_commit(txn, RW_ASYNC)) && TAP_CHECK(get_is_text(db, BUCKET, "kept", "reads")) && good;
-        CHECK_OK(put_text(db, BUCKET, "kept", "old"));
-    }
-    tap_ok(good && wait_for_rest(db), "txn_bytes_max and what was read: RW_ETOOBIG, and the rest can be committed");
-}
-
-static void test_txn_bytes(void)
-{
-    char dir[DIRS_PATH_MAX];
-    rw_options options = options_small();
-    options.txn_bytes_max = MIB;
-    options.cache_bytes = 16 * MIB;
-    if (!dir_make(dir, "bytes")) return;
-    rw_db *db = open_or_exit(dir, &options);
-    test_txn_bytes_writes(db);
-    test_txn_bytes_reads(db);
-    CHECK_OK(rw_close(db));
-    CHECK_OK(rw_verify(dir, note_finding, NULL));
-    dir_remove(dir);
-}
-
 static void test_read_only_database(const char *dir)
 {
     rw_options options = options_small();
     rw_txn *txn = NULL;
     options.read_only = 1;
     rw_db *db = open_or_exit(dir, &options);
-    for (size_t m = 0; m < MODES; m++) {
-        CHECK_OK(rw_txn_begin(db, modes[m], &txn));
+    for (size_t m = 0; m < TXN_MODES; m++) {
+        CHECK_OK(rw_txn_begin(db, txn_modes[m], &txn));
         CHECK_OK(txn_get_code(txn, "a"));
         CHECK_CODE(txn_put_text(txn, "a", "x"), RW_EREADONLY);
         CHECK_CODE(rw_txn_del(txn, BUCKET, slice_text("a")), RW_EREADONLY);
@@ -698,6 +596,5 @@ int main(void)
     CHECK_OK(rw_verify(dir, note_finding, NULL));
     test_read_only_database(dir);
     dir_remove(dir);
-    test_txn_bytes();
     return tap_done();
 }

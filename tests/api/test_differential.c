@@ -434,12 +434,6 @@ static void run_stream(uint64_t seed, key_shape shape, uint64_t ops)
            (unsigned long long)seed);
 }
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
-}
-
 int main(void)
 {
     uint64_t seed = number_from("DIFF_SEED", 1);

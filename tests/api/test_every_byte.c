@@ -49,12 +49,6 @@ enum { OUTCOME_STRANGE_CODE = SAMPLE_WRONG + 1, OUTCOME_VERIFY_SILENT, OUTCOME_C
 static const char *const outcome_names[OUTCOME_COUNT] = {
     "right", "refused", "partly", "a commit shorter", "WRONG", "A STRANGE CODE", "READS FAIL BUT VERIFY IS SILENT"};
 
-static uint64_t number_from(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static bool is_damage_code(int code)
 {
     return code == RW_ECORRUPT || code == RW_EFOREIGN || code == RW_EVERSION || code == RW_EIO;

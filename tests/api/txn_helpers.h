@@ -58,6 +58,18 @@ static inline bool text_names_id(const char *text, uint64_t id)
     return false;
 }
 
+/* Those that write first. */
+#define TXN_MODES_WRITING 3
+#define TXN_MODES 4
+static const unsigned txn_modes[TXN_MODES] = {RW_SNAPSHOT, RW_SERIALIZABLE, RW_PESSIMISTIC, RW_READONLY};
+
+static inline rw_txn *txn_begin(rw_db *db, unsigned flags)
+{
+    rw_txn *txn = NULL;
+    CHECK_OK(rw_txn_begin(db, flags, &txn));
+    return txn;
+}
+
 static inline int txn_put_text(rw_txn *txn, const char *key, const char *value)
 {
     return rw_txn_put(txn, BUCKET, slice_text(key), slice_text(value));

@@ -69,12 +69,6 @@ static void print_report(const workload_report *report)
     if (report->failure[0] != 0) tap_diag("%s", report->failure);
 }
 
-static uint64_t number_of(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
-}
-
 static void check_mode(workload_mode mode, bool tiny, uint64_t transactions, uint64_t seed)
 {
     run_options options = options_of(mode, tiny, transactions, seed);
@@ -99,8 +93,8 @@ static int run_suite(void)
     uint64_t usual = 1000000;
 #endif
     uint64_t settings = 2 * WORKLOAD_MODES;
-    uint64_t transactions = number_of("ISOLATION_TRANSACTIONS", check_long() && usual == 1000000 ? 100000000 * settings : usual) / settings;
-    uint64_t seed = number_of("ISOLATION_SEED", (uint64_t)time(NULL));
+    uint64_t transactions = number_from("ISOLATION_TRANSACTIONS", check_long() && usual == 1000000 ? 100000000 * settings : usual) / settings;
+    uint64_t seed = number_from("ISOLATION_SEED", (uint64_t)time(NULL));
     for (workload_mode mode = 0; mode < WORKLOAD_MODES; mode++)
         for (int tiny = 0; tiny < 2; tiny++) check_mode(mode, tiny, transactions, seed);
     return tap_done();

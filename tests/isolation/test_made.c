@@ -8,15 +8,9 @@
 
 #include "tests/isolation/made.h"
 #include "tests/support/prng.h"
-#include "tests/support/tap.h"
+#include "tests/support/rw_helpers.h"
 
 #define RATE_WANTED 500000.0
-
-static uint64_t number_of(const char *name, uint64_t otherwise)
-{
-    const char *text = getenv(name);
-    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
-}
 
 static const char *mode_name(uint32_t mode)
 {
@@ -188,9 +182,9 @@ static void check_speed(history_checker *checker, uint32_t txns)
 int main(void)
 {
     history_checker *checker = history_checker_new();
-    uint64_t seed = number_of("MADE_SEED", (uint64_t)time(NULL));
+    uint64_t seed = number_from("MADE_SEED", (uint64_t)time(NULL));
     static const uint32_t modes[] = {HISTORY_SNAPSHOT, HISTORY_SERIALIZABLE, HISTORY_PESSIMISTIC, MADE_MIXED};
-    for (size_t i = 0; i < 4; i++) check_sound(checker, modes[i], seed, number_of("MADE_HISTORIES", 150));
+    for (size_t i = 0; i < 4; i++) check_sound(checker, modes[i], seed, number_from("MADE_HISTORIES", 150));
     for (made_fault fault = MADE_NOTHING + 1; fault < MADE_FAULTS; fault++) {
         check_fault(checker, fault, fault_mode(fault), seed);
         check_fault(checker, fault, MADE_MIXED, seed);

@@ -151,6 +151,13 @@ static inline void ignore_finding(void *arg, const char *finding)
     (void)arg, (void)finding;
 }
 
+/* A setting in the environment. */
+static inline uint64_t number_from(const char *name, uint64_t otherwise)
+{
+    const char *text = getenv(name);
+    return text != NULL && text[0] != 0 ? strtoull(text, NULL, 10) : otherwise;
+}
+
 /* Whether the long form of the tests was asked for. */
 static inline bool check_long(void)
 {
