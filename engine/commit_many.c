@@ -169,11 +169,16 @@ static int commit_attempts(commit *c, uint64_t *end_lsn)
 {
     for (unsigned misses = 0;;) {
         int state = commit_attempt(c, end_lsn), error = 0;
-        if (state == COMMIT_LOCKED) error = commit_wait_for_locks(c);
-        else if (state == TREE_MISS) error = trees_load(&c->e->trees, &c->miss, &c->suspect);
-        else if (state != TREE_FRAMES) return state;
-        if (error == 0 && (state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER))) error = writer_take(c);
-        if (error == 0 && c->writer != NULL) error = tree_writer_fill(c->writer);
+        bool writer = c->writer != NULL || state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER);
+        if (state == COMMIT_LOCKED) {
+            writer_give(c); /* whoever holds the lock may need it, and the frames, to end (I5) */
+            error = commit_wait_for_locks(c);
+        } else if (state == TREE_MISS) {
+            error = trees_load(&c->e->trees, &c->miss, &c->suspect);
+        } else if (state != TREE_FRAMES) {
+            return state;
+        }
+        if (error == 0 && writer) error = writer_take(c);
         if (error != 0) return error;
     }
 }
