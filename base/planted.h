@@ -35,7 +35,8 @@
     X(read_before_token, isolation, "a lock's holder reads before writers that missed its lock are done")          \
     X(forget_claims, isolation, "versions are dropped that a snapshot which is being begun will read")             \
     X(trust_old_values, isolation, "what a commit keeps for readers is believed though it ended meanwhile")        \
-    X(trust_rewritten, isolation, "a value is believed that a commit changed again, and ended, meanwhile")
+    X(trust_rewritten, isolation, "a value is believed that a commit changed again, and ended, meanwhile")        \
+    X(trust_old_leaf, isolation, "a pessimistic cursor keeps its copy of a leaf that has changed")
 
 #ifdef RW_PLANTED_BUGS
 enum {

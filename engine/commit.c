@@ -288,7 +288,7 @@ void engine_shrink_range(engine *e, rw_slice from, rw_slice to)
     rw_slice at = from;
     while (leaf != NULL && key != NULL && rw_slice_compare(at, to) < 0) {
         shrink_at(e, w, at);
-        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf) != 0) break;
+        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL) != 0) break;
         rw_slice upper = node_upper_fence(leaf);
         if (upper.size == 0) break;
         memcpy(key, upper.data, upper.size);
