@@ -32,7 +32,11 @@
     X(lose_absent_lock, isolation, "a pessimistic read of an absent key takes no lock")                            \
     X(write_through_locks, isolation, "single writes do not look at locks")                                        \
     X(release_locks_early, isolation, "locks are given back before the commit")                                    \
-    X(read_before_token, isolation, "a lock's holder reads before writers that missed its lock are done")
+    X(read_before_token, isolation, "a lock's holder reads before writers that missed its lock are done")          \
+    X(forget_claims, isolation, "versions are dropped that a snapshot which is being begun will read")             \
+    X(trust_old_values, isolation, "what a commit keeps for readers is believed though it ended meanwhile")        \
+    X(trust_rewritten, isolation, "a value is believed that a commit changed again, and ended, meanwhile")        \
+    X(trust_old_leaf, isolation, "a pessimistic cursor keeps its copy of a leaf that has changed")
 
 #ifdef RW_PLANTED_BUGS
 enum {

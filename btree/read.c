@@ -138,7 +138,7 @@ RW_RACY static void page_copy(trees *t, uint32_t f, node *to)
     rw_racy_copy(to, pool_page(&t->pool, f), t->page_size);
 }
 
-int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page)
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark)
 {
     unsigned restarts = 0;
     for (;;) {
@@ -146,6 +146,7 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page)
         int error = leaf_find(t, key, side, &at, &restarts);
         if (error != 0) return error;
         page_copy(t, at.frame, page);
+        if (mark != NULL) *mark = (trees_mark){.frame = at.frame, .version = at.version};
         if (frame_unchanged(&t->pool.frames[at.frame], at.version)) return 0;
         restart_wait(t, &restarts);
     }

@@ -84,8 +84,18 @@ typedef enum {
     TREES_COVERING,            /* the leaf whose range holds key */
     TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
 } trees_side;
-/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. */
-int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page);
+/* Where a copy comes from, and when. */
+typedef struct {
+    uint32_t frame;
+    uint64_t version;
+} trees_mark;
+/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: may be NULL. */
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark);
+/* Whether the leaf is unchanged since: the copy is as good as a new one. */
+static inline bool trees_copy_is_current(const trees *t, trees_mark mark)
+{
+    return frame_unchanged(&t->pool.frames[mark.frame], mark.version);
+}
 
 /*
  * Reads a missing page and hangs it into its tree. 0 also when another thread has done it, or when it is not missing any more. Without a token the

@@ -82,9 +82,9 @@ int rw_batch_commit(rw_batch *batch, unsigned flags)
     int error = batch_usable(batch, &e);
     if (error != 0) return error;
     if ((flags & ~RW_ASYNC) != 0) return rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
-    if (batch->body.size == 0) return 0;
-    error = engine_commit_many(e, body_slice(&batch->body), flags);
-    if (error == 0 || error == RW_EUNKNOWN) batch->body.size = 0; /* what was placed belongs to the tree now */
+    if (batch->body.count == 0) return 0;
+    error = engine_commit_many(e, &batch->body, flags);
+    if (error == 0 || error == RW_EUNKNOWN) body_clear(&batch->body); /* what was placed belongs to the tree now */
     return error;
 }
 

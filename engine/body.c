@@ -17,6 +17,7 @@ int body_add(commit_body *body, const wal_op *op)
     memcpy(to, op->key.data, op->key.size);
     if (op->second.size > 0) memcpy(to + op->key.size, op->second.data, op->second.size);
     body->size = need;
+    body->count++;
     return 0;
 }
 
@@ -36,7 +37,7 @@ void body_discard(engine *e, commit_body *body)
     wal_op op;
     size_t at = 0;
     while (wal_op_decode(body_slice(body), &at, &op) == 0) engine_unplace_value(e, &op);
-    body->size = 0;
+    body_clear(body);
 }
 
 void body_free(commit_body *body)

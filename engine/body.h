@@ -5,14 +5,21 @@
 #include "engine/engine_internal.h"
 
 /* A zeroed one is empty. */
-typedef struct {
+typedef struct commit_body {
     unsigned char *bytes;
     size_t size, capacity;
+    size_t count;                  /* of operations */
 } commit_body;
 
 static inline rw_slice body_slice(const commit_body *body)
 {
     return rw_slice_of(body->bytes, body->size);
+}
+
+/* Empties it, and keeps its memory: what was placed for it belongs to somebody else now, or there was nothing. */
+static inline void body_clear(commit_body *body)
+{
+    body->size = body->count = 0;
 }
 
 int body_add(commit_body *body, const wal_op *op);

@@ -36,7 +36,7 @@ static int catalog_walk(engine *e, catalog_fn fn, void *arg)
     rw_slice at = rw_slice_of(prefix, sizeof prefix);
     int result = 0;
     for (bool more = true; more && result == 0;) {
-        result = trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf);
+        result = trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL);
         if (result != 0) break;
         bool ignored;
         for (unsigned i = node_lower_bound(leaf, e->page_size, at, &ignored); i < leaf->count && result == 0; i++) {
@@ -110,7 +110,7 @@ static int bucket_create(engine *e, const stored_key *name, rw_bucket *bucket)
                            {.kind = WAL_OP_PUT, .key = name->slice, .second = rw_slice_of(id_bytes, 4)}};
     error = body_add(&body, &ops[0]);
     if (error == 0) error = body_add(&body, &ops[1]);
-    if (error == 0) error = engine_commit_many(e, body_slice(&body), RW_SYNC | ENGINE_CATALOG);
+    if (error == 0) error = engine_commit_many(e, &body, RW_SYNC | ENGINE_CATALOG);
     body_free(&body);
     if (error != 0) return error;
     atomic_store(&e->buckets.next_id, id + 1);
@@ -184,7 +184,7 @@ static int bucket_drop_locked(engine *e, rw_bucket bucket, const char *name)
     int error = body_add(&body, &ops[0]);
     if (error == 0) error = body_add(&body, &ops[1]);
     atomic_store(&e->buckets.live[bucket], 0); /* no new writes: commits look at this under their tokens */
-    if (error == 0) error = engine_commit_many(e, body_slice(&body), RW_SYNC | ENGINE_CATALOG);
+    if (error == 0) error = engine_commit_many(e, &body, RW_SYNC | ENGINE_CATALOG);
     body_free(&body);
     if (error != 0) atomic_store(&e->buckets.live[bucket], 1);
     else atomic_fetch_sub(&e->buckets.count, 1);

@@ -18,6 +18,7 @@
 
 /* ---- cutting partitions ------------------------------------------------------------------------------------------ */
 
+/* Pages only: partition_bytes bounds what an image may have to write, and extents are in none. */
 static bool split_allowed(engine *e, partition *p)
 {
     uint64_t bytes = trees_pages(&e->trees, p) * e->page_size;

@@ -205,8 +205,10 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     int error = 0;
     if (state == TREE_MISS) return trees_load(&e->trees, &c->miss, suspect);
     if (state == COMMIT_LOCKED) {
-        if (c->owner == NULL) lock_owner_init(own, 0);
+        if (c->owner == NULL) lock_owner_init_single(own, 0);
         c->owner = own;
+        engine_writer_give(e, c->writer); /* whoever holds the lock may need it, and the frames, to end (I5) */
+        c->writer = NULL;
         return lock_wait(e, own, c->op.key, NULL, (int64_t)e->options.lock_timeout_ms * 1000000);
     }
     if (c->writer == NULL) error = engine_writer_take(e, &c->writer);
@@ -286,7 +288,7 @@ void engine_shrink_range(engine *e, rw_slice from, rw_slice to)
     rw_slice at = from;
     while (leaf != NULL && key != NULL && rw_slice_compare(at, to) < 0) {
         shrink_at(e, w, at);
-        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf) != 0) break;
+        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL) != 0) break;
         rw_slice upper = node_upper_fence(leaf);
         if (upper.size == 0) break;
         memcpy(key, upper.data, upper.size);

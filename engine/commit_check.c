@@ -42,7 +42,7 @@ int commit_wait_for_locks(commit *c)
     if (c->txn != NULL && txn_mode_is(c->txn, RW_PESSIMISTIC)) return rw_error(RW_ECONFLICT, "a lock of the transaction was lost");
     int64_t timeout = (c->flags & ENGINE_CATALOG) != 0 ? 0 : (int64_t)e->options.lock_timeout_ms * 1000000;
     if (c->owner_used) locks_release(e->locks, &c->owner);
-    else lock_owner_init(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
+    else lock_owner_init_single(&c->owner, c->txn != NULL ? atomic_load(&c->txn->id) : 0);
     c->owner_used = true;
     int error = lock_wait(e, &c->owner, op->key, op->kind == WAL_OP_DELETE_RANGE ? &op->second : NULL, timeout);
     if (error == RW_ETIMEOUT && timeout == 0) return rw_error_prefix(RW_EBUSY, "a transaction is at work in the bucket");

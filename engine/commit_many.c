@@ -18,14 +18,6 @@ static int sorted_compare(const void *a, const void *b)
     return x->offset < y->offset ? -1 : x->offset > y->offset;
 }
 
-static size_t ops_count(rw_slice body)
-{
-    wal_op op;
-    size_t at = 0, count = 0;
-    while (wal_op_decode(body, &at, &op) == 0) count++;
-    return count;
-}
-
 static int commit_memory(commit *c)
 {
     c->ops = c->count <= COMMIT_SMALL ? c->small_ops : malloc(c->count * sizeof *c->ops);
@@ -51,6 +43,7 @@ static void commit_decode(commit *c)
         if (placed->op.kind == WAL_OP_PUT_EXTENT) c->record_flags = WAL_NEEDS_DATA;
         if (i > 0 && rw_slice_compare(c->ops[i - 1].op.key, placed->op.key) >= 0) ascending = false;
     }
+    RW_ASSERT(at == c->body.size);
     c->large = c->has_range || c->count > COMMIT_LARGE;
     c->rewrites = c->has_range && c->count > 1;
     if (ascending) return;
@@ -71,7 +64,7 @@ static void writer_give(commit *c)
 }
 
 /* Without clearing what has its own marks of being unused. */
-static int commit_open(commit *c, engine *e, rw_slice body, unsigned flags, transaction *t)
+static int commit_open(commit *c, engine *e, const commit_body *body, unsigned flags, transaction *t)
 {
     memset(c, 0, offsetof(commit, parts));
     c->part_count = 0;
@@ -80,10 +73,10 @@ static int commit_open(commit *c, engine *e, rw_slice body, unsigned flags, tran
     c->suspect = page_ref_none();
     c->owner_used = false;
     c->e = e;
-    c->body = body;
+    c->body = body_slice(body);
     c->flags = flags;
     c->txn = t;
-    c->count = ops_count(body);
+    c->count = body->count;
     RW_ASSERT(c->count > 0);
     int error = commit_memory(c);
     if (error != 0) return error;
@@ -169,11 +162,16 @@ static int commit_attempts(commit *c, uint64_t *end_lsn)
 {
     for (unsigned misses = 0;;) {
         int state = commit_attempt(c, end_lsn), error = 0;
-        if (state == COMMIT_LOCKED) error = commit_wait_for_locks(c);
-        else if (state == TREE_MISS) error = trees_load(&c->e->trees, &c->miss, &c->suspect);
-        else if (state != TREE_FRAMES) return state;
-        if (error == 0 && (state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER))) error = writer_take(c);
-        if (error == 0 && c->writer != NULL) error = tree_writer_fill(c->writer);
+        bool writer = c->writer != NULL || state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER);
+        if (state == COMMIT_LOCKED) {
+            writer_give(c); /* whoever holds the lock may need it, and the frames, to end (I5) */
+            error = commit_wait_for_locks(c);
+        } else if (state == TREE_MISS) {
+            error = trees_load(&c->e->trees, &c->miss, &c->suspect);
+        } else if (state != TREE_FRAMES) {
+            return state;
+        }
+        if (error == 0 && writer) error = writer_take(c);
         if (error != 0) return error;
     }
 }
@@ -197,7 +195,7 @@ static void commit_shrink(commit *c)
     }
 }
 
-int engine_commit_txn(engine *e, rw_slice body, unsigned flags, transaction *t, uint64_t *end_lsn)
+int engine_commit_txn(engine *e, const commit_body *body, unsigned flags, transaction *t, uint64_t *end_lsn)
 {
     commit c;
     engine_throttle(e);
@@ -210,7 +208,7 @@ int engine_commit_txn(engine *e, rw_slice body, unsigned flags, transaction *t, 
     return error;
 }
 
-int engine_commit_many(engine *e, rw_slice body, unsigned flags)
+int engine_commit_many(engine *e, const commit_body *body, unsigned flags)
 {
     uint64_t end_lsn = 0;
     int error = engine_commit_txn(e, body, flags, NULL, &end_lsn);

@@ -2,6 +2,7 @@
 #ifndef RW_ENGINE_COMMIT_MANY_H
 #define RW_ENGINE_COMMIT_MANY_H
 
+#include "base/planted.h"
 #include "engine/txn.h"
 
 #define COMMIT_SMALL 16u               /* operations that need no memory of their own */
@@ -66,7 +67,10 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn);
  * looks whether it hides what was read. One that ended in the meantime has raised `rewrites`; one that goes on is seen.
  */
 static inline uint64_t rewrites_before(const engine *e) { return atomic_load_explicit(&e->rewrites, memory_order_acquire); }
-static inline bool rewrites_ended_since(const engine *e, uint64_t before) { return RW_UNLIKELY(atomic_load_explicit(&e->rewrites, memory_order_acquire) != before); }
+static inline bool rewrites_ended_since(const engine *e, uint64_t before)
+{
+    return RW_UNLIKELY(atomic_load_explicit(&e->rewrites, memory_order_acquire) != before) && !RW_PLANTED(trust_rewritten);
+}
 /* The newest value that is visible; what a snapshot sees. As trees_get. */
 int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *seen);
 int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen);

@@ -222,36 +222,17 @@ static int stand_on_slot(rw_cursor *c, unsigned slot)
 
 /* ---- public moves ------------------------------------------------------------------------------------------------ */
 
-static int move_first(rw_cursor *c)
+/* To the first key in the direction of the walk: forward the bucket's first, backwards its last. */
+static int move_from_end(rw_cursor *c, bool forward)
 {
-    return walk(c, cursor_low(c), false, true);
+    return walk(c, forward ? cursor_low(c) : cursor_high(c), false, forward);
 }
 
-static int move_last(rw_cursor *c)
+static int move_on(rw_cursor *c, bool forward)
 {
-    return walk(c, cursor_high(c), false, false);
-}
-
-static int move_next(rw_cursor *c)
-{
-    switch (c->state) {
-    case CURSOR_NOWHERE:
-    case CURSOR_BEFORE_FIRST: return move_first(c);
-    case CURSOR_AFTER_LAST: return stand_past(c, true);
-    case CURSOR_AT: break;
-    }
-    return walk(c, cursor_key_slice(&c->key), true, true);
-}
-
-static int move_previous(rw_cursor *c)
-{
-    switch (c->state) {
-    case CURSOR_NOWHERE:
-    case CURSOR_AFTER_LAST: return move_last(c);
-    case CURSOR_BEFORE_FIRST: return stand_past(c, false);
-    case CURSOR_AT: break;
-    }
-    return walk(c, cursor_key_slice(&c->key), true, false);
+    if (c->state == CURSOR_AT) return walk(c, cursor_key_slice(&c->key), true, forward);
+    if (c->state == (forward ? CURSOR_AFTER_LAST : CURSOR_BEFORE_FIRST)) return stand_past(c, forward);
+    return move_from_end(c, forward);
 }
 
 int rw_cursor_seek(rw_cursor *c, rw_slice key)
@@ -270,13 +251,13 @@ int rw_cursor_seek(rw_cursor *c, rw_slice key)
 int rw_cursor_first(rw_cursor *c)
 {
     int error = cursor_enter(c);
-    return error != 0 ? error : cursor_leave(c, move_first(c));
+    return error != 0 ? error : cursor_leave(c, move_from_end(c, true));
 }
 
 int rw_cursor_last(rw_cursor *c)
 {
     int error = cursor_enter(c);
-    return error != 0 ? error : cursor_leave(c, move_last(c));
+    return error != 0 ? error : cursor_leave(c, move_from_end(c, false));
 }
 
 int rw_cursor_next(rw_cursor *c)
@@ -284,7 +265,7 @@ int rw_cursor_next(rw_cursor *c)
     int error = cursor_enter(c);
     if (RW_UNLIKELY(error != 0)) return error;
     if (RW_LIKELY(steps_plainly(c) && c->index + 1 < c->run_end)) return cursor_leave(c, stand_on_slot(c, c->index + 1));
-    return cursor_leave(c, move_next(c));
+    return cursor_leave(c, move_on(c, true));
 }
 
 int rw_cursor_prev(rw_cursor *c)
@@ -292,7 +273,7 @@ int rw_cursor_prev(rw_cursor *c)
     int error = cursor_enter(c);
     if (RW_UNLIKELY(error != 0)) return error;
     if (RW_LIKELY(steps_plainly(c) && c->index > c->run_first)) return cursor_leave(c, stand_on_slot(c, c->index - 1));
-    return cursor_leave(c, move_previous(c));
+    return cursor_leave(c, move_on(c, false));
 }
 
 /* ---- what it stands on ------------------------------------------------------------------------------------------- */

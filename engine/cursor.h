@@ -2,7 +2,7 @@
  * A cursor's insides, between cursor.c (public calls, standing somewhere) and cursor_walk.c (windows, steps, merging, claims).
  *
  * A cursor reads through a window: a private copy of one leaf, and over it what its snapshot still sees of values that were replaced since (X4). For a
- * snapshot a window stays right for ever; in a pessimistic transaction, which sees the newest state, a copy is good for one look.
+ * snapshot a window stays right for ever; in a pessimistic transaction, which sees the newest state, a copy is good until its leaf changes.
  * Where the cursor stands is its key, so windows may be replaced at any time.
  */
 #ifndef RW_ENGINE_CURSOR_H
@@ -34,6 +34,7 @@ typedef struct {
 
 typedef struct {
     node *leaf;
+    trees_mark mark;               /* of the leaf that was copied */
     bool leaf_valid;
     bool overlaid;                 /* the leaf has changes that the moment must not see: only [low, high) is known, through the overlay */
     bool overlay_valid;

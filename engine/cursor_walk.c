@@ -1,4 +1,5 @@
 /* How a cursor finds its next key: windows over the tree, merged with the transaction's own writes, and claimed for it. */
+#include "base/planted.h"
 #include "base/preempt.h"
 #include "engine/cursor.h"
 
@@ -57,7 +58,7 @@ static int window_copy_leaf(rw_cursor *c, rw_slice at, bool forward)
     w->leaf_valid = false;
     w->overlay_valid = false;
     w->overlay.count = 0;
-    int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf);
+    int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf, &w->mark);
     if (error != 0) return error;
     RW_PREEMPT(c->e->kio);
     bool ignored;
@@ -249,12 +250,15 @@ static int claim(rw_cursor *c, rw_slice from, bool strict, bool forward, bool fo
     return txn_claim_range(c->in, strict ? cursor_key_successor(&c->key) : from, found ? cursor_key_successor(&c->found) : cursor_high(c));
 }
 
-/* The newest state: what is ahead is claimed, then looked at again, until what is found lies in what was claimed, and so cannot change any more. */
+/*
+ * The newest state: what is ahead is claimed, then looked at again, until what is found lies in what was claimed, and so cannot change any more. A copy of a leaf
+ * that is unchanged since is as good as a new one: whoever may have written without seeing the lock has changed its version by the time the token was passed (I6).
+ */
 static int look_locking(rw_cursor *c, rw_slice from, bool strict, bool forward, cursor_place *place)
 {
     bool claimed = false, claimed_all = false;
     for (;;) {
-        c->window.leaf_valid = false;
+        c->window.leaf_valid = c->window.leaf_valid && (trees_copy_is_current(&c->e->trees, c->window.mark) || RW_PLANTED(trust_old_leaf));
         int error = look_merged(c, from, strict, forward, place);
         if (error != 0 || claimed_all) return error;
         if (claimed && place->found) {

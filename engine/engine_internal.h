@@ -175,11 +175,12 @@ int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
 /* Flag beside RW_ASYNC, for the engine's own commits: the catalog may be written, and a bucket that is being dropped. */
 #define ENGINE_CATALOG 0x80000000u
-/* body: the operations, encoded for the log. */
-int engine_commit_many(engine *e, rw_slice body, unsigned flags);
+/* At least one operation. */
+struct commit_body;
+int engine_commit_many(engine *e, const struct commit_body *body, unsigned flags);
 /* The same for a transaction: validated; its own locks are no hindrance. Does not wait until it is durable: *end_lsn is for engine_durable. */
 struct transaction;
-int engine_commit_txn(engine *e, rw_slice body, unsigned flags, struct transaction *t, uint64_t *end_lsn);
+int engine_commit_txn(engine *e, const struct commit_body *body, unsigned flags, struct transaction *t, uint64_t *end_lsn);
 /*
  * Decides, under the token, what becomes of a key: present or not, and its value (of an extent: the extent_ref). Fills op's kind and second, or returns an error,
  * which is then the result and nothing is changed.

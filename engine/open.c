@@ -5,7 +5,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define LOCK_BYTES_DIVISOR 4u              /* locks may take this part of the cache */
+#define LOCK_BYTES_DIVISOR 4u          /* locks may take this part of the frames */
 #define FRAMES_MIN 24u                 /* fewer pages than this cannot hold the paths of a few operations at once */
 
 static char *path_join(const char *dir, const char *name)
@@ -27,7 +27,6 @@ static void options_fill(rw_options *options)
 {
     if (options->workers == 0) options->workers = cores_usable();
     if (options->partition_bytes == 0) options->partition_bytes = RW_PARTITION_BYTES_DEFAULT;
-    if (options->snapshot_bytes_max == 0) options->snapshot_bytes_max = options->cache_bytes / 4;
 }
 
 /* What is taken beside the frames: staging of the log, of write-back, of cleaning. In a small cache frames get at least half. */
@@ -36,6 +35,13 @@ static uint64_t frames_bytes(const engine *e)
     uint64_t beside = 2 * (uint64_t)RW_LOG_STAGING_BYTES + (uint64_t)(e->options.workers * WORKER_BATCHES + 2) * RW_WRITE_BATCH_BYTES + RW_SEGMENT_BYTES;
     uint64_t cache = e->options.cache_bytes;
     return cache > 2 * beside ? cache - beside : cache / 2;
+}
+
+/* A quarter unless told otherwise, and never so much that, in a small cache, old values and locks together leave no pages to work with. */
+static uint64_t versions_bytes_max(const engine *e)
+{
+    uint64_t frames = frames_bytes(e), asked = e->options.snapshot_bytes_max;
+    return asked == 0 ? frames / 4 : RW_MIN(asked, frames / 2);
 }
 
 static int cache_check(engine *e)
@@ -76,8 +82,8 @@ static int trees_and_locks_open(engine *e)
     int error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
     if (error != 0) return error;
     snapshots_init(&e->snapshots, e->kio);
-    versions_init(&e->versions, &e->trees, &e->snapshots, e->options.snapshot_bytes_max);
-    return locks_open(e->kio, &e->trees.pool, e->options.cache_bytes / LOCK_BYTES_DIVISOR, &e->locks);
+    versions_init(&e->versions, &e->trees, &e->snapshots, versions_bytes_max(e));
+    return locks_open(e->kio, &e->trees.pool, frames_bytes(e) / LOCK_BYTES_DIVISOR, &e->locks);
 }
 
 /* ---- the pieces, in order ---------------------------------------------------------------------------------------- */

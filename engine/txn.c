@@ -71,7 +71,7 @@ static void txn_end(transaction *t)
     if (t->reads != NULL) read_set_free(t->reads);
     t->reads = NULL;
     if (t->body.capacity > WRITES_KEPT) body_free(&t->body);
-    t->body.size = 0;
+    body_clear(&t->body);
     txn_slot_give(t);
     atomic_fetch_sub_explicit(&e->children, 1, memory_order_release);
 }
@@ -356,7 +356,7 @@ static int commit_writes(transaction *t, unsigned flags, uint64_t *end_lsn)
     if (error == 0 && t->reads != NULL) error = read_set_settle(t->reads);
     if (RW_PLANTED(release_locks_early) && txn_mode_is(t, RW_PESSIMISTIC)) locks_release(e->locks, &t->locks);
     RW_PREEMPT(e->kio);
-    if (error == 0) error = engine_commit_txn(e, body_slice(&t->body), flags, t, end_lsn);
+    if (error == 0) error = engine_commit_txn(e, &t->body, flags, t, end_lsn);
     if (error != 0 && error != RW_EUNKNOWN) {
         char text[512];
         snprintf(text, sizeof text, "%s", rw_error_text());

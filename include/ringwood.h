@@ -112,10 +112,10 @@ typedef struct rw_options {
     const char *io_backend;      /* "auto" (io_uring, or psync where it is forbidden), "uring" or "psync" */
     uint64_t log_bytes;          /* log kept before a checkpoint must have caught up; bounds recovery time; 64 MiB; at least 8 MiB */
     uint32_t async_delay_ms;     /* how soon an RW_ASYNC write is durable, 1 to 60000; 50 */
-    uint64_t partition_bytes;    /* a partition is split in two past this size on disk; 0: chosen by the library; at least 128 KiB */
+    uint64_t partition_bytes;    /* a partition whose tree has more bytes of pages is split in two; large values lie beside and do not count; 0: 32 MiB; at least 128 KiB */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
-    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest snapshot is given up; 0: a quarter of the cache */
+    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most half of them */
     uint64_t txn_bytes_max;      /* memory for the writes, reads and locks of one transaction; above it RW_ETOOBIG; 1 GiB */
     uint32_t lock_timeout_ms;    /* how long a lock is waited for before RW_ETIMEOUT, 1 to 3600000; 10000 */
     rw_logger_fn logger;         /* NULL: silent */
@@ -224,7 +224,8 @@ RW_PUBLIC void rw_batch_free(rw_batch *batch);
  *                    rw_txn_get_for_update), then see the newest committed state. They wait for who holds a conflicting lock: RW_ETIMEOUT after
  *                    options.lock_timeout_ms (the transaction goes on); RW_EDEADLOCK, naming the transactions of the cycle, when this one was chosen as the
  *                    victim: its locks are given up at once, and only rw_txn_abort is left. Its commit does not conflict. RW_ENOMEM: all
- *                    transactions' locks together take a quarter of the cache.
+ *                    transactions' locks together take a quarter of the cache's pages. Only these meet that limit: who commits without holding
+ *                    locks (single writes, batches, the other modes) waits for them whatever they take.
  *   RW_READONLY      as RW_SNAPSHOT without writes.
  *
  * RW_ESNAPSHOT_TOO_OLD: the transaction's snapshot was given up, because old snapshots held more than options.snapshot_bytes_max; abort it.

@@ -5,6 +5,8 @@
  * granted. So a release looks at those only whom it may let through, and in a queue on one key each watches the one before it. README.md has the
  * argument why nobody sleeps for good.
  */
+#include <stdlib.h>
+
 #include "txn/locks_internal.h"
 
 #define SORT_LISTS 40u             /* of up to 2^i requests each */
@@ -46,6 +48,13 @@ static void table_remove(locks *l, lock_request *r)
     atomic_fetch_sub(&l->requests, 1);
 }
 
+/* Out of the table, and watched by nobody. */
+static void request_free(locks *l, lock_request *r)
+{
+    if (r->owner->single) free(r);
+    else frame_heap_free(&l->heap, r);
+}
+
 void lock_watch(lock_request *r, lock_request *watched)
 {
     r->wait.watched = watched;
@@ -83,7 +92,7 @@ void lock_drop(locks *l, lock_request *r)
     owner->bytes -= request_size(r);
     l->counters.held--;
     table_remove(l, r);
-    frame_heap_free(&l->heap, r);
+    request_free(l, r);
 }
 
 /* An upgrade: takes the place of the same owner's shared lock on the same interval, with those who watch it. */
@@ -197,7 +206,7 @@ void lock_waiter_withdraw(locks *l, lock_request *r, lock_request **candidates)
     table_remove(l, r);
     r->owner->waiting = NULL;
     l->waiting--;
-    frame_heap_free(&l->heap, r);
+    request_free(l, r);
 }
 
 bool lock_waiter_arrive(locks *l, lock_request *r, lock_wakes *wakes)

@@ -29,16 +29,26 @@ void lock_owner_init(lock_owner *owner, uint64_t id)
     owner->id = id;
 }
 
+void lock_owner_init_single(lock_owner *owner, uint64_t id)
+{
+    lock_owner_init(owner, id);
+    owner->single = true;
+}
+
 /* ---- requests ---------------------------------------------------------------------------------------------------- */
 
-/* With the mutex held; leaves it for a while when memory is short. */
-static int request_make(locks *l, const lock_claim *claim, lock_request **out)
+static int request_allocate_single(const lock_owner *owner, size_t size, lock_request **r)
 {
-    const lock_interval *i = &claim->interval;
-    size_t to_size = i->end == END_OPEN ? i->to.size : 0, size = sizeof(lock_request) + i->from.size + to_size;
+    RW_ASSERT(owner->count == 0);
+    *r = malloc(size);
+    return *r != NULL ? 0 : rw_error(RW_ENOMEM, "no memory for a lock of %zu bytes", size);
+}
+
+/* With the mutex held; leaves it for a while when memory is short. */
+static int request_allocate(locks *l, size_t size, lock_request **r)
+{
     RW_ASSERT(size <= frame_heap_object_max(&l->heap));
-    lock_request *r;
-    while ((r = frame_arena_allocate(&l->heap, &l->arena, size)) == NULL) {
+    while ((*r = frame_arena_allocate(&l->heap, &l->arena, size)) == NULL) {
         if (frame_heap_bytes(&l->heap) + l->heap.pool->page_size > l->bytes_max) {
             return rw_error(RW_ENOMEM, "locks take %llu bytes, and may not take more than %llu", (unsigned long long)frame_heap_bytes(&l->heap),
                             (unsigned long long)l->bytes_max);
@@ -51,6 +61,16 @@ static int request_make(locks *l, const lock_claim *claim, lock_request **out)
         if (frame_arena_has_room(&l->heap, &l->arena, size)) pool_frame_free(l->heap.pool, fresh);
         else frame_arena_feed(&l->heap, &l->arena, fresh);
     }
+    return 0;
+}
+
+static int request_make(locks *l, const lock_claim *claim, lock_request **out)
+{
+    const lock_interval *i = &claim->interval;
+    size_t to_size = i->end == END_OPEN ? i->to.size : 0, size = sizeof(lock_request) + i->from.size + to_size;
+    lock_request *r;
+    int rc = claim->owner->single ? request_allocate_single(claim->owner, size, &r) : request_allocate(l, size, &r);
+    if (rc != 0) return rc;
     r->watchers = NULL;
     r->priority = (uint32_t)rw_random_next(&l->random);
     r->from_size = (uint32_t)i->from.size;

@@ -28,6 +28,7 @@ typedef struct {
 /* One transaction's part; lies in it, at one address as long as it holds or waits for locks. */
 typedef struct lock_owner {
     uint64_t id;                   /* names it in messages; 0: a single write */
+    bool single;                   /* has one lock at a time, in memory of its own */
     /* under the table's mutex */
     lock_request *held[2];         /* its granted locks, an index for each mode */
     lock_request *waiting;         /* the one it waits for */
@@ -39,17 +40,19 @@ typedef struct lock_owner {
     char victim_text[480];         /* the cycle, in words */
 } lock_owner;
 
-/* Memory comes from frames of p, up to bytes_max. */
+/* Memory comes from frames of p, up to bytes_max; that of single owners is their own. */
 int locks_open(kio *k, pool *p, uint64_t bytes_max, locks **out);
 void locks_close(locks *l);        /* nothing is held any more */
 
 void lock_owner_init(lock_owner *owner, uint64_t id);
+/* One that holds or waits for one lock at a time. What others hold leaves it no less room (X11). */
+void lock_owner_init_single(lock_owner *owner, uint64_t id);
 
 /*
  * Takes a lock on the key from (to NULL), or on the range [from, *to) (an empty one: no end). Waits, at most timeout_ns (0: not at all). 0 also
  * when owner holds it already, in this mode or a stronger one; a shared lock that it holds becomes exclusive. RW_EDEADLOCK: it was chosen as the
  * victim of a cycle, its sentence names the transactions in it; nothing was granted, what it holds stays until it is released. RW_ETIMEOUT names who
- * holds it or waits before it. RW_ENOMEM: locks take all the memory that they may.
+ * holds it or waits before it. RW_ENOMEM: locks take all the memory that they may; for a single owner, that there is none at all.
  */
 int locks_take(locks *l, lock_owner *owner, rw_slice from, const rw_slice *to, lock_mode mode, int64_t timeout_ns);
 /* Gives all back and wakes whom that lets through. */

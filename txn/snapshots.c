@@ -1,3 +1,4 @@
+#include "base/planted.h"
 #include "base/preempt.h"
 #include "txn/snapshots.h"
 
@@ -155,7 +156,7 @@ static between_answer between_from_newest(const snapshots *s, uint64_t after, ui
     const snapshot *one = s->tail;
     for (unsigned i = 0; i < BETWEEN_LOOKS; i++) {
         if (one == NULL) return BETWEEN_NO;
-        if (one->timestamp <= upto) return claims > 0 || one->timestamp > after ? BETWEEN_YES : BETWEEN_NO;
+        if (one->timestamp <= upto) return (claims > 0 && !RW_PLANTED(forget_claims)) || one->timestamp > after ? BETWEEN_YES : BETWEEN_NO;
         claims -= one->beginning;
         one = one->older;
     }

@@ -35,6 +35,7 @@ typedef struct {
     bool loads_first;            /* all slots are written in order before anything else */
     uint32_t shared_keys;        /* keys that all clients share (crash_shared.h), a multiple of 8; 0: none */
     uint32_t shared_percent;     /* of what clients do: on these keys */
+    bool crowded;                /* short calls on two of these keys, most of the time: reads and snapshots meet the middle of commits */
     uint32_t snapshot_bytes, lock_timeout_ms;   /* options */
 } crash_plan;
 

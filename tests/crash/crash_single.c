@@ -88,6 +88,22 @@ static void shared_cas(client *c)
     if (rc != 0 && rc != RW_EUNKNOWN) history_end(s->h, strand_of(c), HISTORY_OPEN);   /* it has read another version, nobody knows which */
 }
 
+/* Deletes the key as a range: the same commit puts it again, so nobody may ever see it gone, and the history need not know. */
+static int batch_remove_first(client *c, rw_batch *batch, uint32_t key)
+{
+    rw_slice from = shared_key_for(c, key), to = {.data = c->other_key, .size = from.size + 1};
+    memcpy(c->other_key, from.data, from.size);
+    ((char *)c->other_key)[from.size] = 0;
+    return rw_batch_delete_range(batch, shared_bucket_for(c, shared_key_bucket(key)), from, to);
+}
+
+static int batch_put_shared(client *c, rw_batch *batch, uint32_t key)
+{
+    uint32_t version;
+    rw_slice value = shared_value_for(c, key, &version);
+    return rw_batch_put(batch, shared_bucket_for(c, shared_key_bucket(key)), shared_key_for(c, key), value);
+}
+
 /* Shared keys, and sometimes own slots, ranges of them included, in one commit. */
 static void shared_batch(client *c)
 {
@@ -96,12 +112,14 @@ static void shared_batch(client *c)
     if (!crash_result(c->run, rw_batch_new(c->run->db, &batch), "batch_new")) return;
     bool mixed = !c->history->is_stopped && client_draw(c, 2) == 0;
     history_txn *record = single_begin(c);
-    int rc = 0;
-    uint32_t key = shared_draw_key(c), version;
-    for (uint64_t i = 1 + client_draw(c, 5); i > 0 && rc == 0; i--, key = client_draw(c, 2) == 0 ? key ^ 1 : shared_draw_key(c)) {
-        rw_slice value = shared_value_for(c, key, &version);
-        rc = rw_batch_put(batch, shared_bucket_for(c, shared_key_bucket(key)), shared_key_for(c, key), value);
+    uint32_t first = shared_draw_key(c), key = first;
+    bool again = client_draw(c, 2) == 0;
+    int rc = again ? batch_remove_first(c, batch, first) : 0;
+    for (uint64_t i = 1 + client_draw(c, 5); i > 0 && rc == 0; i--) {
+        if (!again || key != first) rc = batch_put_shared(c, batch, key);
+        key = client_draw(c, 2) == 0 ? key ^ 1 : shared_draw_key(c);
     }
+    if (again && rc == 0) rc = batch_put_shared(c, batch, first);
     if (mixed) {
         client_commit_begin(c);
         c->history->commits[c->history->commit_count - 1].shared_begun = record->begin_from;
@@ -152,6 +170,13 @@ void client_shared(client *c)
 {
     shared_work alone = {.c = c, .mode = HISTORY_SINGLE};
     uint64_t choice = client_draw(c, 100);
+    if (c->run->plan.crowded && client_draw(c, 4) != 0) {
+        if (choice < 40) shared_gets(c);
+        else if (choice < 55) shared_put(c);
+        else if (choice < 85) shared_batch(c);
+        else shared_scan_alone(c);
+        return;
+    }
     if (choice < 44) shared_transaction(c);
     else if (choice < 52) shared_run(c);
     else if (choice < 68) shared_gets(c);

@@ -23,8 +23,8 @@ rw_slice shared_key_for(client *c, uint32_t key)
 /* Half of all go to the first few. */
 uint32_t shared_draw_key(client *c)
 {
-    uint32_t all = c->run->plan.shared_keys;
-    return (uint32_t)client_draw(c, client_draw(c, 2) == 0 ? 8 : all);
+    const crash_plan *plan = &c->run->plan;
+    return (uint32_t)client_draw(c, client_draw(c, 2) == 0 ? plan->crowded ? 2 : 8 : plan->shared_keys);
 }
 
 static uint32_t ops_recorded(const client *c)

@@ -268,6 +268,28 @@ static void test_cycles(void)
     bed_close();
 }
 
+/* full holds shared locks on k00000 and the next ones, and there is no memory for another one. */
+static void single_writers_beside(lock_owner *full)
+{
+    lock_owner one, two, range;
+    uint64_t bytes = frame_heap_bytes(&table->heap);
+    lock_owner_init_single(&one, 0);
+    lock_owner_init_single(&two, 9);
+    lock_owner_init_single(&range, 0);
+    TAP_CHECK(try(full, "z", NULL, LOCK_SHARED) == RW_ENOMEM);
+    int rc = try(&one, "k00000", NULL, LOCK_EXCLUSIVE);
+    tap_ok(rc == RW_ETIMEOUT && !waits(&one), "a single writer is not refused for want of memory: %s", rw_error_text());
+    bool queues = take(&one, "k00000", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS && take(&two, "k00000", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS &&
+                  take(&range, "k00000", "k00010", LOCK_EXCLUSIVE, LONG_NS) == WAITS;
+    tap_ok(queues && frame_heap_bytes(&table->heap) == bytes, "but waits, in memory of its own");
+    locks_release(table, full);
+    tap_ok(one.count == 1 && waits(&two) && waits(&range), "and is granted in its turn");
+    locks_release(table, &one);
+    locks_release(table, &two);
+    locks_release(table, &range);
+    TAP_CHECK(one.count + two.count + range.count == 0 && !locks_active(table));
+}
+
 static void test_memory(void)
 {
     bed_open(64 << 10);
@@ -282,6 +304,7 @@ static void test_memory(void)
     }
     tap_ok(rc == RW_ENOMEM && o.count == count - 1 && count > 300, "locks end where their memory does: %s", rw_error_text());
     TAP_CHECK(try(&o, "k00000", NULL, LOCK_SHARED) == 0);
+    single_writers_beside(&o);
     locks_release(table, &o);
     TAP_CHECK(try(&o, "k", NULL, LOCK_SHARED) == 0);
     locks_release(table, &o);

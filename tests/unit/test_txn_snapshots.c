@@ -71,6 +71,52 @@ static void test_announced(void)
     tap_ok(!one.given_up && !two.given_up && s.count == 0, "what was given up ends once more, quietly");
 }
 
+/* ---- claims in the midst of others ------------------------------------------------------------------------------- */
+
+#define CROWD 10u                  /* more than are looked at from either end */
+
+typedef struct {
+    snapshots *s;
+    bool gap, claimed, below;      /* whether something may be in there */
+} claim_question;
+
+/* Asked while a claim stands at 50, snapshots at 40, and at 100 and above. */
+static uint64_t ask_in_crowd(void *arg)
+{
+    claim_question *q = arg;
+    q->gap = snapshots_between(q->s, 60, 70);
+    q->claimed = snapshots_between(q->s, 45, 49);
+    q->below = snapshots_between(q->s, 20, 39);
+    return 120;
+}
+
+/* What is asked for lies so deep that the looks from the newest end give up, or not. */
+static void claim_in_crowd(unsigned newer, const char *how)
+{
+    snapshots s;
+    snapshot old, reached, new, crowd[CROWD];
+    question at_fifty = {.s = &s, .moment = 50};
+    claim_question q = {.s = &s};
+    snapshots_init(&s, k);
+    snapshots_begin(&s, &reached, 0, ask, &at_fifty);
+    snapshots_end(&s, &reached);
+    snapshots_begin_at(&s, &old, 0, 40);
+    for (unsigned i = 0; i < newer; i++) snapshots_begin_at(&s, &crowd[i], 0, 100 + i);
+    snapshots_begin(&s, &new, 0, ask_in_crowd, &q);
+    tap_ok(q.gap, "a claim may come to lie in a gap above it, %s", how);
+    tap_ok(!q.claimed && !q.below, "but in none below it, %s", how);
+    TAP_CHECK(!snapshots_between(&s, 60, 70) && snapshots_between(&s, 110, 120));
+    for (unsigned i = 0; i < newer; i++) snapshots_end(&s, &crowd[i]);
+    snapshots_end(&s, &new);
+    snapshots_end(&s, &old);
+}
+
+static void test_claims(void)
+{
+    claim_in_crowd(0, "seen from the newest end");
+    claim_in_crowd(CROWD, "seen from the oldest end");
+}
+
 /* ---- against a plain list ---------------------------------------------------------------------------------------- */
 
 #define OPEN_MAX 40u
@@ -262,6 +308,7 @@ int main(void)
     const char *given = getenv("SNAPSHOTS_SEED");
     must(kio_open("psync", NULL, NULL, &k) == 0, "back end");
     test_announced();
+    test_claims();
     if (given != NULL) test_model(strtoull(given, NULL, 10));
     for (uint64_t seed = 1; given == NULL && seed <= 10; seed++) test_model(seed);
     tap_ok(true, "as a plain list has it");
