@@ -52,7 +52,7 @@ API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
 ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 
-.PHONY: all lib tests examples clean install deps check check-long demo figures crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo figures crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -116,6 +116,30 @@ $(OUT)/tests/%: $(OBJ)/tests/isolation/%.o $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT
 $(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c tests/isolation/history*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
+# Engines side by side. Peers' libraries belong to this program only; those that are not installed are left out, and it says so.
+COMPARE_SRC := $(filter-out $(wildcard bench/compare/adapter_*.c),$(wildcard bench/compare/*.c)) bench/compare/adapter_ringwood.c
+COMPARE_PEERS := lmdb:lmdb.h rocksdb:rocksdb/c.h wiredtiger:wiredtiger.h leveldb:leveldb/c.h sqlite:sqlite3.h
+COMPARE_LIBS_sqlite := -lsqlite3
+peer_is_installed = $(wildcard $(addsuffix /$(lastword $(subst :, ,$(1))),/usr/include /usr/local/include))
+COMPARE_HAVE := $(foreach p,$(COMPARE_PEERS),$(if $(call peer_is_installed,$(p)),$(firstword $(subst :, ,$(p)))))
+COMPARE_OBJ := $(COMPARE_SRC:%.c=$(OBJ)/%.o) $(COMPARE_HAVE:%=$(OBJ)/bench/compare/adapter_%.o) \
+               $(patsubst %,$(OBJ)/bench/%.o,dataset environment keys measure pacer parse percentiles scratch series text)
+COMPARE_LIBS := $(foreach p,$(COMPARE_HAVE),$(or $(COMPARE_LIBS_$(p)),-l$(p)))
+
+# RocksDB tells C programs no version.
+$(OBJ)/bench/compare/adapter_rocksdb.o: CPPFLAGS += -DCOMPARE_ROCKSDB_VERSION='"$(shell sed -n 's/^.define ROCKSDB_[MP][A-Z]* \([0-9]*\)$$/\1/p' /usr/include/rocksdb/version.h | paste -sd. )"'
+$(OBJ)/bench/compare/adapters.o: CPPFLAGS += $(COMPARE_HAVE:%=-DCOMPARE_HAVE_%)
+$(OBJ)/bench/compare/adapters.o: $(OUT)/compare/peers
+
+# Changes when the peers do.
+$(OUT)/compare/peers: FORCE
+	@mkdir -p $(@D)
+	@echo '$(COMPARE_HAVE)' | cmp -s - $@ || echo '$(COMPARE_HAVE)' > $@
+
+$(OUT)/compare/ringwood-compare: $(COMPARE_OBJ) $(OUT)/libringwood-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $(COMPARE_OBJ) $(OUT)/libringwood-internal.a $(COMPARE_LIBS) $(LIBS) -ljansson -lm
 
 deps:
 	@tools/install-deps

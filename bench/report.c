@@ -7,8 +7,6 @@
 #include "bench/bench.h"
 #include "bench/report_parts.h"
 
-const struct bench_percentile bench_percentiles[BENCH_PERCENTILES] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}, {"max", 1}};
-
 bench_costs bench_result_costs(const bench_result *result)
 {
     const rw_stats_t *a = &result->before, *b = &result->after;
@@ -64,12 +62,6 @@ unsigned bench_result_kinds(const bench_result *result)
     unsigned kinds = 0;
     for (int k = 0; k < BENCH_KINDS; k++) kinds += result->kinds[k].count > 0;
     return kinds;
-}
-
-/* Steps halve what is left to 100%, as HdrHistogram prints them; five to each half. */
-double bench_distribution_next(double fraction)
-{
-    return fraction + (1 - fraction) * 0.129449436703876; /* 1 - 2^(-1/5) */
 }
 
 static void end_csv(const bench_report *report)

@@ -1,0 +1,142 @@
+/* The table: what was compared on what; for each workload all engines with everything measured; rates and ratios of all workloads at the end. */
+#include "bench/compare/report.h"
+#include "bench/measure.h"
+#include "bench/text.h"
+
+static void head_print(const compare_report *report, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    const bench_environment *e = report->environment;
+    fprintf(out, "rounds       %u, the engines in turn, another one first in each; each turn is a process and a directory of its own; seed %llu\n",
+            report->results->rounds, (unsigned long long)plan->seed);
+    fprintf(out, "workloads    %g s each, but for loads and full scans\n", plan->seconds);
+    if (plan->rate > 0) fprintf(out, "loop         open: %s operations a second over all threads, latencies from the intended start\n", bench_text_count(plan->rate));
+    else fputs("loop         closed: a thread begins an operation when its last one ended\n", out);
+    fprintf(out, "directory    %s\n", e->directory);
+    fprintf(out, "file system  %s (%s) on %s%s%s%s%s\n", e->file_system, e->mount_options, e->device, e->device_model[0] != '\0' ? ", " : "", e->device_model,
+            e->write_cache[0] != '\0' ? ", write cache: " : "", e->write_cache);
+    if (e->memory_only) fprintf(out, "             %s is memory: writes cost no device, and nothing here survives a power cut\n", e->file_system);
+    fprintf(out, "kernel       %s\n", e->kernel);
+    fprintf(out, "machine      %s, %u processors, %s\n", e->processor, e->cpus, bench_text_bytes(e->memory_bytes));
+    fprintf(out, "clock        %s, %.0f ns a reading; two readings are part of each latency\n", bench_clock_chosen.tsc ? "processor's counter" : "clock_gettime",
+            bench_clock_chosen.reading_ns);
+    if (compare_adapters_missing[0] != '\0') fprintf(out, "not built in%s\n", compare_adapters_missing);
+}
+
+static void engines_print(const compare_plan *plan, FILE *out)
+{
+    bool durable = false, async = false;
+    for (unsigned s = 0; s < plan->stage_count; s++) {
+        durable |= plan->stages[s].settings.durable;
+        async |= !plan->stages[s].settings.durable;
+    }
+    for (unsigned i = 0; i < plan->engine_count; i++) {
+        const compare_adapter *a = plan->engines[i];
+        char version[COMPARE_TEXT];
+        a->version(version);
+        fprintf(out, "\n%s %s\n", a->title, version);
+        if (async) fprintf(out, "  async writes        %s\n", a->async_words);
+        if (durable) fprintf(out, "  durable writes      %s\n", a->durable_words);
+        fprintf(out, "  read-modify-write   %s\n", a->modify_words);
+        fprintf(out, "  multi-get           %s\n", a->multi_get != NULL ? "a call of its own, or one read transaction for all" : "single gets");
+        fprintf(out, "  memory              %s\n", a->memory_words);
+    }
+}
+
+static void stage_head_print(const compare_plan *plan, const compare_stage *stage, FILE *out)
+{
+    const compare_settings *s = &stage->settings;
+    fprintf(out, "\n==== %s: %s\n", stage->set->name, stage->set->text);
+    fprintf(out, "%s records, keys %u B, values %u B, not compressible, %s in all; cache %s for each engine\n", bench_text_count((double)stage->records),
+            s->key_size, s->value_size, bench_text_bytes(s->data_bytes), bench_text_bytes(s->cache_bytes));
+    for (unsigned i = 0; i < plan->engine_count; i++) {
+        char settings[COMPARE_TEXT];
+        plan->engines[i]->describe(s, settings);
+        fprintf(out, "  %-11s %s\n", plan->engines[i]->title, settings);
+    }
+    for (unsigned i = 0; i < plan->engine_count; i++)
+        if (compare_report_is_unlimited(stage, plan->engines[i]))
+            fprintf(out, "  %s has no direct I/O: the kernel's page cache is its cache, and here nothing limits that. Its reads do not compare with the others'.\n",
+                    plan->engines[i]->title);
+}
+
+static void engine_row_print(const compare_adapter *adapter, const compare_summary *sum, FILE *out)
+{
+    if (sum->rate.count == 0) {
+        fprintf(out, "  %-11s not done\n", adapter->title);
+        return;
+    }
+    char spread[64], ratio[32] = "", written[16] = "-";
+    snprintf(spread, sizeof spread, "%s-%s", bench_text_count(sum->rate.min), bench_text_count(sum->rate.max));
+    if (sum->ratio.count > 0) snprintf(ratio, sizeof ratio, "%.2f", sum->ratio.median);
+    if (sum->write_bytes > 0) snprintf(written, sizeof written, "%.2f", sum->write_bytes);
+    fprintf(out, "  %-11s %11s %23s %7s", adapter->title, bench_text_count(sum->rate.median), spread, ratio);
+    for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_text_us(rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction)));
+    fprintf(out, " %8.2f %8s %9s %9s %7.1f%s\n", sum->cpu_us, written, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
+            sum->settle_seconds, sum->settled ? "" : " not at rest");
+    if (sum->behind > 0) fprintf(out, "  %-11s %s operations did not begin in time: it cannot keep up with this rate\n", "", bench_text_count((double)sum->behind));
+}
+
+static void workload_print(const compare_report *report, unsigned s, unsigned w, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    const compare_workload *workload = &plan->stages[s].workloads[w];
+    char label[64];
+    compare_workload_label(workload, label, sizeof label);
+    fprintf(out, "\n%s  %s\n", label, workload->text);
+    fprintf(out, "  %-11s %11s %23s %7s", "", "per second", "spread", "ratio");
+    for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_percentiles[p].name);
+    fprintf(out, " %8s %8s %9s %9s %7s\n", "cpu us", "written", "resident", "files", "settle");
+    for (unsigned e = 0; e < plan->engine_count; e++) engine_row_print(plan->engines[e], compare_report_summary(report, s, e, w), out);
+}
+
+/* Workloads down, engines across: rates, or ratios with their spread. */
+static void matrix_print(const compare_report *report, unsigned s, bool ratios, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    const compare_stage *stage = &plan->stages[s];
+    unsigned base = compare_results_base(plan);
+    if (ratios) fprintf(out, "\n%s: %s's rate divided by the other's; above 1, %s is faster; medians of the rounds' ratios (least to most)\n", stage->set->name,
+                        plan->engines[base]->title, plan->engines[base]->title);
+    else fprintf(out, "\n%s: operations a second, medians of %u round%s\n", stage->set->name, report->results->rounds, report->results->rounds == 1 ? "" : "s");
+    fprintf(out, "%-14s", "");
+    for (unsigned e = 0; e < plan->engine_count; e++)
+        if (!ratios || e != base) fprintf(out, " %*s", ratios ? 18 : 12, plan->engines[e]->title);
+    fputc('\n', out);
+    for (unsigned w = 0; w < stage->count; w++) {
+        char label[64], cell[64];
+        if (!compare_report_shows(stage, w)) continue;
+        compare_workload_label(&stage->workloads[w], label, sizeof label);
+        fprintf(out, "%-14s", label);
+        for (unsigned e = 0; e < plan->engine_count; e++) {
+            if (ratios && e == base) continue;
+            const compare_summary *sum = compare_report_summary(report, s, e, w);
+            if ((ratios ? sum->ratio.count : sum->rate.count) == 0) snprintf(cell, sizeof cell, "-");
+            else if (ratios) snprintf(cell, sizeof cell, "%.2f (%.2f-%.2f)", sum->ratio.median, sum->ratio.min, sum->ratio.max);
+            else snprintf(cell, sizeof cell, "%s", bench_text_count(sum->rate.median));
+            fprintf(out, " %*s", ratios ? 18 : 12, cell);
+        }
+        fputc('\n', out);
+    }
+}
+
+void compare_report_table(const compare_report *report, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    head_print(report, out);
+    engines_print(plan, out);
+    fputs("\nratio: the first's rate divided by this one's. Latencies in microseconds, of all rounds together. cpu us: of all threads of the process, for each\n"
+          "operation, until the engine rests again. written: bytes written for each byte put, until then. resident: the most memory in the workload, pages of\n"
+          "files that are mapped included. files: disk space at its end. settle: seconds until the engine rested after the writes.\n", out);
+    for (unsigned s = 0; s < plan->stage_count; s++) {
+        stage_head_print(plan, &plan->stages[s], out);
+        for (unsigned w = 0; w < plan->stages[s].count; w++)
+            if (compare_report_shows(&plan->stages[s], w)) workload_print(report, s, w, out);
+    }
+    for (unsigned s = 0; s < plan->stage_count; s++) {
+        matrix_print(report, s, false, out);
+        if (plan->engine_count > 1) matrix_print(report, s, true, out);
+    }
+    for (unsigned i = 0; i < compare_report_complaints(report); i++) fprintf(out, "\nfailed: %s\n", compare_report_complaint(report, i));
+    if (report->interrupted) fputs("\ninterrupted: what is above is of the work done until then\n", out);
+}
