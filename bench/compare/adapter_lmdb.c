@@ -216,6 +216,7 @@ const compare_adapter compare_lmdb = {
     .durable_words = "pages, then the meta page, written and synced by each commit",
     .memory_words = "the kernel's page cache is its cache: nothing limits it, and pages of it that are mapped count as resident",
     .modify_words = "write transaction",
+    .multi_get_words = "gets in one read transaction",
     .version = lmdb_version,
     .describe = lmdb_describe,
     .open = lmdb_open,

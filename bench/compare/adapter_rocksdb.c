@@ -239,6 +239,7 @@ const compare_adapter compare_rocksdb = {
     .durable_words = "log written and synced before the write returns (sync=1); commits share syncs",
     .memory_words = "the cache holds blocks of data; up to two memory tables of 64 MiB, filters and indexes come on top",
     .modify_words = "get and put under one of the program's locks",
+    .multi_get_words = "rocksdb_batched_multi_get_cf",
     .direct_possible = true,
     .version = rocksdb_version,
     .describe = rocksdb_describe,

@@ -21,7 +21,7 @@ static const char usage[] =
     "  --value-size BYTES     (100)\n"
     "  --cache BYTES          of each engine (1G; large: 256M)\n"
     "  --rounds N             1 to 31 (3)\n"
-    "  --seconds S            of each workload, but for those that touch every record once (1.5)\n"
+    "  --seconds S            of each workload, but for those that touch every record once (1.5; large: 10)\n"
     "  --threads N            of every workload, in place of its own number; loads and full scans keep theirs\n"
     "  --rate N               open loop: N operations a second over all threads, latencies from the intended start\n"
     "  --series               keep what happened in each second (json, csv, page); --rate does\n"
@@ -125,10 +125,11 @@ static bool list_names(const char *list, const compare_workload *workload, uint6
 /* Fills in the stage of a set; without workloads when none of it is asked for. */
 static void stage_make(const compare_plan *plan, const compare_set *set, const said *s, compare_stage *stage, uint64_t *used)
 {
-    *stage = (compare_stage){.set = set, .records = s->records != 0 ? s->records : plan->quick ? 200000 : set->records};
+    *stage = (compare_stage){.set = set, .records = s->records != 0 ? s->records : plan->quick ? 200000 : set->records,
+                             .seconds = s->seconds > 0 ? s->seconds : plan->quick ? 1 : set->seconds};
     unsigned asked = 0, threads = 1;
     for (const compare_workload *w = set->workloads; w->name != NULL; w++) {
-        bool wanted = s->workloads != NULL ? list_names(s->workloads, w, used) : plan->quick ? w->quick : true;
+        bool wanted = s->workloads != NULL ? list_names(s->workloads, w, used) : plan->quick ? w->quick : w->kind != COMPARE_LOAD || !set->durable;
         asked += wanted;
         if (w->kind == COMPARE_LOAD) stage->load_is_shown = wanted;
         if (!wanted && w->kind != COMPARE_LOAD) continue;
@@ -233,7 +234,6 @@ int compare_plan_parse(compare_plan *plan, int argc, char **argv)
         return -1;
     }
     plan->rounds = s.rounds != 0 ? (unsigned)s.rounds : plan->quick ? 1 : 3;
-    plan->seconds = s.seconds > 0 ? s.seconds : plan->quick ? 1 : 1.5;
     plan->series |= plan->rate > 0;
     for (unsigned i = 0; s.engines == NULL && compare_adapters[i] != NULL; i++) plan->engines[plan->engine_count++] = compare_adapters[i];
     if (s.engines != NULL && !engines_parse(plan, s.engines)) return -1;

@@ -35,6 +35,7 @@ typedef struct {
     const char *durable_words;   /* how it is made durable */
     const char *memory_words;    /* what holds memory besides the cache that is asked for */
     const char *modify_words;    /* how a read-modify-write is made atomic */
+    const char *multi_get_words; /* what multi_get calls; NULL as it */
     bool direct_possible;        /* false: its pages also lie in the kernel's page cache, which nothing limits */
 
     void (*version)(char text[COMPARE_TEXT]);

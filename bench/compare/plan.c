@@ -44,11 +44,11 @@ static const compare_workload large_workloads[] = {
 
 const compare_set compare_sets[COMPARE_SETS] = {
     [COMPARE_CACHED] = {.name = "cached", .text = "everything in the cache; writes are not durable when they return", .records = 2000000,
-                        .cache_bytes = (uint64_t)1 << 30, .workloads = cached_workloads},
+                        .cache_bytes = (uint64_t)1 << 30, .seconds = 1.5, .workloads = cached_workloads},
     [COMPARE_DURABLE] = {.name = "durable", .text = "everything in the cache; each write is durable when it returns", .records = 200000,
-                         .cache_bytes = (uint64_t)1 << 30, .durable = true, .workloads = durable_workloads},
+                         .cache_bytes = (uint64_t)1 << 30, .seconds = 1.5, .durable = true, .workloads = durable_workloads},
     [COMPARE_LARGE] = {.name = "large", .text = "ten times more data than cache, direct I/O where the engine can; writes are not durable when they return",
-                       .records = 20000000, .cache_bytes = (uint64_t)256 << 20, .direct = true, .workloads = large_workloads},
+                       .records = 20000000, .cache_bytes = (uint64_t)256 << 20, .seconds = 10, .direct = true, .workloads = large_workloads},
 };
 
 bool compare_workload_writes(const compare_workload *workload)

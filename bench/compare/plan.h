@@ -42,6 +42,7 @@ typedef enum { COMPARE_CACHED, COMPARE_DURABLE, COMPARE_LARGE, COMPARE_SETS } co
 typedef struct {
     const char *name, *text;
     uint64_t records, cache_bytes;
+    double seconds;                 /* of a workload */
     bool durable, direct;
     const compare_workload *workloads; /* up to one without a name */
 } compare_set;
@@ -53,6 +54,7 @@ typedef struct {
     const compare_set *set;
     compare_settings settings;      /* directory is set for each run */
     uint64_t records;
+    double seconds;                 /* of each workload that does not touch every record once */
     compare_workload workloads[COMPARE_WORKLOADS_MAX]; /* the load first, wanted or not */
     unsigned count;
     bool load_is_shown;             /* the load was asked for */
@@ -66,7 +68,6 @@ typedef struct {
     const compare_adapter *engines[COMPARE_ENGINES_MAX];
     unsigned engine_count;
     unsigned rounds;
-    double seconds;                 /* of each workload that does not touch every record once */
     double rate;                    /* operations a second, open loop; 0: closed */
     bool series;                    /* what happened in each second is kept; always with a rate */
     bool quick;

@@ -188,7 +188,7 @@ static void head(const compare_report *report, FILE *out)
     const bench_environment *e = report->environment;
     char text[512];
     fputs("<table class=\"words\">\n", out);
-    snprintf(text, sizeof text, "%u, the engines in turn, each turn a process of its own; %g s a workload; seed %llu", report->results->rounds, plan->seconds,
+    snprintf(text, sizeof text, "%u, the engines in turn, each turn a process of its own; seed %llu", report->results->rounds,
              (unsigned long long)plan->seed);
     words_row((const char *const[]){"rounds", text, NULL}, out);
     if (plan->rate > 0) snprintf(text, sizeof text, "open: %s operations a second, latencies from the intended start", bench_text_count(plan->rate));
@@ -228,7 +228,7 @@ static void engine_row(const compare_adapter *adapter, const compare_summary *su
     else fputs("<td></td>", out);
     fprintf(out, "<td>%s</td><td>%s</td><td>%.1f s%s</td></tr>\n", bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
             sum->settle_seconds, sum->settled ? "" : ", not at rest");
-    if (sum->behind > 0) fprintf(out, "<tr><td></td><td colspan=\"14\">%s operations did not begin in time</td></tr>\n", bench_text_count((double)sum->behind));
+    if (sum->behind > 0) fprintf(out, "<tr><td></td><td colspan=\"14\">%s operations that were due had not begun at the end</td></tr>\n", bench_text_count((double)sum->behind));
 }
 
 static void workload(const compare_report *report, unsigned s, unsigned w, FILE *out)
@@ -260,8 +260,8 @@ void compare_report_html(const compare_report *report, FILE *out)
     head(report, out);
     for (unsigned s = 0; s < plan->stage_count; s++) {
         const compare_stage *stage = &plan->stages[s];
-        fprintf(out, "<h2>%s</h2><p>%s. %s records, keys %u B, values %u B; cache %s for each engine.</p>\n<table class=\"words\">\n", stage->set->name, stage->set->text,
-                bench_text_count((double)stage->records), stage->settings.key_size, stage->settings.value_size, bench_text_bytes(stage->settings.cache_bytes));
+        fprintf(out, "<h2>%s</h2><p>%s. %s records, keys %u B, values %u B; cache %s for each engine; %g s a workload, but for loads and full scans.</p>\n<table class=\"words\">\n", stage->set->name, stage->set->text,
+                bench_text_count((double)stage->records), stage->settings.key_size, stage->settings.value_size, bench_text_bytes(stage->settings.cache_bytes), stage->seconds);
         for (unsigned e = 0; e < plan->engine_count; e++) {
             char settings[COMPARE_TEXT];
             plan->engines[e]->describe(&stage->settings, settings);

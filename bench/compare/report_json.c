@@ -19,9 +19,9 @@ static json_t *engines_json(const compare_plan *plan)
         const compare_adapter *a = plan->engines[i];
         char version[COMPARE_TEXT];
         a->version(version);
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:b}", "name", a->name, "title", a->title, "version", version, "async",
+        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "title", a->title, "version", version, "async",
                                                a->async_words, "durable", a->durable_words, "memory", a->memory_words, "read_modify_write",
-                                               a->modify_words, "multi_get", a->multi_get != NULL ? 1 : 0));
+                                               a->modify_words, "multi_get", a->multi_get != NULL ? a->multi_get_words : "single gets"));
     }
     return array;
 }
@@ -106,8 +106,8 @@ static json_t *sets_json(const compare_report *report)
             json_object_set_new(effective, plan->engines[e]->name, json_string(text));
             if (compare_report_is_unlimited(&plan->stages[s], plan->engines[e])) json_array_append_new(unlimited, json_string(plan->engines[e]->name));
         }
-        json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:i, s:i, s:I, s:b, s:b, s:o, s:o, s:o}", "set", plan->stages[s].set->name, "text",
-                                               plan->stages[s].set->text, "records", (json_int_t)plan->stages[s].records, "key_size", (int)settings->key_size,
+        json_array_append_new(array, json_pack("{s:s, s:s, s:I, s:f, s:i, s:i, s:I, s:b, s:b, s:o, s:o, s:o}", "set", plan->stages[s].set->name, "text",
+                                               plan->stages[s].set->text, "records", (json_int_t)plan->stages[s].records, "seconds", plan->stages[s].seconds, "key_size", (int)settings->key_size,
                                                "value_size", (int)settings->value_size, "cache_bytes", (json_int_t)settings->cache_bytes, "durable",
                                                (int)settings->durable, "direct", (int)settings->direct, "settings", effective, "cache_not_limited", unlimited,
                                                "workloads", workloads_json(report, s)));
@@ -120,8 +120,8 @@ void compare_report_json(const compare_report *report, FILE *out)
     const compare_plan *plan = report->results->plan;
     json_t *failures = json_array();
     for (unsigned i = 0; i < compare_report_complaints(report); i++) json_array_append_new(failures, json_string(compare_report_complaint(report, i)));
-    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:f, s:I, s:s, s:o, s:o, s:b}", "environment", environment_json(report->environment), "engines", engines_json(plan),
-                             "not_built_in", compare_adapters_missing, "rounds", (int)report->results->rounds, "seconds", plan->seconds, "rate", plan->rate, "seed",
+    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:I, s:s, s:o, s:o, s:b}", "environment", environment_json(report->environment), "engines", engines_json(plan),
+                             "not_built_in", compare_adapters_missing, "rounds", (int)report->results->rounds, "rate", plan->rate, "seed",
                              (json_int_t)plan->seed, "ratios_of", plan->engines[compare_results_base(plan)]->name, "sets", sets_json(report), "failures", failures,
                              "interrupted", (int)report->interrupted);
     json_dumpf(root, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));

@@ -9,7 +9,6 @@ static void head_print(const compare_report *report, FILE *out)
     const bench_environment *e = report->environment;
     fprintf(out, "rounds       %u, the engines in turn, another one first in each; each turn is a process and a directory of its own; seed %llu\n",
             report->results->rounds, (unsigned long long)plan->seed);
-    fprintf(out, "workloads    %g s each, but for loads and full scans\n", plan->seconds);
     if (plan->rate > 0) fprintf(out, "loop         open: %s operations a second over all threads, latencies from the intended start\n", bench_text_count(plan->rate));
     else fputs("loop         closed: a thread begins an operation when its last one ended\n", out);
     fprintf(out, "directory    %s\n", e->directory);
@@ -38,7 +37,7 @@ static void engines_print(const compare_plan *plan, FILE *out)
         if (async) fprintf(out, "  async writes        %s\n", a->async_words);
         if (durable) fprintf(out, "  durable writes      %s\n", a->durable_words);
         fprintf(out, "  read-modify-write   %s\n", a->modify_words);
-        fprintf(out, "  multi-get           %s\n", a->multi_get != NULL ? "a call of its own, or one read transaction for all" : "single gets");
+        fprintf(out, "  multi-get           %s\n", a->multi_get != NULL ? a->multi_get_words : "single gets: it has no such call");
         fprintf(out, "  memory              %s\n", a->memory_words);
     }
 }
@@ -47,8 +46,8 @@ static void stage_head_print(const compare_plan *plan, const compare_stage *stag
 {
     const compare_settings *s = &stage->settings;
     fprintf(out, "\n==== %s: %s\n", stage->set->name, stage->set->text);
-    fprintf(out, "%s records, keys %u B, values %u B, not compressible, %s in all; cache %s for each engine\n", bench_text_count((double)stage->records),
-            s->key_size, s->value_size, bench_text_bytes(s->data_bytes), bench_text_bytes(s->cache_bytes));
+    fprintf(out, "%s records, keys %u B, values %u B, not compressible, %s in all; cache %s for each engine; %g s a workload, but for loads and full scans\n", bench_text_count((double)stage->records),
+            s->key_size, s->value_size, bench_text_bytes(s->data_bytes), bench_text_bytes(s->cache_bytes), stage->seconds);
     for (unsigned i = 0; i < plan->engine_count; i++) {
         char settings[COMPARE_TEXT];
         plan->engines[i]->describe(s, settings);
@@ -66,15 +65,15 @@ static void engine_row_print(const compare_adapter *adapter, const compare_summa
         fprintf(out, "  %-11s not done\n", adapter->title);
         return;
     }
-    char spread[64], ratio[32] = "", written[16] = "-";
-    snprintf(spread, sizeof spread, "%s-%s", bench_text_count(sum->rate.min), bench_text_count(sum->rate.max));
+    char spread[64] = "", ratio[32] = "", written[16] = "-";
+    if (sum->rate.count > 1) snprintf(spread, sizeof spread, "%s-%s", bench_text_count(sum->rate.min), bench_text_count(sum->rate.max));
     if (sum->ratio.count > 0) snprintf(ratio, sizeof ratio, "%.2f", sum->ratio.median);
     if (sum->write_bytes > 0) snprintf(written, sizeof written, "%.2f", sum->write_bytes);
     fprintf(out, "  %-11s %11s %23s %7s", adapter->title, bench_text_count(sum->rate.median), spread, ratio);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_text_us(rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction)));
     fprintf(out, " %8.2f %8s %9s %9s %7.1f%s\n", sum->cpu_us, written, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
             sum->settle_seconds, sum->settled ? "" : " not at rest");
-    if (sum->behind > 0) fprintf(out, "  %-11s %s operations did not begin in time: it cannot keep up with this rate\n", "", bench_text_count((double)sum->behind));
+    if (sum->behind > 0) fprintf(out, "  %-11s %s operations that were due had not begun at the end\n", "", bench_text_count((double)sum->behind));
 }
 
 static void workload_print(const compare_report *report, unsigned s, unsigned w, FILE *out)
@@ -90,18 +89,39 @@ static void workload_print(const compare_report *report, unsigned s, unsigned w,
     for (unsigned e = 0; e < plan->engine_count; e++) engine_row_print(plan->engines[e], compare_report_summary(report, s, e, w), out);
 }
 
-/* Workloads down, engines across: rates, or ratios with their spread. */
-static void matrix_print(const compare_report *report, unsigned s, bool ratios, FILE *out)
+typedef enum { MATRIX_RATES, MATRIX_RATIOS, MATRIX_P999 } matrix;
+
+static void matrix_cell(const compare_summary *sum, matrix kind, char *cell, size_t room)
+{
+    const compare_spread *spread = kind == MATRIX_RATIOS ? &sum->ratio : &sum->rate;
+    if (spread->count == 0) snprintf(cell, room, "-");
+    else if (kind == MATRIX_P999) snprintf(cell, room, "%s", bench_text_us(rw_histogram_quantile(&sum->latency, 0.999)));
+    else if (kind == MATRIX_RATES) snprintf(cell, room, "%s", bench_text_count(spread->median));
+    else if (spread->count == 1) snprintf(cell, room, "%.2f", spread->median);
+    else snprintf(cell, room, "%.2f (%.2f-%.2f)", spread->median, spread->min, spread->max);
+}
+
+static void matrix_title(const compare_report *report, const compare_stage *stage, matrix kind, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    const char *base = plan->engines[compare_results_base(plan)]->title;
+    fprintf(out, "\n%s: ", stage->set->name);
+    if (kind == MATRIX_RATES) fprintf(out, "operations a second, medians of %u round%s\n", report->results->rounds, report->results->rounds == 1 ? "" : "s");
+    else if (kind == MATRIX_P999) fputs("p99.9 from the intended start, microseconds, all rounds together\n", out);
+    else fprintf(out, "%s's rate divided by the other's; above 1, %s is faster; medians of the rounds' ratios (least to most)\n", base, base);
+}
+
+/* Workloads down, engines across. */
+static void matrix_print(const compare_report *report, unsigned s, matrix kind, FILE *out)
 {
     const compare_plan *plan = report->results->plan;
     const compare_stage *stage = &plan->stages[s];
-    unsigned base = compare_results_base(plan);
-    if (ratios) fprintf(out, "\n%s: %s's rate divided by the other's; above 1, %s is faster; medians of the rounds' ratios (least to most)\n", stage->set->name,
-                        plan->engines[base]->title, plan->engines[base]->title);
-    else fprintf(out, "\n%s: operations a second, medians of %u round%s\n", stage->set->name, report->results->rounds, report->results->rounds == 1 ? "" : "s");
+    unsigned left_out = kind == MATRIX_RATIOS ? compare_results_base(plan) : UINT32_MAX;
+    int width = kind == MATRIX_RATIOS && report->results->rounds > 1 ? 18 : 12;
+    matrix_title(report, stage, kind, out);
     fprintf(out, "%-14s", "");
     for (unsigned e = 0; e < plan->engine_count; e++)
-        if (!ratios || e != base) fprintf(out, " %*s", ratios ? 18 : 12, plan->engines[e]->title);
+        if (e != left_out) fprintf(out, " %*s", width, plan->engines[e]->title);
     fputc('\n', out);
     for (unsigned w = 0; w < stage->count; w++) {
         char label[64], cell[64];
@@ -109,12 +129,9 @@ static void matrix_print(const compare_report *report, unsigned s, bool ratios, 
         compare_workload_label(&stage->workloads[w], label, sizeof label);
         fprintf(out, "%-14s", label);
         for (unsigned e = 0; e < plan->engine_count; e++) {
-            if (ratios && e == base) continue;
-            const compare_summary *sum = compare_report_summary(report, s, e, w);
-            if ((ratios ? sum->ratio.count : sum->rate.count) == 0) snprintf(cell, sizeof cell, "-");
-            else if (ratios) snprintf(cell, sizeof cell, "%.2f (%.2f-%.2f)", sum->ratio.median, sum->ratio.min, sum->ratio.max);
-            else snprintf(cell, sizeof cell, "%s", bench_text_count(sum->rate.median));
-            fprintf(out, " %*s", ratios ? 18 : 12, cell);
+            if (e == left_out) continue;
+            matrix_cell(compare_report_summary(report, s, e, w), kind, cell, sizeof cell);
+            fprintf(out, " %*s", width, cell);
         }
         fputc('\n', out);
     }
@@ -134,8 +151,9 @@ void compare_report_table(const compare_report *report, FILE *out)
             if (compare_report_shows(&plan->stages[s], w)) workload_print(report, s, w, out);
     }
     for (unsigned s = 0; s < plan->stage_count; s++) {
-        matrix_print(report, s, false, out);
-        if (plan->engine_count > 1) matrix_print(report, s, true, out);
+        matrix_print(report, s, MATRIX_RATES, out);
+        if (plan->rate > 0) matrix_print(report, s, MATRIX_P999, out);
+        else if (plan->engine_count > 1) matrix_print(report, s, MATRIX_RATIOS, out);
     }
     for (unsigned i = 0; i < compare_report_complaints(report); i++) fprintf(out, "\nfailed: %s\n", compare_report_complaint(report, i));
     if (report->interrupted) fputs("\ninterrupted: what is above is of the work done until then\n", out);

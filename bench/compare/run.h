@@ -34,7 +34,7 @@ typedef struct {
     bool finished;                  /* all workloads, and closed */
     int code;                       /* 0, a negative code, or 1: wrong answers */
     char complaint[COMPARE_COMPLAINT];
-    double close_seconds;
+    compare_measurement warm_up;    /* of no interest but that it went well */
     compare_measurement workloads[COMPARE_WORKLOADS_MAX];
 } compare_turn;
 
