@@ -22,6 +22,13 @@ static void durability_print(const bench_report *report)
                report->arguments->options.async_delay_ms);
 }
 
+static void loop_print(const bench_report *report)
+{
+    double rate = report->arguments->job_count > 0 ? report->arguments->jobs[0].rate : 0;
+    if (rate > 0) printf("loop         open: %s operations a second over all threads, latencies from the intended start\n", bench_text_count(rate));
+    else puts("loop         closed: a thread begins an operation when its last one ended");
+}
+
 static void environment_print(const bench_environment *e)
 {
     printf("directory    %s\n", e->directory);
@@ -51,6 +58,7 @@ void bench_report_head(const bench_report *report)
     printf("cache        %s, page size %" PRIu64 ", %" PRIu64 " workers\n", bench_text_bytes(s->cache_bytes), s->page_size, s->workers);
     printf("io           %s%s%s\n", s->io_backend, s->io_backend_note[0] != '\0' ? ": " : "", s->io_backend_note);
     durability_print(report);
+    loop_print(report);
     environment_print(report->environment);
     printf("seed         %" PRIu64 "\n\n", d->seed);
     printf("%-22s %7s %13s %9s %12s", "", "", "", "", "");
@@ -102,6 +110,7 @@ void bench_report_workload(const bench_report *report)
         aborted_print(report, "");
         latencies_print(&result->kinds[k]);
     }
+    if (result->behind > 0) printf("  %s operations that were due had not begun at the end\n", bench_text_count((double)result->behind));
     if (result->complaint[0] != '\0') printf("  %s\n", result->complaint);
     fflush(stdout);
 }
@@ -115,6 +124,16 @@ static void distribution_print(const bench_result *result)
     for (double fraction = 0; fraction < 1 && (1 - fraction) * count >= 1; fraction = bench_distribution_next(fraction))
         printf("%14s %12.6f %14.0f\n", bench_text_us(rw_histogram_quantile(&result->all, fraction)), 100 * fraction, fraction * count);
     printf("%14s %12.6f %14.0f\n", bench_text_us(result->all.max), 100.0, count);
+}
+
+static void series_print(const bench_result *result)
+{
+    char name[64];
+    name_of(result, name, sizeof name);
+    printf("\n%s: each second\n%8s %13s %10s %10s %10s\n", name, "second", "operations", "p50 us", "p99.9 us", "max us");
+    for (uint32_t i = 0; i < result->series_count; i++)
+        printf("%8u %13s %10s %10s %10s\n", i, bench_text_count((double)result->series[i].operations), bench_text_us(result->series[i].p50),
+               bench_text_us(result->series[i].p999), bench_text_us(result->series[i].max));
 }
 
 static void costs_print(const bench_report *report)
@@ -176,6 +195,8 @@ void bench_table_end(const bench_report *report)
 {
     costs_print(report);
     for (unsigned i = 0; i < report->count && report->arguments->histogram; i++) distribution_print(&report->results[i]);
+    for (unsigned i = 0; i < report->count; i++)
+        if (report->results[i].series != NULL) series_print(&report->results[i]);
     const rw_stats_t *last = report->count > 0 ? &report->results[report->count - 1].after : NULL;
     printf("\nresident memory at most %s", bench_text_bytes(bench_resident_bytes_max()));
     if (last != NULL && last->page_size != 0)
