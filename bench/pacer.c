@@ -1,5 +1,6 @@
 #include "bench/pacer.h"
 
+#include <math.h>
 #include <sys/prctl.h>
 #include <time.h>
 
@@ -31,5 +32,5 @@ uint64_t bench_pacer_wait(bench_pacer *pacer, uint64_t count, const _Atomic bool
 uint64_t bench_pacer_behind(const bench_pacer *pacer, uint64_t deadline_ticks)
 {
     uint64_t due = bench_pacer_due(pacer);
-    return !bench_pacer_is_on(pacer) || due >= deadline_ticks ? 0 : (uint64_t)((double)(deadline_ticks - due) / pacer->interval) + 1;
+    return !bench_pacer_is_on(pacer) || due >= deadline_ticks ? 0 : (uint64_t)ceil((double)(deadline_ticks - due) / pacer->interval);
 }

@@ -21,10 +21,22 @@ static uint64_t file_number(const char *path, const char *name)
     return number;
 }
 
+/* The first line of /proc/stat: user, nice, system, idle, iowait, irq, softirq, steal, in clock ticks. */
+static double machine_cpu_us(void)
+{
+    unsigned long long t[8] = {0};
+    FILE *file = fopen("/proc/stat", "re");
+    if (file == NULL) return 0;
+    int read = fscanf(file, "cpu %llu %llu %llu %llu %llu %llu %llu %llu", &t[0], &t[1], &t[2], &t[3], &t[4], &t[5], &t[6], &t[7]);
+    fclose(file);
+    return read == 8 ? (double)(t[0] + t[1] + t[2] + t[5] + t[6] + t[7]) * 1e6 / (double)sysconf(_SC_CLK_TCK) : 0;
+}
+
 void process_counters_read(process_counters *counters)
 {
     counters->resident_max = file_number("/proc/self/status", "VmHWM:") * 1024;
     counters->anonymous = file_number("/proc/self/status", "RssAnon:") * 1024;
+    counters->machine_cpu_us = machine_cpu_us();
     counters->read_bytes = file_number("/proc/self/io", "read_bytes:");
     counters->write_bytes = file_number("/proc/self/io", "write_bytes:");
 }

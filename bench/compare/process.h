@@ -7,6 +7,7 @@
 typedef struct {
     uint64_t resident_max;      /* bytes, since process_resident_reset */
     uint64_t anonymous;         /* resident now, without what maps files */
+    double machine_cpu_us;      /* that all of the machine spent, idle time apart */
     uint64_t read_bytes, write_bytes; /* that the process caused at the device, threads that ended included */
 } process_counters;
 

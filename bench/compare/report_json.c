@@ -52,10 +52,10 @@ static json_t *series_json(const compare_measurement *m)
 
 static json_t *round_json(const compare_measurement *m, unsigned round, bool series)
 {
-    json_t *object = json_pack("{s:i, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:b, s:I}", "round", (int)round + 1, "operations", (json_int_t)m->operations,
+    json_t *object = json_pack("{s:i, s:I, s:f, s:f, s:I, s:I, s:I, s:I, s:I, s:I, s:f, s:f, s:f, s:b, s:I}", "round", (int)round + 1, "operations", (json_int_t)m->operations,
                                "seconds", m->seconds, "operations_per_second", compare_measurement_rate(m), "puts", (json_int_t)m->puts, "write_bytes",
                                (json_int_t)m->write_bytes, "read_bytes", (json_int_t)m->read_bytes, "resident_bytes_max", (json_int_t)m->resident_max,
-                               "anonymous_bytes", (json_int_t)m->anonymous, "file_bytes", (json_int_t)m->file_bytes, "cpu_us", m->cpu_us, "settle_seconds",
+                               "anonymous_bytes", (json_int_t)m->anonymous, "file_bytes", (json_int_t)m->file_bytes, "cpu_us", m->cpu_us, "others_cpu", m->others_cpu, "settle_seconds",
                                m->settle_seconds, "settled", m->puts > 0 && m->settled, "behind", (json_int_t)m->behind);
     if (series) json_object_set_new(object, "series", series_json(m));
     return object;
@@ -65,8 +65,8 @@ static json_t *engine_json(const compare_report *report, unsigned s, unsigned w,
 {
     const compare_results *results = report->results;
     const compare_summary *sum = compare_report_summary(report, s, e, w);
-    json_t *object = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "engine", results->plan->engines[e]->name, "operations_per_second",
-                               spread_json(&sum->rate), "ratio", spread_json(&sum->ratio), "latency_us", latency_json(&sum->latency), "cpu_us_per_op", sum->cpu_us,
+    json_t *object = json_pack("{s:s, s:o, s:o, s:o, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:f, s:I}", "engine", results->plan->engines[e]->name, "operations_per_second",
+                               spread_json(&sum->rate), "ratio", spread_json(&sum->ratio), "latency_us", latency_json(&sum->latency), "cpu_us_per_op", sum->cpu_us, "others_cpu", sum->others_cpu,
                                "written_per_byte_put", sum->write_bytes, "read_bytes_per_op", sum->read_bytes, "resident_bytes_max", sum->resident_max,
                                "anonymous_bytes", sum->anonymous, "file_bytes", sum->file_bytes, "settle_seconds", sum->settle_seconds, "behind",
                                (json_int_t)sum->behind);

@@ -71,7 +71,7 @@ static void engine_row_print(const compare_adapter *adapter, const compare_summa
     if (sum->write_bytes > 0) snprintf(written, sizeof written, "%.2f", sum->write_bytes);
     fprintf(out, "  %-11s %11s %23s %7s", adapter->title, bench_text_count(sum->rate.median), spread, ratio);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_text_us(rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction)));
-    fprintf(out, " %8.2f %8s %9s %9s %7.1f%s\n", sum->cpu_us, written, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
+    fprintf(out, " %8.2f %7.2f %8s %9s %9s %7.1f%s\n", sum->cpu_us, sum->others_cpu, written, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
             sum->settle_seconds, sum->settled ? "" : " not at rest");
     if (sum->behind > 0) fprintf(out, "  %-11s %s operations that were due had not begun at the end\n", "", bench_text_count((double)sum->behind));
 }
@@ -85,7 +85,7 @@ static void workload_print(const compare_report *report, unsigned s, unsigned w,
     fprintf(out, "\n%s  %s\n", label, workload->text);
     fprintf(out, "  %-11s %11s %23s %7s", "", "per second", "spread", "ratio");
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_percentiles[p].name);
-    fprintf(out, " %8s %8s %9s %9s %7s\n", "cpu us", "written", "resident", "files", "settle");
+    fprintf(out, " %8s %7s %8s %9s %9s %7s\n", "cpu us", "others", "written", "resident", "files", "settle");
     for (unsigned e = 0; e < plan->engine_count; e++) engine_row_print(plan->engines[e], compare_report_summary(report, s, e, w), out);
 }
 
@@ -143,8 +143,9 @@ void compare_report_table(const compare_report *report, FILE *out)
     head_print(report, out);
     engines_print(plan, out);
     fputs("\nratio: the first's rate divided by this one's. Latencies in microseconds, of all rounds together. cpu us: of all threads of the process, for each\n"
-          "operation, until the engine rests again. written: bytes written for each byte put, until then. resident: the most memory in the workload, pages of\n"
-          "files that are mapped included. files: disk space at its end. settle: seconds until the engine rested after the writes.\n", out);
+          "operation, until the engine rests again. others: processors that were taken by others meanwhile, on average; much of it spoils the numbers.\n"
+          "written: bytes written for each byte put, until the engine rests. resident: the most memory in the workload, pages of files that are mapped\n"
+          "included. files: disk space at its end. settle: seconds until the engine rested after the writes.\n", out);
     for (unsigned s = 0; s < plan->stage_count; s++) {
         stage_head_print(plan, &plan->stages[s], out);
         for (unsigned w = 0; w < plan->stages[s].count; w++)

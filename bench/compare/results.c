@@ -40,7 +40,7 @@ double compare_measurement_rate(const compare_measurement *m)
 }
 
 /* What is taken from each round, and of which the summary holds the median. */
-typedef enum { RATE, RATIO, CPU, WRITTEN, READ, RESIDENT, ANONYMOUS, FILES, SETTLE, QUANTITIES } quantity;
+typedef enum { RATE, RATIO, CPU, OTHERS, WRITTEN, READ, RESIDENT, ANONYMOUS, FILES, SETTLE, QUANTITIES } quantity;
 
 typedef struct {
     double values[QUANTITIES][COMPARE_ROUNDS_MAX];
@@ -58,6 +58,7 @@ static void gather_round(gathered *g, const compare_measurement *m, const compar
     gather(g, RATE, rate);
     if (base != NULL && rate > 0) gather(g, RATIO, compare_measurement_rate(base) / rate);
     gather(g, CPU, m->cpu_us / operations);
+    gather(g, OTHERS, m->others_cpu);
     if (m->puts > 0) gather(g, WRITTEN, (double)m->write_bytes / ((double)m->puts * (double)record_bytes));
     gather(g, READ, (double)m->read_bytes / operations);
     gather(g, RESIDENT, (double)m->resident_max);
@@ -86,6 +87,7 @@ void compare_results_summarise(const compare_results *results, unsigned stage, u
     summary->rate = compare_spread_of(g.values[RATE], g.counts[RATE]);
     summary->ratio = compare_spread_of(g.values[RATIO], g.counts[RATIO]);
     summary->cpu_us = compare_spread_of(g.values[CPU], g.counts[CPU]).median;
+    summary->others_cpu = compare_spread_of(g.values[OTHERS], g.counts[OTHERS]).median;
     summary->write_bytes = compare_spread_of(g.values[WRITTEN], g.counts[WRITTEN]).median;
     summary->read_bytes = compare_spread_of(g.values[READ], g.counts[READ]).median;
     summary->resident_max = compare_spread_of(g.values[RESIDENT], g.counts[RESIDENT]).median;

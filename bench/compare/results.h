@@ -31,6 +31,7 @@ typedef struct {
     double cpu_us;                  /* for each operation; from here on medians */
     double write_bytes;             /* for each byte put; 0 when nothing was put */
     double read_bytes;              /* for each operation */
+    double others_cpu;              /* processors that were not the engine's */
     double resident_max, anonymous, file_bytes, settle_seconds;
     bool settled;                   /* in every round */
     uint64_t behind;                /* all rounds */

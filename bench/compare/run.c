@@ -198,11 +198,14 @@ static int workload_run(const turn_state *state, const compare_workload *workloa
     process_resident_reset();
     process_counters_read(&before);
     double cpu = bench_cpu_us();
+    uint64_t begin = bench_clock_monotonic_ns();
     if (code == 0) code = crew_run(&c, state->plan, state->stage);
     if (code == 0) code = lanes_gather(&c, m, turn);
     if (code == 0 && compare_workload_writes(workload)) code = measure_writes(state, state->settings.durable, m);
     m->cpu_us = bench_cpu_us() - cpu;
+    double elapsed_us = (double)(bench_clock_monotonic_ns() - begin) / 1e3;
     process_counters_read(&after);
+    m->others_cpu = RW_MAX(after.machine_cpu_us - before.machine_cpu_us - m->cpu_us, 0.0) / elapsed_us;
     crew_free(&c);
     m->write_bytes = after.write_bytes - before.write_bytes;
     m->read_bytes = after.read_bytes - before.read_bytes;

@@ -20,6 +20,7 @@ typedef struct {
     double settle_seconds;          /* after writes: until the engine had come to rest */
     bool settled;                   /* it did, in the time that it was given */
     double cpu_us;                  /* of the process, until it had come to rest */
+    double others_cpu;              /* processors that other processes, the kernel's threads and other machines on this one took meanwhile, on average */
     uint64_t write_bytes;           /* that the process had the kernel write, until then; memory that is mapped and the file system's own not counted */
     uint64_t read_bytes;            /* from the device */
     uint64_t resident_max;          /* the most memory resident in this workload */
