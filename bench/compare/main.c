@@ -15,9 +15,10 @@ static void on_interrupt(int signal_number)
 {
     (void)signal_number;
     atomic_store(&compare_interrupted, true);
+    pid_t child = atomic_load(&compare_child);
+    if (child > 0) kill(child, SIGKILL);
 }
 
-/* Without SA_RESTART: the wait for a child ends. */
 static void interrupt_prepare(void)
 {
     struct sigaction action = {.sa_handler = on_interrupt};

@@ -53,10 +53,13 @@ static void stage_head_print(const compare_plan *plan, const compare_stage *stag
         plan->engines[i]->describe(s, settings);
         fprintf(out, "  %-11s %s\n", plan->engines[i]->title, settings);
     }
-    for (unsigned i = 0; i < plan->engine_count; i++)
-        if (compare_report_is_unlimited(stage, plan->engines[i]))
-            fprintf(out, "  %s has no direct I/O: the kernel's page cache is its cache, and here nothing limits that. Its reads do not compare with the others'.\n",
-                    plan->engines[i]->title);
+}
+
+static void unlimited_print(const compare_plan *plan, const compare_stage *stage, FILE *out)
+{
+    bool any = false;
+    for (unsigned i = 0; i < plan->engine_count; i++) any |= compare_report_is_unlimited(stage, plan->engines[i]);
+    if (any) fputs("* without direct I/O: the kernel's page cache is its cache, which nothing limits here, so its rates do not compare with the others'\n", out);
 }
 
 static void engine_row_print(const compare_adapter *adapter, const compare_summary *sum, FILE *out)
@@ -120,8 +123,11 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
     int width = kind == MATRIX_RATIOS && report->results->rounds > 1 ? 18 : 12;
     matrix_title(report, stage, kind, out);
     fprintf(out, "%-14s", "");
-    for (unsigned e = 0; e < plan->engine_count; e++)
-        if (e != left_out) fprintf(out, " %*s", width, plan->engines[e]->title);
+    for (unsigned e = 0; e < plan->engine_count; e++) {
+        char title[32];
+        snprintf(title, sizeof title, "%s%s", plan->engines[e]->title, compare_report_is_unlimited(stage, plan->engines[e]) ? " *" : "");
+        if (e != left_out) fprintf(out, " %*s", width, title);
+    }
     fputc('\n', out);
     for (unsigned w = 0; w < stage->count; w++) {
         char label[64], cell[64];
@@ -135,6 +141,7 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
         }
         fputc('\n', out);
     }
+    unlimited_print(plan, stage, out);
 }
 
 void compare_report_table(const compare_report *report, FILE *out)

@@ -1,5 +1,6 @@
 #include "bench/compare/run.h"
 
+#include <errno.h>
 #include <limits.h>
 #include <pthread.h>
 #include <signal.h>
@@ -21,6 +22,7 @@ static const double rest_seconds_max = 120;
 static const double rest_cpu_share = 0.05;  /* of one processor: what timers of an idle engine may take */
 
 _Atomic bool compare_interrupted;
+_Atomic pid_t compare_child;
 
 compare_turn *compare_turns_new(size_t count)
 {
@@ -284,15 +286,14 @@ static void child_run(const compare_plan *plan, const compare_stage *stage, cons
         _exit(0);
     }
     int status = 0;
-    bool told = false;
-    while (waitpid(pid, &status, 0) < 0) {
-        if (!atomic_load(&compare_interrupted) || told) continue;
-        kill(pid, SIGKILL);
-        told = true;
-    }
+    atomic_store(&compare_child, pid);
+    if (atomic_load(&compare_interrupted)) kill(pid, SIGKILL); /* before the handler could know it */
+    while (waitpid(pid, &status, 0) < 0) RW_ASSERT(errno == EINTR);
+    atomic_store(&compare_child, 0);
     if (turn->finished || turn->code != 0) return;
     turn->code = RW_EIO;
-    snprintf(turn->complaint, sizeof turn->complaint, "%s: its process %s %d", adapter->title, WIFSIGNALED(status) ? "was killed by signal" : "ended with code",
+    if (atomic_load(&compare_interrupted)) snprintf(turn->complaint, sizeof turn->complaint, "%s: interrupted", adapter->title);
+    else snprintf(turn->complaint, sizeof turn->complaint, "%s: its process %s %d", adapter->title, WIFSIGNALED(status) ? "was killed by signal" : "ended with code",
              WIFSIGNALED(status) ? WTERMSIG(status) : WEXITSTATUS(status));
 }
 

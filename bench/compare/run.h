@@ -2,6 +2,8 @@
 #ifndef BENCH_COMPARE_RUN_H
 #define BENCH_COMPARE_RUN_H
 
+#include <sys/types.h>
+
 #include "base/histogram.h"
 #include "bench/compare/operations.h"
 #include "bench/compare/plan.h"
@@ -45,8 +47,9 @@ compare_turn *compare_turns_new(size_t count);
 /* Runs a stage with one engine, in children that are gone, and files that are removed, when it returns. turn->code says how it went. */
 void compare_turn_run(const compare_plan *plan, const compare_stage *stage, const compare_adapter *adapter, unsigned round, compare_turn *turn);
 
-/* Set by a signal handler. */
+/* Set by a signal handler, which also kills the child, if there is one. */
 extern _Atomic bool compare_interrupted;
+extern _Atomic pid_t compare_child;
 
 /* The work of the child: in this process, in directory. sequential: the load in key order alone; else all others. */
 void compare_stage_run(const compare_plan *plan, const compare_stage *stage, const compare_adapter *adapter, const char *directory, bool sequential,
