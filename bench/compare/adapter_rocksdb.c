@@ -12,7 +12,6 @@ typedef struct {
     rocksdb_t *db;
     rocksdb_column_family_handle_t *family;
     rocksdb_options_t *options;
-    rocksdb_block_based_table_options_t *table_options;
     rocksdb_cache_t *cache;
     rocksdb_readoptions_t *read;
     rocksdb_writeoptions_t *write;
@@ -54,7 +53,6 @@ static void engine_free(rocksdb_engine *e)
     rocksdb_readoptions_destroy(e->read);
     rocksdb_writeoptions_destroy(e->write);
     rocksdb_options_destroy(e->options);
-    rocksdb_block_based_options_destroy(e->table_options);
     rocksdb_cache_destroy(e->cache);
     compare_stripes_free(e->stripes);
     free(e);
@@ -63,11 +61,12 @@ static void engine_free(rocksdb_engine *e)
 static void engine_options(rocksdb_engine *e, const compare_settings *settings)
 {
     e->cache = rocksdb_cache_create_lru(settings->cache_bytes);
-    e->table_options = rocksdb_block_based_options_create();
-    rocksdb_block_based_options_set_block_cache(e->table_options, e->cache);
-    rocksdb_block_based_options_set_filter_policy(e->table_options, rocksdb_filterpolicy_create_bloom_full(10));
+    rocksdb_block_based_table_options_t *table = rocksdb_block_based_options_create();
+    rocksdb_block_based_options_set_block_cache(table, e->cache);
+    rocksdb_block_based_options_set_filter_policy(table, rocksdb_filterpolicy_create_bloom_full(10));
     e->options = rocksdb_options_create();
-    rocksdb_options_set_block_based_table_factory(e->options, e->table_options);
+    rocksdb_options_set_block_based_table_factory(e->options, table);
+    rocksdb_block_based_options_destroy(table);
     rocksdb_options_set_create_if_missing(e->options, 1);
     rocksdb_options_set_compression(e->options, rocksdb_no_compression);
     rocksdb_options_set_max_background_jobs(e->options, 2);

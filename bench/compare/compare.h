@@ -19,7 +19,7 @@ typedef struct {
     uint64_t cache_bytes;
     uint64_t data_bytes;         /* all keys and values */
     uint32_t key_size, value_size;
-    unsigned threads;            /* the most sessions that are open at once, less one */
+    unsigned threads;            /* the most at once, each with a session */
     bool durable;                /* each write is on stable storage when its call returns */
     bool direct;                 /* pass by the kernel's page cache, where the engine can */
 } compare_settings;

@@ -45,6 +45,23 @@ const char *compare_report_complaint(const compare_report *report, unsigned inde
     return text;
 }
 
+unsigned compare_report_disturbed(const compare_report *report, unsigned *total)
+{
+    const compare_results *results = report->results;
+    unsigned disturbed = 0;
+    *total = 0;
+    for (unsigned s = 0; s < results->plan->stage_count; s++)
+        for (unsigned e = 0; e < results->plan->engine_count; e++)
+            for (unsigned round = 0; round < results->rounds; round++)
+                for (unsigned w = 0; w < results->plan->stages[s].count; w++) {
+                    const compare_measurement *m = compare_results_measurement(results, s, e, round, w);
+                    if (m == NULL || m->puts > 0) continue;
+                    ++*total;
+                    disturbed += m->others_cpu > 0.1;
+                }
+    return disturbed;
+}
+
 /* ---- CSV ------------------------------------------------------------------------------------------------------------- */
 
 static void csv_row(const compare_report *report, unsigned s, unsigned w, unsigned e, FILE *out)

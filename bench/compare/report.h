@@ -27,6 +27,9 @@ const compare_summary *compare_report_summary(const compare_report *report, unsi
 bool compare_report_shows(const compare_stage *stage, unsigned workload);
 /* In a stage with direct I/O: this engine reads through the kernel's page cache all the same. */
 bool compare_report_is_unlimited(const compare_stage *stage, const compare_adapter *adapter);
+/* Measurements of workloads that only read in which others took more than a tenth of a processor: how many, and of how many. Without writes there is nothing that the
+ * kernel's threads would do for an engine, so the machine was not quiet. */
+unsigned compare_report_disturbed(const compare_report *report, unsigned *total);
 /* Engines that failed: how many complaints there are, and each. */
 unsigned compare_report_complaints(const compare_report *report);
 const char *compare_report_complaint(const compare_report *report, unsigned index);

@@ -256,6 +256,8 @@ void compare_report_html(const compare_report *report, FILE *out)
         escaped(compare_report_complaint(report, i), out);
         fputs("</p>\n", out);
     }
+    unsigned total, disturbed = compare_report_disturbed(report, &total);
+    if (disturbed > 0) fprintf(out, "<p class=\"failed\">The machine was not quiet: others took more than a tenth of a processor in %u of %u measurements that only read.</p>\n", disturbed, total);
     if (report->interrupted) fputs("<p class=\"failed\">interrupted: what is here is of the work done until then</p>\n", out);
     head(report, out);
     for (unsigned s = 0; s < plan->stage_count; s++) {

@@ -120,9 +120,10 @@ void compare_report_json(const compare_report *report, FILE *out)
     const compare_plan *plan = report->results->plan;
     json_t *failures = json_array();
     for (unsigned i = 0; i < compare_report_complaints(report); i++) json_array_append_new(failures, json_string(compare_report_complaint(report, i)));
-    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:I, s:s, s:o, s:o, s:b}", "environment", environment_json(report->environment), "engines", engines_json(plan),
+    unsigned total, disturbed = compare_report_disturbed(report, &total);
+    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:I, s:s, s:o, s:o, s:i, s:i, s:b}", "environment", environment_json(report->environment), "engines", engines_json(plan),
                              "not_built_in", compare_adapters_missing, "rounds", (int)report->results->rounds, "rate", plan->rate, "seed",
-                             (json_int_t)plan->seed, "ratios_of", plan->engines[compare_results_base(plan)]->name, "sets", sets_json(report), "failures", failures,
+                             (json_int_t)plan->seed, "ratios_of", plan->engines[compare_results_base(plan)]->name, "sets", sets_json(report), "failures", failures, "disturbed_measurements", (int)disturbed, "undisturbed_measurements", (int)(total - disturbed),
                              "interrupted", (int)report->interrupted);
     json_dumpf(root, out, JSON_INDENT(1) | JSON_REAL_PRECISION(9));
     fputc('\n', out);

@@ -47,6 +47,8 @@ my $report = compare_json('--set=cached,durable,large', '--threads=2');
 is(join(' ', map { $_->{set} } @{$report->{sets}}), 'cached durable large', 'all sets');
 is($report->{ratios_of}, 'ringwood', 'ratios are of ringwood');
 is_deeply($report->{failures}, [], 'no failures');
+my $only_read = 2 * grep { $_->{workload} =~ /^(get|get-zipf|absent|multi-get|scan|scan-full)$/ } map { @{$_->{workloads}} } @{$report->{sets}};
+is($report->{disturbed_measurements} + $report->{undisturbed_measurements}, $only_read, 'whether the machine was quiet is told by what only reads');
 like($report->{environment}{kernel}, qr/^Linux /, 'the environment is told');
 is_deeply([map { $_->{name} } @{$report->{engines}}], ['ringwood', 'sqlite'], 'engines in order');
 for my $engine (@{$report->{engines}}) {
