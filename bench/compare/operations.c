@@ -168,7 +168,8 @@ static int put_batch(compare_lane *lane)
 static bool modify_check(void *arg, rw_slice key, rw_slice value)
 {
     compare_lane *lane = arg;
-    if (!bench_dataset_value_is_right(lane->shared->dataset, key.data, value.data, value.size)) lane_wrong(lane, key.data, "the value read to be modified is not the key's");
+    bool right = bench_dataset_value_is_right(lane->shared->dataset, key.data, value.data, value.size);
+    if (!right) lane_wrong(lane, key.data, "the value read to be modified is not the key's");
     return true;
 }
 

@@ -250,25 +250,31 @@ static void workload(const compare_report *report, unsigned s, unsigned w, FILE 
 void compare_report_html(const compare_report *report, FILE *out)
 {
     const compare_plan *plan = report->results->plan;
-    fprintf(out, "<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ringwood compare</title><style>%s</style></head><body>\n<h1>ringwood compare</h1>\n", style);
+    fputs("<!doctype html>\n<html lang=\"en\"><head><meta charset=\"utf-8\"><title>ringwood compare</title>\n", out);
+    fprintf(out, "<style>%s</style></head><body>\n<h1>ringwood compare</h1>\n", style);
     for (unsigned i = 0; i < compare_report_complaints(report); i++) {
         fputs("<p class=\"failed\">failed: ", out);
         escaped(compare_report_complaint(report, i), out);
         fputs("</p>\n", out);
     }
     unsigned total, disturbed = compare_report_disturbed(report, &total);
-    if (disturbed > 0) fprintf(out, "<p class=\"failed\">The machine was not quiet: others took more than a tenth of a processor in %u of %u measurements that only read.</p>\n", disturbed, total);
+    if (disturbed > 0)
+        fprintf(out, "<p class=\"failed\">The machine was not quiet: others took more than a tenth of a processor in %u of %u measurements that only read.</p>\n",
+                disturbed, total);
     if (report->interrupted) fputs("<p class=\"failed\">interrupted: what is here is of the work done until then</p>\n", out);
     head(report, out);
     for (unsigned s = 0; s < plan->stage_count; s++) {
         const compare_stage *stage = &plan->stages[s];
-        fprintf(out, "<h2>%s</h2><p>%s. %s records, keys %u B, values %u B; cache %s for each engine; %g s a workload, but for loads and full scans.</p>\n<table class=\"words\">\n", stage->set->name, stage->set->text,
+        fprintf(out,
+                "<h2>%s</h2><p>%s. %s records, keys %u B, values %u B; cache %s for each engine; %g s a workload, but for loads and full scans.</p>\n"
+                "<table class=\"words\">\n", stage->set->name, stage->set->text,
                 bench_text_count((double)stage->records), stage->settings.key_size, stage->settings.value_size, bench_text_bytes(stage->settings.cache_bytes), stage->seconds);
         for (unsigned e = 0; e < plan->engine_count; e++) {
             char settings[COMPARE_TEXT];
             plan->engines[e]->describe(&stage->settings, settings);
-            words_row((const char *const[]){plan->engines[e]->title, settings,
-                                            compare_report_is_unlimited(stage, plan->engines[e]) ? "no direct I/O: its cache is the kernel's, which nothing limits here" : "", NULL}, out);
+            bool unlimited = compare_report_is_unlimited(stage, plan->engines[e]);
+            const char *note = unlimited ? "no direct I/O: its cache is the kernel's, which nothing limits here" : "";
+            words_row((const char *const[]){plan->engines[e]->title, settings, note, NULL}, out);
         }
         fputs("</table>\n", out);
         for (unsigned w = 0; w < stage->count; w++)

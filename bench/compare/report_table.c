@@ -164,7 +164,8 @@ void compare_report_table(const compare_report *report, FILE *out)
         else if (plan->engine_count > 1) matrix_print(report, s, MATRIX_RATIOS, out);
     }
     unsigned total, disturbed = compare_report_disturbed(report, &total);
-    if (disturbed > 0) fprintf(out, "\nThe machine was not quiet: others took more than a tenth of a processor in %u of %u measurements that only read.\n", disturbed, total);
+    if (disturbed > 0)
+        fprintf(out, "\nThe machine was not quiet: others took more than a tenth of a processor in %u of %u measurements that only read.\n", disturbed, total);
     for (unsigned i = 0; i < compare_report_complaints(report); i++) fprintf(out, "\nfailed: %s\n", compare_report_complaint(report, i));
     if (report->interrupted) fputs("\ninterrupted: what is above is of the work done until then\n", out);
 }
