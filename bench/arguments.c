@@ -1,9 +1,7 @@
 #include "bench/arguments.h"
 
-#include <errno.h>
 #include <getopt.h>
 #include <limits.h>
-#include <math.h>
 #include <sched.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -29,6 +27,9 @@ static const char usage[] =
     "  --threads N            client threads (one for each processor)\n"
     "  --ops N                operations of each workload, but for those that touch every record once\n"
     "  --seconds S            time limit of each workload, but for those that touch every record once\n"
+    "  --rate N               open loop: N operations a second over all threads, latencies from the intended start; not for those that touch\n"
+    "                         every record once\n"
+    "  --series               also what happened in each second: operations, p50, p99.9, longest\n"
     "  --sync, --async        each write returns when it is durable; or when it is visible, and the clock stops when all are durable (--async)\n"
     "  --batch N              writes in a commit, for fills, overwrite and deleterandom (1)\n"
     "  --scan-length N        records in a scan (100)\n"
@@ -56,7 +57,7 @@ static const char usage[] =
     "Workloads:\n";
 
 enum {
-    OPTION_WORKLOADS = 256, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_KEYS, OPTION_THREADS, OPTION_OPS, OPTION_SECONDS, OPTION_SYNC,
+    OPTION_WORKLOADS = 256, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_KEYS, OPTION_THREADS, OPTION_OPS, OPTION_SECONDS, OPTION_RATE, OPTION_SERIES, OPTION_SYNC,
     OPTION_ASYNC, OPTION_BATCH, OPTION_SCAN_LENGTH, OPTION_READ_SHARE, OPTION_DISTRIBUTION, OPTION_TXN_MODE, OPTION_TXN_READS,
     OPTION_TXN_WRITES, OPTION_SEED, OPTION_CRASH_ROUNDS, OPTION_CACHE,
     OPTION_WORKERS, OPTION_PAGE_SIZE, OPTION_IO_BACKEND, OPTION_SET, OPTION_USE_EXISTING, OPTION_FORMAT, OPTION_HISTOGRAM, OPTION_HELP,
@@ -71,6 +72,8 @@ static const struct option option_table[] = {
     {"threads", required_argument, NULL, OPTION_THREADS},
     {"ops", required_argument, NULL, OPTION_OPS},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
+    {"rate", required_argument, NULL, OPTION_RATE},
+    {"series", no_argument, NULL, OPTION_SERIES},
     {"sync", no_argument, NULL, OPTION_SYNC},
     {"async", no_argument, NULL, OPTION_ASYNC},
     {"batch", required_argument, NULL, OPTION_BATCH},
@@ -93,46 +96,6 @@ static const struct option option_table[] = {
     {"help", no_argument, NULL, OPTION_HELP},
     {NULL, 0, NULL, 0},
 };
-
-static bool parse_number(const char *text, uint64_t unit, uint64_t least, uint64_t most, uint64_t *number)
-{
-    if (text[0] < '0' || text[0] > '9') return false;
-    char *end;
-    errno = 0;
-    unsigned long long n = strtoull(text, &end, 10);
-    if (errno != 0) return false;
-    uint64_t factor = 1;
-    switch (*end) {
-    case 'k': case 'K': factor = unit; break;
-    case 'M': factor = unit * unit; break;
-    case 'G': factor = unit * unit * unit; break;
-    case '\0': break;
-    default: return false;
-    }
-    if (*end != '\0' && end[1] != '\0') return false;
-    if (n > UINT64_MAX / factor || n * factor < least || n * factor > most) return false;
-    *number = n * factor;
-    return true;
-}
-
-bool bench_parse_count(const char *text, uint64_t least, uint64_t most, uint64_t *count)
-{
-    return parse_number(text, 1000, least, most, count);
-}
-
-bool bench_parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t *bytes)
-{
-    return parse_number(text, 1024, least, most, bytes);
-}
-
-bool bench_parse_seconds(const char *text, double *seconds)
-{
-    char *end;
-    double value = strtod(text, &end);
-    if (end == text || *end != '\0' || !isfinite(value) || value <= 0 || value > 1e7) return false;
-    *seconds = value;
-    return true;
-}
 
 bool bench_parse_format(const char *text, bench_format *format)
 {
@@ -301,6 +264,8 @@ static bool run_option(bench_request *common, int option, const char *text)
     case OPTION_THREADS: parsed = bench_parse_count(text, 1, BENCH_THREADS_MAX, &number); common->threads = (unsigned)number; break;
     case OPTION_OPS: parsed = bench_parse_count(text, 1, (uint64_t)1 << 50, &common->operations); break;
     case OPTION_SECONDS: parsed = bench_parse_seconds(text, &common->seconds); break;
+    case OPTION_RATE: parsed = bench_parse_count(text, 1, 1000000000, &number); common->rate = (double)number; break;
+    case OPTION_SERIES: common->series = true; return true;
     case OPTION_BATCH: parsed = bench_parse_count(text, 1, 1000000, &number); common->batch = (uint32_t)number; break;
     case OPTION_SCAN_LENGTH: parsed = bench_parse_count(text, 1, 1000000000, &number); common->scan_length = (uint32_t)number; break;
     case OPTION_READ_SHARE: parsed = bench_parse_count(text, 0, 100, &number); common->read_share = (unsigned)number; break;

@@ -1,10 +1,11 @@
-/* The command line of `ringwood bench`, and the parsing of numbers that `ringwood crash` shares. */
+/* The command line of `ringwood bench`, and what `ringwood crash` shares of it. */
 #ifndef BENCH_ARGUMENTS_H
 #define BENCH_ARGUMENTS_H
 
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "bench/parse.h"
 #include "bench/workload.h"
 #include "ringwood.h"
 
@@ -32,10 +33,6 @@ typedef struct {
 /* 0; 1: help was printed; or -1: a mistake was explained on stderr. */
 int bench_arguments_parse(bench_arguments *arguments, int argc, char **argv);
 
-/* All of text must be a number: with K, M, G as powers of 1000 (counts) or of 1024 (bytes). false when it is not, or not in the range. */
-bool bench_parse_count(const char *text, uint64_t least, uint64_t most, uint64_t *count);
-bool bench_parse_bytes(const char *text, uint64_t least, uint64_t most, uint64_t *bytes);
-bool bench_parse_seconds(const char *text, double *seconds);
 /* "snapshot", "serializable" or "pessimistic" as a flag of rw_txn_begin, and back. */
 bool bench_parse_mode(const char *text, unsigned *mode);
 const char *bench_mode_name(unsigned mode);

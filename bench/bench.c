@@ -185,6 +185,7 @@ static int session_run_in_scratch(bench_session *session)
 static void session_free(bench_session *session)
 {
     bench_dataset_free(&session->dataset);
+    for (unsigned i = 0; i < session->report.count; i++) bench_result_free(&session->results[i]);
     free(session->results);
     free(session);
 }

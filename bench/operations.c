@@ -29,11 +29,19 @@ static inline void lane_make_value(bench_lane *lane)
     bench_dataset_value(lane->shared->dataset, lane->key, &lane->random, lane->value);
 }
 
+/* When the next count operations begin: now, or, in an open loop, when they are due. */
+static inline uint64_t lane_start(bench_lane *lane, uint64_t count)
+{
+    if (RW_LIKELY(!bench_pacer_is_on(&lane->pacer))) return bench_clock_ticks();
+    return bench_pacer_wait(&lane->pacer, count, &lane->shared->stop);
+}
+
 /* count operations began at start and end now; they are one latency. */
 static inline void lane_record(bench_lane *lane, bench_kind kind, uint64_t start, uint64_t count)
 {
-    uint64_t now = bench_clock_ticks();
-    rw_histogram_add(&lane->histograms[kind], bench_clock_ns(now > start ? now - start : 0));
+    uint64_t now = bench_clock_ticks(), ns = bench_clock_ns(now > start ? now - start : 0);
+    rw_histogram_add(&lane->histograms[kind], ns);
+    if (RW_UNLIKELY(lane->recorder.seconds != NULL)) bench_recorder_add(&lane->recorder, now, ns, count);
     lane->last_ticks = now;
     lane->left -= RW_MIN(count, lane->left);
     uint64_t operations = atomic_load_explicit(&lane->operations, memory_order_relaxed);
@@ -89,7 +97,7 @@ static int operation_read(bench_lane *lane)
     bench_shared *shared = lane->shared;
     lane_draw_key(lane);
     size_t size = (size_t)shared->dataset->value_size + 1;
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = rw_get(shared->db, shared->bucket, lane_key(lane), lane->buffer, &size);
     lane_record(lane, BENCH_READ, start, 1);
     if (RW_UNLIKELY(code != 0)) {
@@ -107,7 +115,7 @@ int bench_step_read_missing(bench_lane *lane)
     bench_shared *shared = lane->shared;
     lane_make_key(lane, rw_random_below(&lane->random, shared->dataset->records) << BENCH_SLOT_BITS | 1);
     size_t size = (size_t)shared->dataset->value_size + 1;
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = rw_get(shared->db, shared->bucket, lane_key(lane), lane->buffer, &size);
     lane_record(lane, BENCH_READ, start, 1);
     if (RW_LIKELY(code == RW_ENOTFOUND)) return 0;
@@ -119,7 +127,7 @@ static int operation_put(bench_lane *lane, bench_kind kind)
 {
     bench_shared *shared = lane->shared;
     lane_make_value(lane);
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = rw_put(shared->db, shared->bucket, lane_key(lane), lane_value(lane), shared->flags);
     lane_record(lane, kind, start, 1);
     return code == 0 ? 0 : lane_failed(lane, code, "rw_put");
@@ -147,7 +155,7 @@ static int operation_update(bench_lane *lane)
         lane_draw_key(lane);
         return operation_put(lane, BENCH_UPDATE);
     }
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, wanted);
     for (uint64_t i = 0; i < wanted; i++) {
         lane_draw_key(lane);
         int code = batch_put(lane);
@@ -245,7 +253,7 @@ static int operation_modify(bench_lane *lane)
     lane_draw_key(lane);
     lane_make_value(lane);
     bool wrong = false;
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = modify_once(lane, &wrong);
     for (unsigned attempts = 1; lane_begins_again(lane, code, attempts); attempts++) code = modify_once(lane, &wrong);
     lane_record(lane, BENCH_MODIFY, start, 1);
@@ -288,7 +296,7 @@ static int operation_transaction(bench_lane *lane)
 {
     bench_shared *shared = lane->shared;
     for (uint32_t i = 0; i < shared->txn_reads + shared->txn_writes; i++) lane->codes[i] = bench_dataset_code(shared->dataset, lane_draw(lane));
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = transaction_once(lane);
     for (unsigned attempts = 1; lane_begins_again(lane, code, attempts); attempts++) code = transaction_once(lane);
     lane_record(lane, BENCH_TRANSACTION, start, 1);
@@ -350,7 +358,7 @@ static int operation_scan(bench_lane *lane)
     uint64_t length = shared->scan_length, seen = 0;
     if (shared->scan_length_varies) length = 1 + rw_random_below(&lane->random, length);
     rw_cursor *cursor;
-    uint64_t start = bench_clock_ticks();
+    uint64_t start = lane_start(lane, 1);
     int code = rw_cursor_open(shared->db, NULL, shared->bucket, &cursor);
     if (code != 0) return lane_failed(lane, code, "rw_cursor_open");
     code = scan_walk(lane, cursor, length, &seen);
@@ -370,7 +378,7 @@ int bench_step_delete(bench_lane *lane)
     uint64_t limit = RW_MIN(next + chunk, shared->delete_end);
     while (next < limit) {
         uint64_t wanted = lane->batch == NULL ? 1 : RW_MIN((uint64_t)shared->batch, limit - next);
-        uint64_t start = bench_clock_ticks();
+        uint64_t start = lane_start(lane, wanted);
         int code = 0;
         for (uint64_t i = 0; i < wanted && lane->batch != NULL && code == 0; i++) {
             lane_make_key(lane, bench_dataset_code(shared->dataset, next + i));
@@ -382,7 +390,7 @@ int bench_step_delete(bench_lane *lane)
             if (code != 0) return code;
         } else {
             lane_make_key(lane, bench_dataset_code(shared->dataset, next));
-            start = bench_clock_ticks();
+            if (!bench_pacer_is_on(&lane->pacer)) start = bench_clock_ticks();
             code = rw_del(shared->db, shared->bucket, lane_key(lane), shared->flags);
             lane_record(lane, BENCH_DELETE, start, 1);
             if (code == RW_ENOTFOUND) lane_wrong(lane, lane->key, "an existing record was not there to be deleted");
@@ -444,6 +452,7 @@ void bench_lane_run(bench_lane *lane, bench_step step)
     lane->last_ticks = bench_clock_ticks();
     while (lane->left > 0 && !atomic_load_explicit(&shared->stop, memory_order_relaxed)) {
         if (shared->deadline_ticks != 0 && lane->last_ticks >= shared->deadline_ticks) break;
+        if (bench_pacer_is_on(&lane->pacer) && shared->deadline_ticks != 0 && bench_pacer_due(&lane->pacer) >= shared->deadline_ticks) break;
         int code = step(lane);
         if (RW_LIKELY(code == 0)) continue;
         if (code == RW_ENOTFOUND) break;

@@ -12,6 +12,8 @@
 #include "base/base.h"
 #include "base/histogram.h"
 #include "bench/dataset.h"
+#include "bench/pacer.h"
+#include "bench/series.h"
 
 typedef enum { BENCH_READ, BENCH_UPDATE, BENCH_INSERT, BENCH_SCAN, BENCH_MODIFY, BENCH_TRANSACTION, BENCH_DELETE, BENCH_KINDS } bench_kind;
 
@@ -70,6 +72,8 @@ typedef struct {
     uint64_t next, limit;       /* fill, delete: positions; sequential read: key order numbers, limit exclusive, 0: no limit */
     uint64_t last_ticks;        /* when the last operation ended */
     uint64_t scanned;           /* records seen by scans */
+    bench_pacer pacer;          /* open loop */
+    bench_recorder recorder;    /* without memory: what happened in each second is not kept */
     uint64_t *codes;            /* key codes of the transaction that runs: first those that it reads */
     uint64_t aborts[BENCH_ABORTS]; /* transactions begun again, by reason */
     uint64_t wrong;             /* wrong answers */

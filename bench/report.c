@@ -7,8 +7,6 @@
 #include "bench/bench.h"
 #include "bench/report_parts.h"
 
-const struct bench_percentile bench_percentiles[BENCH_PERCENTILES] = {{"p50", 0.5}, {"p90", 0.9}, {"p99", 0.99}, {"p99.9", 0.999}, {"p99.99", 0.9999}, {"max", 1}};
-
 bench_costs bench_result_costs(const bench_result *result)
 {
     const rw_stats_t *a = &result->before, *b = &result->after;
@@ -66,10 +64,15 @@ unsigned bench_result_kinds(const bench_result *result)
     return kinds;
 }
 
-/* Steps halve what is left to 100%, as HdrHistogram prints them; five to each half. */
-double bench_distribution_next(double fraction)
+static void series_csv(const bench_report *report)
 {
-    return fraction + (1 - fraction) * 0.129449436703876; /* 1 - 2^(-1/5) */
+    puts("\nworkload,threads,durability,second,operations,p50_us,p99.9_us,max_us");
+    for (unsigned i = 0; i < report->count; i++) {
+        const bench_result *r = &report->results[i];
+        for (uint32_t k = 0; k < r->series_count; k++)
+            printf("%s,%u,%s,%u,%" PRIu64 ",%.3f,%.3f,%.3f\n", r->request.workload->name, r->request.threads, bench_result_durability(r), k, r->series[k].operations,
+                   (double)r->series[k].p50 / 1000, (double)r->series[k].p999 / 1000, (double)r->series[k].max / 1000);
+    }
 }
 
 static void end_csv(const bench_report *report)
@@ -77,17 +80,17 @@ static void end_csv(const bench_report *report)
     const bench_dataset *d = report->dataset;
     const rw_stats_t *s = report->opened;
     fputs("workload,threads,durability,batch,records,key_size,value_size,cache_bytes,page_size,workers,io_backend,file_system,kernel,"
-          "operations,seconds,operations_per_second,txn_mode,aborts,abort_rate",
+          "operations,seconds,operations_per_second,rate,behind,txn_mode,aborts,abort_rate",
           stdout);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(",%s_us", bench_percentiles[i].name);
     fputs(",page_reads_per_op,page_writes_per_op,page_read_bytes_per_op,page_write_bytes_per_op,log_bytes_per_op,log_syncs_per_op,cpu_us_per_op,errors\n", stdout);
     for (unsigned i = 0; i < report->count; i++) {
         const bench_result *r = &report->results[i];
         bench_costs c = bench_result_costs(r);
-        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f,%s,%" PRIu64 ",%.6f", r->request.workload->name,
+        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f,%.1f,%" PRIu64 ",%s,%" PRIu64 ",%.6f", r->request.workload->name,
                r->request.threads, bench_result_durability(r), r->request.workload->batches ? r->request.batch : 1, d->records, d->key_size, d->value_size,
                s->cache_bytes, s->page_size, s->workers, s->io_backend, report->environment->file_system, report->environment->kernel, r->operations,
-               r->seconds, bench_result_rate(r), bench_result_mode(r), bench_result_aborts(r), bench_result_abort_rate(r));
+               r->seconds, bench_result_rate(r), r->paced ? r->request.rate : 0, r->behind, bench_result_mode(r), bench_result_aborts(r), bench_result_abort_rate(r));
         for (unsigned p = 0; p < BENCH_PERCENTILES; p++)
             printf(",%.3f", (double)rw_histogram_quantile(&r->all, bench_percentiles[p].fraction) / 1000);
         printf(",%.6f,%.6f,%.3f,%.3f,%.3f,%.6f,%.4f,%" PRIu64 "\n", c.page_reads, c.page_writes, c.read_bytes, c.write_bytes, c.log_bytes, c.log_syncs,
@@ -116,6 +119,7 @@ void bench_report_end(const bench_report *report)
     case BENCH_JSON: bench_json_end(report); break;
     case BENCH_CSV:
         end_csv(report);
+        if (report->count > 0 && report->results[0].series != NULL) series_csv(report);
         if (report->crash != NULL) {
             puts("");
             crash_csv(report->crash);

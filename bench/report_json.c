@@ -42,6 +42,17 @@ static json_t *transactions_json(const bench_result *result)
     return object;
 }
 
+static json_t *series_json(const bench_result *result)
+{
+    json_t *array = json_array();
+    for (uint32_t i = 0; i < result->series_count; i++) {
+        const bench_second *s = &result->series[i];
+        json_array_append_new(array, json_pack("{s:i, s:I, s:f, s:f, s:f}", "second", (int)i, "operations", (json_int_t)s->operations, "p50_us", (double)s->p50 / 1000,
+                                               "p99.9_us", (double)s->p999 / 1000, "max_us", (double)s->max / 1000));
+    }
+    return array;
+}
+
 static json_t *result_json(const bench_result *result, bool histogram)
 {
     const bench_request *request = &result->request;
@@ -67,6 +78,12 @@ static json_t *result_json(const bench_result *result, bool histogram)
                         json_pack("{s:f, s:f, s:f, s:f, s:f, s:f, s:f}", "page_reads", c.page_reads, "page_writes", c.page_writes, "page_read_bytes",
                                   c.read_bytes, "page_write_bytes", c.write_bytes, "log_bytes", c.log_bytes, "log_syncs", c.log_syncs, "cpu_us", c.cpu_us));
     if (request->workload->shares[BENCH_SCAN] > 0) json_object_set_new(object, "records_scanned", json_integer((json_int_t)result->scanned));
+    json_object_set_new(object, "loop", json_string(result->paced ? "open" : "closed"));
+    if (result->paced) {
+        json_object_set_new(object, "rate", json_real(request->rate));
+        json_object_set_new(object, "behind", json_integer((json_int_t)result->behind));
+    }
+    if (result->series != NULL) json_object_set_new(object, "series", series_json(result));
     if (histogram) json_object_set_new(object, "latency_distribution_us", distribution_json(&result->all));
     if (result->complaint[0] != '\0') json_object_set_new(object, "complaint", json_string(result->complaint));
     return object;

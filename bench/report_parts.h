@@ -2,14 +2,8 @@
 #ifndef BENCH_REPORT_PARTS_H
 #define BENCH_REPORT_PARTS_H
 
+#include "bench/percentiles.h"
 #include "bench/report.h"
-
-#define BENCH_PERCENTILES 6u
-
-extern const struct bench_percentile {
-    const char *name;
-    double fraction;
-} bench_percentiles[BENCH_PERCENTILES];
 
 /* Costs of one operation. */
 typedef struct {
@@ -25,8 +19,6 @@ double bench_result_abort_rate(const bench_result *result);     /* of all attemp
 /* The mode of a workload whose mode is asked for; empty for others. */
 const char *bench_result_mode(const bench_result *result);
 unsigned bench_result_kinds(const bench_result *result);       /* kinds of operations that it did */
-/* The next fraction at which a distribution is sampled. */
-double bench_distribution_next(double fraction);
 
 const char *bench_crash_verdict(const crash_result *crash);
 

@@ -5,47 +5,7 @@
 #include "base/base.h"
 #include "bench/measure.h"
 #include "bench/report_parts.h"
-
-/* A number of bytes in words, such as 256M. Four texts may be in use at once. */
-static const char *bytes_text(uint64_t bytes)
-{
-    static char texts[4][32];
-    static unsigned next;
-    static const char units[] = " KMGTP";
-    char *text = texts[next++ % RW_ARRAY_SIZE(texts)];
-    double value = (double)bytes;
-    unsigned unit = 0;
-    for (; value >= 1024 && unit < 5; unit++) value /= 1024;
-    if (unit == 0) snprintf(text, sizeof texts[0], "%" PRIu64 " B", bytes);
-    else snprintf(text, sizeof texts[0], value < 10 && value != (double)(int)value ? "%.1f %ciB" : "%.0f %ciB", value, units[unit]);
-    return text;
-}
-
-/* 1234567 as 1,234,567. Four texts may be in use at once. */
-static const char *count_text(double count)
-{
-    static char texts[4][40];
-    static unsigned next;
-    char *text = texts[next++ % RW_ARRAY_SIZE(texts)], digits[32];
-    int size = snprintf(digits, sizeof digits, "%.0f", count), at = 0;
-    for (int i = 0; i < size; i++) {
-        text[at++] = digits[i];
-        if ((size - 1 - i) % 3 == 0 && i + 1 < size) text[at++] = ',';
-    }
-    text[at] = '\0';
-    return text;
-}
-
-/* Microseconds, with as many digits as mean something. */
-static const char *us_text(uint64_t ns)
-{
-    static char texts[8][24];
-    static unsigned next;
-    char *text = texts[next++ % RW_ARRAY_SIZE(texts)];
-    double us = (double)ns / 1000;
-    snprintf(text, sizeof texts[0], us < 10 ? "%.2f" : us < 100 ? "%.1f" : "%.0f", us);
-    return text;
-}
+#include "bench/text.h"
 
 static void durability_print(const bench_report *report)
 {
@@ -62,6 +22,13 @@ static void durability_print(const bench_report *report)
                report->arguments->options.async_delay_ms);
 }
 
+static void loop_print(const bench_report *report)
+{
+    double rate = report->arguments->job_count > 0 ? report->arguments->jobs[0].rate : 0;
+    if (rate > 0) printf("loop         open: %s operations a second over all threads, latencies from the intended start\n", bench_text_count(rate));
+    else puts("loop         closed: a thread begins an operation when its last one ended");
+}
+
 static void environment_print(const bench_environment *e)
 {
     printf("directory    %s\n", e->directory);
@@ -69,7 +36,7 @@ static void environment_print(const bench_environment *e)
            e->device_model, e->write_cache[0] != '\0' ? ", write cache: " : "", e->write_cache);
     if (e->memory_only) printf("             %s is memory: writes cost no device, and nothing here survives a power cut\n", e->file_system);
     printf("kernel       %s\n", e->kernel);
-    printf("machine      %s, %u processors, %s\n", e->processor, e->cpus, bytes_text(e->memory_bytes));
+    printf("machine      %s, %u processors, %s\n", e->processor, e->cpus, bench_text_bytes(e->memory_bytes));
     printf("clock        %s, %.0f ns a reading\n", bench_clock_chosen.tsc ? "processor's counter" : "clock_gettime", bench_clock_chosen.reading_ns);
 }
 
@@ -86,11 +53,12 @@ void bench_report_head(const bench_report *report)
     if (report->arguments->format != BENCH_TABLE) return;
     const bench_dataset *d = report->dataset;
     const rw_stats_t *s = report->opened;
-    printf("records      %s, keys %u B (%s), values %u B, not compressible; %s in all\n", count_text((double)d->records), d->key_size,
-           d->hashed ? "hashed" : "numeric", d->value_size, bytes_text(d->records * (d->key_size + d->value_size)));
-    printf("cache        %s, page size %" PRIu64 ", %" PRIu64 " workers\n", bytes_text(s->cache_bytes), s->page_size, s->workers);
+    printf("records      %s, keys %u B (%s), values %u B, not compressible; %s in all\n", bench_text_count((double)d->records), d->key_size,
+           d->hashed ? "hashed" : "numeric", d->value_size, bench_text_bytes(d->records * (d->key_size + d->value_size)));
+    printf("cache        %s, page size %" PRIu64 ", %" PRIu64 " workers\n", bench_text_bytes(s->cache_bytes), s->page_size, s->workers);
     printf("io           %s%s%s\n", s->io_backend, s->io_backend_note[0] != '\0' ? ": " : "", s->io_backend_note);
     durability_print(report);
+    loop_print(report);
     environment_print(report->environment);
     printf("seed         %" PRIu64 "\n\n", d->seed);
     printf("%-22s %7s %13s %9s %12s", "", "", "", "", "");
@@ -105,7 +73,7 @@ void bench_report_head(const bench_report *report)
 
 static void latencies_print(const rw_histogram *histogram)
 {
-    for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(" %8s", us_text(rw_histogram_quantile(histogram, bench_percentiles[i].fraction)));
+    for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(" %8s", bench_text_us(rw_histogram_quantile(histogram, bench_percentiles[i].fraction)));
     puts("");
 }
 
@@ -132,16 +100,17 @@ void bench_report_workload(const bench_report *report)
     const bench_result *result = &report->results[report->count - 1];
     char name[64];
     name_of(result, name, sizeof name);
-    printf("%-22s %7u %13s %9.2f %12s", name, result->request.threads, count_text((double)result->operations), result->seconds,
-           count_text(bench_result_rate(result)));
+    printf("%-22s %7u %13s %9.2f %12s", name, result->request.threads, bench_text_count((double)result->operations), result->seconds,
+           bench_text_count(bench_result_rate(result)));
     aborted_print(report, aborted_text(result));
     latencies_print(&result->all);
     for (int k = 0; k < BENCH_KINDS && bench_result_kinds(result) > 1; k++) {
         if (result->kinds[k].count == 0) continue;
-        printf("  %-20s %7s %13s %9s %12s", bench_kind_names[k], "", count_text((double)result->kinds[k].count), "", "");
+        printf("  %-20s %7s %13s %9s %12s", bench_kind_names[k], "", bench_text_count((double)result->kinds[k].count), "", "");
         aborted_print(report, "");
         latencies_print(&result->kinds[k]);
     }
+    if (result->behind > 0) printf("  %s operations that were due had not begun at the end\n", bench_text_count((double)result->behind));
     if (result->complaint[0] != '\0') printf("  %s\n", result->complaint);
     fflush(stdout);
 }
@@ -153,8 +122,18 @@ static void distribution_print(const bench_result *result)
     printf("\n%s: latency distribution\n%14s %12s %14s\n", name, "microseconds", "percentile", "operations");
     double count = (double)result->all.count;
     for (double fraction = 0; fraction < 1 && (1 - fraction) * count >= 1; fraction = bench_distribution_next(fraction))
-        printf("%14s %12.6f %14.0f\n", us_text(rw_histogram_quantile(&result->all, fraction)), 100 * fraction, fraction * count);
-    printf("%14s %12.6f %14.0f\n", us_text(result->all.max), 100.0, count);
+        printf("%14s %12.6f %14.0f\n", bench_text_us(rw_histogram_quantile(&result->all, fraction)), 100 * fraction, fraction * count);
+    printf("%14s %12.6f %14.0f\n", bench_text_us(result->all.max), 100.0, count);
+}
+
+static void series_print(const bench_result *result)
+{
+    char name[64];
+    name_of(result, name, sizeof name);
+    printf("\n%s: each second\n%8s %13s %10s %10s %10s\n", name, "second", "operations", "p50 us", "p99.9 us", "max us");
+    for (uint32_t i = 0; i < result->series_count; i++)
+        printf("%8u %13s %10s %10s %10s\n", i, bench_text_count((double)result->series[i].operations), bench_text_us(result->series[i].p50),
+               bench_text_us(result->series[i].p999), bench_text_us(result->series[i].max));
 }
 
 static void costs_print(const bench_report *report)
@@ -169,11 +148,11 @@ static void costs_print(const bench_report *report)
         printf("%-22s %10.4f %11.4f %11.1f %11.1f %11.1f %10.4f %9.3f %9" PRIu64 "\n", name, c.page_reads, c.page_writes, c.read_bytes, c.write_bytes,
                c.log_bytes, c.log_syncs, c.cpu_us, bench_result_errors(result));
         if (result->request.workload->shares[BENCH_SCAN] > 0 && result->seconds > 0)
-            printf("  %s records scanned a second\n", count_text((double)result->scanned / result->seconds));
+            printf("  %s records scanned a second\n", bench_text_count((double)result->scanned / result->seconds));
         if (bench_result_aborts(result) == 0) continue;
-        printf("  %s transactions begun again", count_text((double)bench_result_aborts(result)));
+        printf("  %s transactions begun again", bench_text_count((double)bench_result_aborts(result)));
         for (int k = 0; k < BENCH_ABORTS; k++)
-            if (result->aborts[k] > 0) printf(", %s %s", count_text((double)result->aborts[k]), bench_abort_names[k]);
+            if (result->aborts[k] > 0) printf(", %s %s", bench_text_count((double)result->aborts[k]), bench_abort_names[k]);
         puts("");
     }
 }
@@ -192,7 +171,7 @@ void bench_table_crash(const crash_result *crash)
     printf("  %u rounds, %u writers killed (%u while opening, %u while a checkpoint was written, %u while closing)\n", crash->rounds, crash->killed,
            crash->killed_opening, crash->killed_in_checkpoint, crash->killed_closing);
     printf("  %s acknowledged commits found again, %s records checked; recovery took %.1f ms in the median, %.1f ms at most\n",
-           count_text((double)crash->commits), count_text((double)crash->records), crash->recovery_ms_median, crash->recovery_ms_max);
+           bench_text_count((double)crash->commits), bench_text_count((double)crash->records), crash->recovery_ms_median, crash->recovery_ms_max);
     if (crash->complaint[0] != '\0') printf("  %s\n", crash->complaint);
     printf("Crash recovery test: %s\n", bench_crash_verdict(crash));
 }
@@ -205,10 +184,10 @@ static void summary_print(const bench_report *report)
     const bench_result *scans = result_named(report, "scan", false);
     puts("");
     if (writes == NULL) writes = writes_sync;
-    if (writes != NULL) printf("Random writes:   %12s a second (%s)\n", count_text(bench_result_rate(writes)), writes->request.sync ? "durable one by one" : "all durable at the end");
-    if (durable != NULL) printf("Durable writes:  %12s a second (each durable when it returned, %u threads)\n", count_text(bench_result_rate(durable)), durable->request.threads);
-    if (reads != NULL) printf("Random reads:    %12s a second\n", count_text(bench_result_rate(reads)));
-    if (scans != NULL) printf("Range scans:     %12s a second (%u records each)\n", count_text(bench_result_rate(scans)), scans->request.scan_length);
+    if (writes != NULL) printf("Random writes:   %12s a second (%s)\n", bench_text_count(bench_result_rate(writes)), writes->request.sync ? "durable one by one" : "all durable at the end");
+    if (durable != NULL) printf("Durable writes:  %12s a second (each durable when it returned, %u threads)\n", bench_text_count(bench_result_rate(durable)), durable->request.threads);
+    if (reads != NULL) printf("Random reads:    %12s a second\n", bench_text_count(bench_result_rate(reads)));
+    if (scans != NULL) printf("Range scans:     %12s a second (%u records each)\n", bench_text_count(bench_result_rate(scans)), scans->request.scan_length);
     if (report->crash != NULL) bench_table_crash(report->crash);
 }
 
@@ -216,10 +195,12 @@ void bench_table_end(const bench_report *report)
 {
     costs_print(report);
     for (unsigned i = 0; i < report->count && report->arguments->histogram; i++) distribution_print(&report->results[i]);
+    for (unsigned i = 0; i < report->count; i++)
+        if (report->results[i].series != NULL) series_print(&report->results[i]);
     const rw_stats_t *last = report->count > 0 ? &report->results[report->count - 1].after : NULL;
-    printf("\nresident memory at most %s", bytes_text(bench_resident_bytes_max()));
+    printf("\nresident memory at most %s", bench_text_bytes(bench_resident_bytes_max()));
     if (last != NULL && last->page_size != 0)
-        printf("; data file %s, of which %s alive; log %s", bytes_text(last->data_file_bytes), bytes_text(last->data_live_bytes), bytes_text(last->log_file_bytes));
+        printf("; data file %s, of which %s alive; log %s", bench_text_bytes(last->data_file_bytes), bench_text_bytes(last->data_live_bytes), bench_text_bytes(last->log_file_bytes));
     puts("");
     if (report->arguments->standard_job || report->crash != NULL) summary_print(report);
     if (report->interrupted) puts("interrupted: what stands above is what was done until then");

@@ -139,6 +139,7 @@ static void lane_free(bench_lane *lane)
     free(lane->value);
     free(lane->buffer);
     free(lane->codes);
+    bench_recorder_free(&lane->recorder);
 }
 
 static int lane_init(bench_lane *lane, bench_shared *shared, const bench_request *request, unsigned index)
@@ -228,6 +229,18 @@ static void dataset_update(bench_dataset *dataset, const bench_workload *workloa
     }
 }
 
+static int series_gather(const crew *c, bench_result *result)
+{
+    const bench_recorder **recorders = calloc(c->count, sizeof *recorders);
+    if (recorders == NULL) return rw_error(RW_ENOMEM, "no memory for what happened in each second");
+    for (unsigned i = 0; i < c->count; i++) recorders[i] = &c->lanes[i].recorder;
+    uint32_t length = bench_series_length(recorders, c->count);
+    result->series = calloc(RW_MAX(length, 1u), sizeof *result->series);
+    if (result->series != NULL) result->series_count = bench_series_gather(recorders, c->count, result->series, length);
+    free(recorders);
+    return result->series != NULL ? 0 : rw_error(RW_ENOMEM, "no memory for what happened in each second");
+}
+
 static void result_gather(bench_result *result, const crew *c)
 {
     result->operations = crew_operations(c);
@@ -241,6 +254,7 @@ static void result_gather(bench_result *result, const crew *c)
         for (int k = 0; k < BENCH_KINDS; k++) rw_histogram_merge(&result->kinds[k], &lane->histograms[k]);
     }
     for (int k = 0; k < BENCH_KINDS; k++) rw_histogram_merge(&result->all, &result->kinds[k]);
+    if (result->request.series && result->code == 0) result->code = series_gather(c, result);
     result->transactions = result->kinds[BENCH_MODIFY].count + result->kinds[BENCH_TRANSACTION].count;
 }
 
@@ -253,6 +267,25 @@ static int result_failed(bench_result *result, rw_db *db, int code, const char *
     return code;
 }
 
+/* The open loop, and the recording of seconds, both from begin on. What touches every record once runs as fast as it can. */
+static int crew_begin(crew *c, const bench_request *request, uint64_t begin, bench_result *result)
+{
+    const bench_workload *workload = request->workload;
+    int code = 0;
+    result->paced = request->rate > 0 && !workload->loads && !workload->whole;
+    for (unsigned i = 0; i < c->count && code == 0; i++) {
+        if (result->paced) bench_pacer_init(&c->lanes[i].pacer, begin, request->rate, i, c->count);
+        if (request->series) code = bench_recorder_init(&c->lanes[i].recorder, begin);
+    }
+    return code;
+}
+
+void bench_result_free(bench_result *result)
+{
+    free(result->series);
+    result->series = NULL;
+}
+
 /* From the moment all threads are there until the last one ended and, after asynchronous writes, until these are durable. */
 static int crew_measure(crew *c, rw_db *db, const bench_request *request, bench_result *result)
 {
@@ -261,9 +294,13 @@ static int crew_measure(crew *c, rw_db *db, const bench_request *request, bench_
     uint64_t begin = bench_clock_ticks(), end = begin;
     if (request->seconds > 0 && !request->workload->loads && !request->workload->whole)
         c->shared->deadline_ticks = begin + bench_clock_ticks_from_seconds(request->seconds);
+    if (code == 0) code = crew_begin(c, request, begin, result);
     crew_open_gate(c, code == 0);
     crew_watch(c, request->progress);
-    for (unsigned i = 0; i < c->count; i++) end = RW_MAX(end, c->lanes[i].last_ticks);
+    for (unsigned i = 0; i < c->count; i++) {
+        end = RW_MAX(end, c->lanes[i].last_ticks);
+        if (c->shared->deadline_ticks != 0) result->behind += bench_pacer_behind(&c->lanes[i].pacer, c->shared->deadline_ticks);
+    }
     int flushed = 0;
     if (request->workload->writes && !request->sync) {
         uint64_t before_flush = bench_clock_ticks();

@@ -47,6 +47,8 @@ typedef struct {
     bench_distribution distribution;
     double seconds;                /* 0: no time limit */
     uint64_t operations;           /* 0: as many as the workload's nature gives, when there is no time limit either */
+    double rate;                   /* operations a second of all threads, open loop; 0: closed */
+    bool series;                   /* keep what happened in each second */
     uint64_t seed;
     bool progress;                 /* a line each second on stderr */
 } bench_request;
@@ -65,6 +67,10 @@ typedef struct {
     char complaint[256];
     double seconds;                /* the last flush of asynchronous writes included */
     double flush_seconds;
+    bool paced;                    /* it ran in an open loop */
+    uint64_t behind;               /* of an open loop: operations that were due and had not begun at its end */
+    bench_second *series;          /* NULL: not kept. The result's: bench_result_free */
+    uint32_t series_count;
     double cpu_us;                 /* of the process, all threads */
     rw_stats_t before, after;
     rw_histogram all, kinds[BENCH_KINDS]; /* nanoseconds */
@@ -75,5 +81,6 @@ extern _Atomic bool bench_interrupted;
 
 /* Runs it. The dataset's present positions are brought up to date. Returns result->code. */
 int bench_workload_run(rw_db *db, bench_dataset *dataset, const bench_request *request, bench_result *result);
+void bench_result_free(bench_result *result);
 
 #endif

@@ -51,6 +51,7 @@ static const verb verbs[] = {
     {"load", "DIR [FILE]", "read what dump wrote", "Reads standard input when there is no FILE. Records that are there already are overwritten.\n",
      OPEN, 1, 2, verb_load, NULL},
     {"bench", "", "measure speed", "", 0, 0, 0, NULL, bench_main},
+    {"compare", "", "measure ringwood beside other engines", "", 0, 0, 0, NULL, verb_compare},
     {"crash", "", "kill a writing process and look for its commits", "", 0, 0, 0, NULL, crash_main},
     {"version", "", "print the version", "", 0, 0, 0, NULL, verb_version},
     {"help", "[VERB]", "print this, or more of one verb", "", 0, 0, 1, NULL, verb_help},

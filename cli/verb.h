@@ -37,6 +37,9 @@ int verb_compact(const arguments *a);
 int verb_dump(const arguments *a);
 int verb_load(const arguments *a);
 
+/* Replaces the process, unless it returns. */
+int verb_compare(int argc, char **argv);
+
 /* An open database and the bucket that the verb works in. */
 typedef struct {
     rw_db *db;

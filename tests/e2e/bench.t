@@ -61,6 +61,35 @@ $report = bench_json(@small, '--workloads=fillrandom,readrandom', '--ops=1G', '-
 cmp_ok($report->{workloads}[1]{seconds}, '<', 5, '--seconds ends it');
 cmp_ok(scalar @{$report->{workloads}[1]{latency_distribution_us}}, '>', 10, '--histogram');
 
+# the open loop, and each second
+for my $workload ('readrandom', 'overwrite:sync', 'ycsb-f', 'scan', 'readmissing', 'deleterandom') {
+    $report = bench_json(@small, "--workloads=fillrandom,$workload", '--ops=200', '--rate=400', '--series');
+    my ($fill, $paced) = @{$report->{workloads}};
+    is($fill->{loop}, 'closed', 'a fill runs as fast as it can');
+    is($paced->{loop}, 'open', "$workload: open loop");
+    cmp_ok(abs($paced->{seconds} - 0.5), '<', 0.4, '200 operations at 400 a second take half a second');
+    is($paced->{operations}, 200, 'and all are done');
+    my $sum = 0;
+    $sum += $_->{operations} for @{$paced->{series}};
+    is($sum, 200, 'the seconds add up');
+}
+$report = bench_json(@small, '--workloads=fillrandom,overwrite:sync:threads=1', '--ops=1G', '--seconds=1.2', '--rate=1000000');
+cmp_ok($report->{workloads}[1]{behind}, '>', 100000, 'what a rate that cannot be kept leaves undone is told');
+cmp_ok($report->{workloads}[1]{latency_us}{p50}, '>', 100000, 'and in the latencies');
+ok(!exists $report->{workloads}[1]{series}, 'without --series no seconds are kept');
+$report = bench_json(@small, '--workloads=fillrandom,overwrite', '--batch=50', '--ops=500', '--rate=1000');
+cmp_ok(abs($report->{workloads}[1]{seconds} - 0.45), '<', 0.4, 'the rate is that of operations, not of commits');
+{
+    my ($code, $out) = bench(@small, '--workloads=fillrandom,readrandom', '--rate=20000', '--series');
+    is($code, 0, 'a table of it');
+    like($out, qr/^loop +open: 20,000 operations a second.*^readrandom: each second\n +second +operations +p50 us.*^ +0 +[\d,]+ /ms, 'says so, and has the seconds');
+    ($code, $out) = bench(@small, '--workloads=fillrandom', '--format=table');
+    like($out, qr/^loop +closed/m, 'as does one of a closed loop');
+    ($code, $out) = bench(@small, '--workloads=fillrandom,readrandom', '--series', '--format=csv');
+    my ($rows, $seconds) = split /\n\n/, $out;
+    like($seconds, qr/^workload,threads,durability,second,.*\nfillrandom,2,async,0,\d+,/, 'csv: seconds of all workloads');
+}
+
 # transactions: all modes, contended, the abort rate beside the throughput in every format
 $report = bench_json('--records=100', '--ops=2000', '--threads=4', '--workers=1', '--cache=16M', '--distribution=zipfian',
                      '--workloads=fillrandom,txn,txn:serializable,txn:pessimistic,ycsb-f', '--txn-reads=3', '--txn-writes=4');
@@ -139,7 +168,7 @@ is(leftovers(), '', 'and leaves nothing behind');
 # mistakes
 for my $mistake (['--records=0'], ['--records=abc'], ['--key-size=3'], ['--workloads=fastest'], ['--workloads=fillseq:fast'], ['--format=xml'],
                  ['--distribution=normal'], ['--set=nonsense=1'], ['--set=cache'], ['--cache=lots'], ['--read-share=101'], ['--seconds=-1'],
-                 ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--txn-mode=readonly'],
+                 ['--rate=0'], ['--rate=fast'], ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--txn-mode=readonly'],
                  ['--txn-reads=0', '--txn-writes=0', '--workloads=fillseq'], ['--workloads=fillseq:serializable'], ['--txn-reads=1001'], ['--keys=hashed', '--workloads=fillseq'],
                  ['--workloads=readrandom'], ['--key-size=8000', '--workloads=fillseq'], ['--key-size=4', '--records=100M', '--workloads=fillseq']) {
     ($code, $out, $err) = bench(@$mistake);

@@ -1,0 +1,169 @@
+/* ringwood, through its public interface. */
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "bench/compare/adapters.h"
+#include "ringwood.h"
+
+typedef struct {
+    rw_db *db;
+    unsigned flags;              /* of a write */
+    size_t value_size;
+} ringwood_engine;
+
+typedef struct {
+    ringwood_engine *engine;
+    rw_batch *batch;
+    unsigned char *buffer;
+    size_t room;
+} ringwood_session;
+
+static void ringwood_version(char text[COMPARE_TEXT])
+{
+    snprintf(text, COMPARE_TEXT, "%d.%d.%d", RW_VERSION_MAJOR, RW_VERSION_MINOR, RW_VERSION_PATCH);
+}
+
+static void ringwood_describe(const compare_settings *settings, char text[COMPARE_TEXT])
+{
+    snprintf(text, COMPARE_TEXT, "cache=%llu; writes with %s", (unsigned long long)settings->cache_bytes, settings->durable ? "RW_SYNC" : "RW_ASYNC");
+}
+
+static int ringwood_open(const compare_settings *settings, void **engine)
+{
+    ringwood_engine *e = calloc(1, sizeof *e);
+    if (e == NULL) return rw_error(RW_ENOMEM, "no memory");
+    rw_options options;
+    rw_options_init(&options);
+    options.cache_bytes = settings->cache_bytes;
+    e->flags = settings->durable ? RW_SYNC : RW_ASYNC;
+    e->value_size = settings->value_size;
+    int code = rw_open(settings->directory, &options, &e->db);
+    if (code == 0) *engine = e;
+    else free(e);
+    return code;
+}
+
+static int ringwood_close(void *engine)
+{
+    ringwood_engine *e = engine;
+    int code = rw_close(e->db);
+    free(e);
+    return code;
+}
+
+static int ringwood_flush(void *engine)
+{
+    ringwood_engine *e = engine;
+    return rw_flush(e->db);
+}
+
+static int ringwood_settle(void *engine)
+{
+    ringwood_engine *e = engine;
+    return rw_checkpoint(e->db);
+}
+
+static void ringwood_session_close(void *session)
+{
+    ringwood_session *s = session;
+    if (s->batch != NULL) rw_batch_free(s->batch);
+    free(s->buffer);
+    free(s);
+}
+
+static int ringwood_session_open(void *engine, void **session)
+{
+    ringwood_session *s = calloc(1, sizeof *s);
+    if (s == NULL) return rw_error(RW_ENOMEM, "no memory");
+    s->engine = engine;
+    s->room = s->engine->value_size + 1; /* so that a value that is too long does not pass */
+    s->buffer = malloc(s->room);
+    int code = s->buffer == NULL ? rw_error(RW_ENOMEM, "no memory") : rw_batch_new(s->engine->db, &s->batch);
+    if (code == 0) *session = s;
+    else ringwood_session_close(s);
+    return code;
+}
+
+static int ringwood_get(void *session, rw_slice key, rw_slice *value)
+{
+    ringwood_session *s = session;
+    size_t size = s->room;
+    int code = rw_get(s->engine->db, RW_DEFAULT_BUCKET, key, s->buffer, &size);
+    if (RW_LIKELY(code == 0)) *value = (rw_slice){s->buffer, size};
+    return code;
+}
+
+static int ringwood_put(void *session, rw_slice key, rw_slice value)
+{
+    ringwood_session *s = session;
+    return rw_put(s->engine->db, RW_DEFAULT_BUCKET, key, value, s->engine->flags);
+}
+
+static int ringwood_batch(void *session, const rw_slice *keys, const rw_slice *values, unsigned count)
+{
+    ringwood_session *s = session;
+    int code = 0;
+    for (unsigned i = 0; i < count && code == 0; i++) code = rw_batch_put(s->batch, RW_DEFAULT_BUCKET, keys[i], values[i]);
+    return code == 0 ? rw_batch_commit(s->batch, s->engine->flags) : code;
+}
+
+static int ringwood_scan(void *session, rw_slice key, compare_record_fn fn, void *arg)
+{
+    ringwood_session *s = session;
+    rw_cursor *cursor;
+    int code = rw_cursor_open(s->engine->db, NULL, RW_DEFAULT_BUCKET, &cursor);
+    if (code != 0) return code;
+    for (code = rw_cursor_seek(cursor, key); code == 0; code = rw_cursor_next(cursor)) {
+        rw_slice found, value;
+        code = rw_cursor_key(cursor, &found);
+        if (code == 0) code = rw_cursor_value(cursor, &value);
+        if (code != 0 || !fn(arg, found, value)) break;
+    }
+    rw_cursor_close(cursor);
+    return code == RW_ENOTFOUND ? 0 : code;
+}
+
+static int modify_once(ringwood_session *s, rw_slice key, rw_slice value, compare_record_fn fn, void *arg)
+{
+    rw_txn *txn;
+    size_t size = s->room;
+    int code = rw_txn_begin(s->engine->db, RW_SNAPSHOT, &txn);
+    if (code != 0) return code;
+    code = rw_txn_get(txn, RW_DEFAULT_BUCKET, key, s->buffer, &size);
+    if (code == 0 && !fn(arg, key, (rw_slice){s->buffer, size})) code = RW_ENOTFOUND;
+    if (code == 0) code = rw_txn_put(txn, RW_DEFAULT_BUCKET, key, value);
+    if (code == 0) return rw_txn_commit(txn, s->engine->flags);
+    rw_txn_abort(txn);
+    return code;
+}
+
+static int ringwood_modify(void *session, rw_slice key, rw_slice value, compare_record_fn fn, void *arg)
+{
+    int code;
+    do code = modify_once(session, key, value, fn, arg);
+    while (code == RW_ECONFLICT || code == RW_ESNAPSHOT_TOO_OLD);
+    return code;
+}
+
+const compare_adapter compare_ringwood = {
+    .name = "ringwood",
+    .title = "ringwood",
+    .async_words = "in the log, on stable storage within 50 ms; a kill or a power cut before that may take it",
+    .durable_words = "log written with direct I/O and synced before the write returns; commits share syncs",
+    .memory_words = "the cache is one limit over pages, staging, old values and locks",
+    .modify_words = "snapshot transaction, begun again after a conflict",
+    .direct_possible = true,
+    .version = ringwood_version,
+    .describe = ringwood_describe,
+    .open = ringwood_open,
+    .close = ringwood_close,
+    .flush = ringwood_flush,
+    .settle = ringwood_settle,
+    .session_open = ringwood_session_open,
+    .session_close = ringwood_session_close,
+    .get = ringwood_get,
+    .put = ringwood_put,
+    .batch = ringwood_batch,
+    .scan = ringwood_scan,
+    .modify = ringwood_modify,
+};
