@@ -69,25 +69,25 @@ static inline uint64_t log_lag(engine *e)
 }
 
 /* Many small waits, the longer the nearer the limit is, rather than one long one at the limit. */
-static void throttle_wait(engine *e)
+int64_t engine_throttle_ns(engine *e, bool waited)
 {
-    uint64_t half = e->options.log_bytes / 2, from = half * THROTTLE_FROM_HALVES, limit = half * THROTTLE_LIMIT_HALVES;
-    for (uint64_t lag = log_lag(e); lag > from; lag = log_lag(e)) {
-        if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;
-        uint32_t word = atomic_load(&e->checkpointer.done_word);
-        double share = (double)(RW_MIN(lag, limit) - from) / (double)(limit - from);
-        kio_sleep(e->kio, &e->checkpointer.done_word, word, (int64_t)(share * share * THROTTLE_WAIT_MAX_NS));
-        if (lag <= limit) return;
-    }
+    bool behind = atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0;
+    uint64_t half = e->options.log_bytes / 2, from = half * THROTTLE_FROM_HALVES, limit = half * THROTTLE_LIMIT_HALVES, lag = log_lag(e);
+    if (RW_LIKELY(lag <= from)) return behind && !waited ? SPACE_WAIT_NS : 0;
+    if ((waited && lag <= limit) || atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return 0;
+    double share = (double)(RW_MIN(lag, limit) - from) / (double)(limit - from);
+    return RW_MAX((int64_t)(share * share * THROTTLE_WAIT_MAX_NS), behind ? SPACE_WAIT_NS : 1);
 }
 
 void engine_throttle(engine *e)
 {
-    if (RW_UNLIKELY(atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0)) {
-        uint32_t done = atomic_load(&e->checkpointer.done_word);
-        kio_sleep(e->kio, &e->checkpointer.done_word, done, SPACE_WAIT_NS);
+    uint32_t word = atomic_load_explicit(&e->checkpointer.done_word, memory_order_acquire);
+    int64_t wait_ns = engine_throttle_ns(e, false);
+    while (RW_UNLIKELY(wait_ns > 0)) {
+        kio_sleep(e->kio, &e->checkpointer.done_word, word, wait_ns);
+        word = atomic_load(&e->checkpointer.done_word);
+        wait_ns = engine_throttle_ns(e, true);
     }
-    if (RW_UNLIKELY(log_lag(e) > e->options.log_bytes / 2 * THROTTLE_FROM_HALVES)) throttle_wait(e);
 }
 
 int engine_durable(engine *e, uint64_t end_lsn, unsigned flags)
@@ -213,7 +213,8 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     return error != 0 ? error : tree_writer_fill(c->writer);
 }
 
-static int commit_key(key_commit *c)
+/* wait: for pages and locks; else TREE_MISS and COMMIT_LOCKED are results. */
+static int commit_key(key_commit *c, bool wait)
 {
     engine *e = c->e;
     page_ref suspect = page_ref_none();
@@ -223,7 +224,7 @@ static int commit_key(key_commit *c)
         partition *p = trees_lock(&e->trees, c->op.key);
         state = key_attempt(c, p);
         trees_unlock(&e->trees, p);
-        if (state <= 0) break;
+        if (state <= 0 || (!wait && state != TREE_FRAMES)) break;
         int error = key_prepare(c, state, &suspect, &own);
         if (error != 0) state = error;
     } while (state > 0);
@@ -241,7 +242,7 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
     engine_throttle(e);
     int error = engine_place_value(e, &c.op, &ref);
     if (error != 0) return error;
-    error = commit_key(&c);
+    error = commit_key(&c, true);
     if (error != 0) {
         engine_unplace_value(e, &c.op);
         return error;
@@ -249,11 +250,21 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
     return engine_durable(e, c.end_lsn, flags);
 }
 
+int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn)
+{
+    RW_ASSERT(op->kind == WAL_OP_DELETE || (op->kind == WAL_OP_PUT && op->second.size <= node_value_inline_max(e->page_size, op->key.size)));
+    key_commit c = {.e = e, .op = *op};
+    int state = commit_key(&c, false);
+    *miss = c.miss;
+    *end_lsn = c.end_lsn;
+    return state;
+}
+
 int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condition, unsigned flags)
 {
     key_commit c = {.e = e, .op = {.kind = WAL_OP_PUT, .key = key}, .condition = condition};
     engine_throttle(e);
-    int error = commit_key(&c);
+    int error = commit_key(&c, true);
     return error != 0 ? error : engine_durable(e, c.end_lsn, flags);
 }
 
@@ -286,7 +297,7 @@ void engine_shrink_range(engine *e, rw_slice from, rw_slice to)
     rw_slice at = from;
     while (leaf != NULL && key != NULL && rw_slice_compare(at, to) < 0) {
         shrink_at(e, w, at);
-        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf) != 0) break;
+        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL) != 0) break;
         rw_slice upper = node_upper_fence(leaf);
         if (upper.size == 0) break;
         memcpy(key, upper.data, upper.size);

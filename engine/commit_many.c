@@ -169,7 +169,7 @@ static int commit_attempts(commit *c, uint64_t *end_lsn)
 {
     for (unsigned misses = 0;;) {
         int state = commit_attempt(c, end_lsn), error = 0;
-        if (state == COMMIT_LOCKED) error = commit_wait_for_locks(c);
+        if (state == COMMIT_LOCKED && (c->flags & ENGINE_NO_WAIT) == 0) error = commit_wait_for_locks(c);
         else if (state == TREE_MISS) error = trees_load(&c->e->trees, &c->miss, &c->suspect);
         else if (state != TREE_FRAMES) return state;
         if (error == 0 && (state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER))) error = writer_take(c);
@@ -183,7 +183,7 @@ static void commit_preload(commit *c)
 {
     size_t most = RW_MIN(c->count, (size_t)c->e->trees.pool.frame_count / 8);
     for (size_t i = 0; i < most; i++) {
-        int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key);
+        int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key, NULL);
         (void)ignored;
     }
 }
@@ -200,7 +200,7 @@ static void commit_shrink(commit *c)
 int engine_commit_txn(engine *e, rw_slice body, unsigned flags, transaction *t, uint64_t *end_lsn)
 {
     commit c;
-    engine_throttle(e);
+    if ((flags & ENGINE_NO_WAIT) == 0) engine_throttle(e);
     int error = commit_open(&c, e, body, flags, t);
     if (error == 0 && c.writer != NULL) commit_preload(&c);
     if (error == 0) error = commit_attempts(&c, end_lsn);

@@ -397,6 +397,21 @@ static void world_yield(kio *k)
     thread_give_turn(sim_world_of(k));
 }
 
+/* A descriptor would be the real world's. */
+static int world_event_open(kio *k, int *fd)
+{
+    (void)k;
+    (void)fd;
+    return rw_error(RW_ENOTSUP, "the simulator has no descriptors");
+}
+
+static void world_event_none(kio *k, int fd)
+{
+    (void)k;
+    (void)fd;
+    RW_ASSERT(!"no event was ever opened");
+}
+
 const kio_vtable sim_vtable = {
     .name = "sim",
     .close = world_close_nothing,
@@ -427,4 +442,8 @@ const kio_vtable sim_vtable = {
     .ring_submit = sim_ring_submit,
     .ring_reap = sim_ring_reap,
     .ring_wake = sim_ring_wake,
+    .event_open = world_event_open,
+    .event_close = world_event_none,
+    .event_raise = world_event_none,
+    .event_clear = world_event_none,
 };
