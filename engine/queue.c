@@ -29,12 +29,25 @@ static queue_slot *list_take(slot_list *list)
 
 /* ---- from other threads ------------------------------------------------------------------------------------------ */
 
-/* Beside the word: the descriptor. */
+/* Beside the word: the descriptor. What there is to find was put where it is found before. */
 static void queue_event(void *arg)
 {
     rw_queue *q = arg;
+    uint32_t none = SIGNAL_NONE;
     int event = atomic_load(&q->event);
-    if (event >= 0 && atomic_exchange(&q->raised, 1) == 0) kio_event_raise(q->e->kio, event);
+    if (event < 0 || !atomic_compare_exchange_strong(&q->signal, &none, SIGNAL_COMING)) return;
+    kio_event_raise(q->e->kio, event);
+    atomic_store(&q->signal, SIGNAL_RAISED);
+}
+
+/* Cleared first, then said to be: whoever saw it raised, and left it at that, is found in the lists that are looked at next. While it is coming it is left alone, and
+ * readable for nothing once. */
+static void queue_event_clear(rw_queue *q)
+{
+    if (RW_LIKELY(atomic_load_explicit(&q->signal, memory_order_relaxed) != SIGNAL_RAISED)) return;
+    kio_event_clear(q->e->kio, atomic_load(&q->event));
+    atomic_store(&q->signal, SIGNAL_NONE);
+    atomic_thread_fence(memory_order_seq_cst); /* the looks at the lists are weaker */
 }
 
 static void queue_durable(void *arg)
@@ -161,9 +174,7 @@ static void logged_take(rw_queue *q)
 /* Everything that has come back from others. */
 static void queue_work(rw_queue *q)
 {
-    /* before the lists are looked at: what comes later raises it again */
-    if (atomic_load_explicit(&q->raised, memory_order_relaxed) != 0 && atomic_exchange(&q->raised, 0) != 0)
-        kio_event_clear(q->e->kio, atomic_load(&q->event));
+    queue_event_clear(q);
     ready_take(q);
     logged_take(q);
 }
