@@ -103,6 +103,7 @@ struct engine {
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
     _Atomic uint32_t workers_stop;
+    _Atomic uint32_t fetch_frames;         /* that reads of all workers hold; at most a FETCH_SHAREth of all */
     _Atomic int failure;                   /* why the database takes no writes any more; 0: it does */
     kio_mutex failure_mutex;
     char failure_text[256];                /* under failure_mutex */

@@ -3,6 +3,7 @@
 #include "engine/engine_internal.h"
 
 #define AGAIN_NS 50000                     /* until what could not be begun or hung in, because another thread is at it, is tried again */
+#define FETCH_SHARE 8u                     /* all workers' reads together hold at most this part of the frames: who holds a token that they wait for may want one */
 
 /* ---- lists that many threads add to and one takes whole ---------------------------------------------------------- */
 
@@ -136,18 +137,40 @@ static bool read_join(fetcher *f, page_fetch *fetch)
     return false;
 }
 
+static bool frame_admit(engine *e)
+{
+    if (atomic_fetch_add(&e->fetch_frames, 1) < RW_MAX(e->trees.pool.frame_count / FETCH_SHARE, 1u)) return true;
+    atomic_fetch_sub(&e->fetch_frames, 1);
+    return false;
+}
+
+/* Result of read_begin besides 0, TREE_FRAMES and TREE_BUSY: there are enough reads under way. */
+enum { READ_NO_ROOM = TREE_BUSY + 1 };
+
+static int read_begin(engine *e, fetcher *f, const page_fetch *fetch, unsigned in_hand, page_read **out)
+{
+    if (in_hand == RW_IO_DEPTH || !frame_admit(e)) return READ_NO_ROOM;
+    *out = read_free(f);
+    RW_ASSERT(*out != NULL);
+    int state = trees_read_begin(&e->trees, &fetch->miss, &(*out)->read, &(*out)->op);
+    if (state != 0) atomic_fetch_sub(&e->fetch_frames, 1);
+    return state;
+}
+
 void fetcher_begin(engine *e, fetcher *f, kio_ring *ring)
 {
     kio_op *ops[RW_IO_DEPTH];
     unsigned count = 0;
+    bool room = true;
     inbox_take(f);
     page_fetch *fetch = f->waiting, *next;
     f->waiting = NULL;
     f->waiting_end = &f->waiting;
     for (; fetch != NULL; fetch = next) {
         next = fetch->next;
-        page_read *read = f->in_flight + f->landed + count < RW_IO_DEPTH ? read_free(f) : NULL;
-        int state = read != NULL ? trees_read_begin(&e->trees, &fetch->miss, &read->read, &read->op) : TREE_FRAMES;
+        page_read *read = NULL;
+        int state = room ? read_begin(e, f, fetch, f->in_flight + f->landed + count, &read) : READ_NO_ROOM;
+        room = state != READ_NO_ROOM;
         if (state == 0) {
             fetch->next = NULL;
             read->fetches = fetch;
@@ -155,7 +178,7 @@ void fetcher_begin(engine *e, fetcher *f, kio_ring *ring)
             ops[count++] = &read->op;
         } else if (state == TREE_FRAMES && pool_frames_error(&e->trees.pool) != 0) {
             fetch_done(fetch, true);
-        } else if (state == TREE_FRAMES || !read_join(f, fetch)) waiting_add(f, fetch);
+        } else if (state != TREE_BUSY || !read_join(f, fetch)) waiting_add(f, fetch);
     }
     f->in_flight += count;
     if (count > 0) kio_ring_submit(e->kio, ring, ops, count);
@@ -182,6 +205,7 @@ static void reads_settle(engine *e, fetcher *f)
         page_fetch *fetch = read->fetches, *next;
         read->fetches = NULL;
         f->landed--;
+        atomic_fetch_sub(&e->fetch_frames, 1);
         for (; fetch != NULL; fetch = next) {
             next = fetch->next; /* it is not ours any more after this */
             fetch_done(fetch, state != 0);
@@ -215,7 +239,7 @@ void fetcher_settle(engine *e, fetcher *f)
 int64_t fetcher_patience(engine *e, const fetcher *f)
 {
     if (atomic_load(&f->inbox) != NULL) return 0;
-    if (f->waiting != NULL || f->landed > 0) return AGAIN_NS;
+    if (f->landed > 0 || (f->waiting != NULL && f->in_flight == 0)) return AGAIN_NS; /* a read that comes in is a reason to look, too */
     if (f->timed == NULL) return -1;
     uint64_t now = kio_now_ns(e->kio), due = UINT64_MAX;
     for (const page_fetch *fetch = f->timed; fetch != NULL; fetch = fetch->next) due = RW_MIN(due, fetch->due_ns);
