@@ -129,6 +129,7 @@ typedef struct {
     tree_miss miss;
     uint64_t end_lsn;
     bool shrink;
+    bool stops_at_miss, stops_at_lock; /* TREE_MISS, COMMIT_LOCKED are results, and not waited for */
     lock_owner *owner;                 /* holds the lock that was in the way; or NULL */
 } key_commit;
 
@@ -213,8 +214,7 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     return error != 0 ? error : tree_writer_fill(c->writer);
 }
 
-/* wait: for pages and locks; else TREE_MISS and COMMIT_LOCKED are results. */
-static int commit_key(key_commit *c, bool wait)
+static int commit_key(key_commit *c)
 {
     engine *e = c->e;
     page_ref suspect = page_ref_none();
@@ -224,7 +224,7 @@ static int commit_key(key_commit *c, bool wait)
         partition *p = trees_lock(&e->trees, c->op.key);
         state = key_attempt(c, p);
         trees_unlock(&e->trees, p);
-        if (state <= 0 || (!wait && state != TREE_FRAMES)) break;
+        if (state <= 0 || (state == TREE_MISS && c->stops_at_miss) || (state == COMMIT_LOCKED && c->stops_at_lock)) break;
         int error = key_prepare(c, state, &suspect, &own);
         if (error != 0) state = error;
     } while (state > 0);
@@ -242,7 +242,7 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
     engine_throttle(e);
     int error = engine_place_value(e, &c.op, &ref);
     if (error != 0) return error;
-    error = commit_key(&c, true);
+    error = commit_key(&c);
     if (error != 0) {
         engine_unplace_value(e, &c.op);
         return error;
@@ -250,12 +250,27 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
     return engine_durable(e, c.end_lsn, flags);
 }
 
+/* A look without consequences: the commit looks again. */
+static bool key_is_locked(engine *e, rw_slice key)
+{
+    uint64_t holder;
+    if (RW_LIKELY(!locks_active(e->locks)) || RW_PLANTED(write_through_locks)) return false;
+    partition *p = trees_lock(&e->trees, key);
+    bool locked = locks_conflict(e->locks, NULL, key, NULL, LOCK_EXCLUSIVE, &holder);
+    trees_unlock(&e->trees, p);
+    return locked;
+}
+
 int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn)
 {
-    RW_ASSERT(op->kind == WAL_OP_DELETE || (op->kind == WAL_OP_PUT && op->second.size <= node_value_inline_max(e->page_size, op->key.size)));
-    key_commit c = {.e = e, .op = *op};
-    int state = commit_key(&c, false);
-    *miss = c.miss;
+    extent_ref ref;
+    key_commit c = {.e = e, .op = *op, .stops_at_miss = miss != NULL, .stops_at_lock = true};
+    if (miss == NULL && key_is_locked(e, op->key)) return COMMIT_LOCKED; /* before a large value is written for nothing */
+    int state = miss == NULL ? engine_place_value(e, &c.op, &ref) : 0;
+    if (state != 0) return state;
+    state = commit_key(&c);
+    if (state != 0 && miss == NULL) engine_unplace_value(e, &c.op);
+    if (miss != NULL) *miss = c.miss;
     *end_lsn = c.end_lsn;
     return state;
 }
@@ -264,7 +279,7 @@ int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condi
 {
     key_commit c = {.e = e, .op = {.kind = WAL_OP_PUT, .key = key}, .condition = condition};
     engine_throttle(e);
-    int error = commit_key(&c, true);
+    int error = commit_key(&c);
     return error != 0 ? error : engine_durable(e, c.end_lsn, flags);
 }
 

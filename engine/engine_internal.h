@@ -182,7 +182,8 @@ int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 
 /* Commits operations given in WAL order. Keys are stored keys. RW_ENOTFOUND: one operation, a delete, and nothing was there. */
 int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
-/* The same for who waits neither for pages, nor for locks (COMMIT_LOCKED), nor until it is durable, and has throttled himself. No large value. */
+/* The same for who waits neither for pages (TREE_MISS), nor for locks (COMMIT_LOCKED), nor until it is durable, and has throttled himself. miss NULL: he reads pages
+ * himself, and a large value is written; with miss it must be none. */
 int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn);
 /* Flag beside RW_ASYNC, for the engine's own commits: the catalog may be written, and a bucket that is being dropped. */
 #define ENGINE_CATALOG 0x80000000u

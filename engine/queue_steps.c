@@ -75,15 +75,6 @@ static int write_check(rw_queue *q, const rw_op *op)
     return error;
 }
 
-/* What is too long for a leaf is written, and what could not be fetched read, by this thread. */
-static int write_alone(rw_queue *q, queue_slot *slot, const wal_op *op)
-{
-    uint64_t end_lsn = 0;
-    int error = engine_commit_one(q->e, op, RW_ASYNC);
-    if (error == 0) end_lsn = wal_end_lsn(q->e->wal); /* at or behind its own */
-    return error != 0 ? error : step_written(slot, end_lsn);
-}
-
 static int write_step(rw_queue *q, queue_slot *slot, queue_fetch *back)
 {
     const rw_op *op = slot->op;
@@ -97,14 +88,12 @@ static int write_step(rw_queue *q, queue_slot *slot, queue_fetch *back)
     if (state != 0) return state;
     bool is_put = op->kind == RW_OP_PUT;
     const wal_op write = {.kind = is_put ? WAL_OP_PUT : WAL_OP_DELETE, .key = key.slice, .second = is_put ? op->value : rw_slice_of(NULL, 0)};
-    if (slot->alone || write.second.size > node_value_inline_max(q->e->page_size, key.slice.size)) {
-        state = write_alone(q, slot, &write);
-    } else {
-        state = engine_commit_begin(q->e, &write, &miss, &end_lsn);
-        if (state == 0) state = step_written(slot, end_lsn);
-        else if (state == TREE_MISS) state = park_for_page(q, slot, back, &miss);
-        else if (state == COMMIT_LOCKED) state = lock_park(q, slot, back);
-    }
+    /* what is too long for a leaf is written, and what could not be fetched read, by this thread; but it waits for no lock: the holder's commit may be in this queue */
+    bool alone = slot->alone || write.second.size > node_value_inline_max(q->e->page_size, key.slice.size);
+    state = engine_commit_begin(q->e, &write, alone ? NULL : &miss, &end_lsn);
+    if (state == 0) state = step_written(slot, end_lsn);
+    else if (state == TREE_MISS) state = park_for_page(q, slot, back, &miss);
+    else if (state == COMMIT_LOCKED) state = lock_park(q, slot, back);
     if (state == RW_ENOTFOUND) rw_error_fixed(state, "the key was not found");
     key_free(&key);
     return state;
