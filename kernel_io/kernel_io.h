@@ -168,7 +168,7 @@ static inline unsigned kio_ring_reap(kio *k, kio_ring *r, kio_op **done, unsigne
 /* From any thread: a reap that waits, or the next one that would, returns. Cheap when the owner is not waiting. */
 static inline void kio_ring_wake(kio *k, kio_ring *r) { k->ops->ring_wake(k, r); }
 
-/* A descriptor that the program may poll: readable from a raise until the next clear, from any thread. RW_EFILES; RW_ENOTSUP (sim). */
+/* A descriptor that the program may poll: readable from a raise until the next clear, from any thread. RW_EFILES. */
 static inline int kio_event_open(kio *k, int *fd) { return k->ops->event_open(k, fd); }
 static inline void kio_event_close(kio *k, int fd) { k->ops->event_close(k, fd); }
 static inline void kio_event_raise(kio *k, int fd) { k->ops->event_raise(k, fd); }
