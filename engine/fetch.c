@@ -1,5 +1,7 @@
 #include "engine/fetch.h"
 
+#include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/engine_internal.h"
 
 #define AGAIN_NS 50000                     /* until what could not be begun or hung in, because another thread is at it, is tried again */
@@ -52,7 +54,10 @@ static void fetch_done(page_fetch *fetch, bool failed)
     fetch_mailbox *mailbox = fetch->mailbox;
     fetch->failed = failed;
     atomic_fetch_add(&mailbox->senders, 1);
-    if (list_push(&mailbox->fetches, fetch)) mailbox_raise(mailbox);
+    if (RW_PLANTED(raise_before_put)) {
+        mailbox_raise(mailbox);
+        list_push(&mailbox->fetches, fetch);
+    } else if (list_push(&mailbox->fetches, fetch)) mailbox_raise(mailbox);
     atomic_fetch_sub(&mailbox->senders, 1); /* it may be gone from here on */
 }
 

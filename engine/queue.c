@@ -1,4 +1,6 @@
 /* Queues: the public calls, and the way of operations through them. */
+#include "base/planted.h"
+#include "base/preempt.h"
 #include "engine/queue.h"
 
 #define QUEUE_DEPTH_MAX 65536u
@@ -45,6 +47,7 @@ static void queue_event(void *arg)
 static void queue_event_clear(rw_queue *q)
 {
     if (RW_LIKELY(atomic_load_explicit(&q->signal, memory_order_relaxed) != SIGNAL_RAISED)) return;
+    if (RW_PLANTED(rest_before_clear)) atomic_store(&q->signal, SIGNAL_NONE);
     kio_event_clear(q->e->kio, atomic_load(&q->event));
     atomic_store(&q->signal, SIGNAL_NONE);
     atomic_thread_fence(memory_order_seq_cst); /* the looks at the lists are weaker */
@@ -113,6 +116,7 @@ static void workers_kick(rw_queue *q)
 static void slot_complete(rw_queue *q, queue_slot *slot, int result)
 {
     RW_ASSERT(slot->fetches == 0 && slot->cursor == NULL && slot->txn == NULL && result <= 0);
+    if (RW_PLANTED(cancelled_and_done) && slot->cancelled) result = RW_ECANCELED;
     slot->op->result = result;
     slot->state = SLOT_COMPLETE;
     list_add(&q->complete, slot);
@@ -142,7 +146,7 @@ static void slot_resume(rw_queue *q, queue_fetch *back)
     slot->fetches--;
     q->fetches_out--;
     slot->alone = slot->alone || back->fetch.failed;
-    if (!slot->cancelled) {
+    if (!slot->cancelled || RW_PLANTED(cancelled_and_done)) {
         slot_advance(q, slot, back);
         return;
     }
@@ -165,7 +169,7 @@ static void ready_take(rw_queue *q)
 static void logged_take(rw_queue *q)
 {
     while (q->logged.first != NULL) {
-        int error = wal_poll(q->e->wal, q->logged.first->end_lsn);
+        int error = RW_PLANTED(complete_before_durable) ? 0 : wal_poll(q->e->wal, q->logged.first->end_lsn);
         if (error == RW_EBUSY) return;
         slot_complete(q, list_take(&q->logged), error);
     }

@@ -1,4 +1,6 @@
 /* Watchers: those who want to be told when the log is durable up to some place, rather than wait for it. */
+#include "base/planted.h"
+#include "base/preempt.h"
 #include "wal/wal_internal.h"
 
 void wal_watch_begin(wal *w, wal_watcher *watcher)
@@ -26,9 +28,12 @@ void wal_watch_end(wal *w, wal_watcher *watcher)
 bool wal_watch(wal *w, wal_watcher *watcher, uint64_t lsn, uint64_t all_lsn)
 {
     RW_ASSERT(lsn > 0 && lsn <= all_lsn && all_lsn <= wal_reserved(w));
+    bool looked = RW_PLANTED(watch_too_late) && atomic_load(&w->durable) < lsn;
+    RW_PREEMPT(w->k);
     atomic_store(&watcher->wanted, lsn);
     if (atomic_load(&w->durable) < all_lsn) wal_demand(w, all_lsn);
-    bool over = atomic_load(&w->durable) >= lsn || wal_has_failed(w);
+    RW_PREEMPT(w->k);
+    bool over = !looked && (atomic_load(&w->durable) >= lsn || wal_has_failed(w));
     return !over || atomic_exchange(&watcher->wanted, 0) == 0;
 }
 
@@ -39,6 +44,7 @@ void wal_watchers_notify(wal *w)
     kio_mutex_lock(w->k, &w->watchers_mutex);
     for (wal_watcher *watcher = w->watchers; watcher != NULL; watcher = watcher->next) {
         uint64_t wanted = atomic_load(&watcher->wanted);
+        RW_PREEMPT(w->k);
         if (wanted == 0 || wanted > reached || !atomic_compare_exchange_strong(&watcher->wanted, &wanted, 0)) continue;
         watcher->notify(watcher->arg);
     }
