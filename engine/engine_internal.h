@@ -108,7 +108,7 @@ struct engine {
     kio_mutex failure_mutex;
     char failure_text[256];                /* under failure_mutex */
     _Atomic uint64_t next_txn_id;
-    _Atomic uint32_t children;             /* open batches, transactions, cursors */
+    _Atomic uint32_t children;             /* open batches, transactions, cursors, queues */
     /* under writers_mutex */
     kio_mutex writers_mutex;
     tree_writer *writers[ENGINE_WRITERS];  /* idle ones */

@@ -338,7 +338,8 @@ RW_PUBLIC void rw_cursor_close(rw_cursor *cursor);
  *
  * Work that goes on after a page has come in is done inside rw_reap: who waits on rw_queue_fd calls rw_reap whenever it is readable, also when nothing is complete then.
  * Inside the calls that follow the calling thread may wait: for values too long for a leaf, which it reads and writes itself; for splits of a page, when the cache has no
- * free frame; and for moments, where another thread is in the same partition.
+ * free frame; for neighbours of a page that a delete has left too empty, and what a commit of several writes needs beside the pages of its keys; and for moments, where
+ * another thread is in the same partition. It never waits for a lock: that is looked at again each millisecond, for options.lock_timeout_ms.
  */
 typedef enum {
     RW_OP_GET = 1,               /* bucket, key, buf, size: as rw_get */
