@@ -18,6 +18,12 @@
     X(start_replay_late, crashes, "recovery replays from the image of some partition, not from the oldest")        \
     X(forget_extent_sync, crashes, "the log names an extent that was not synced")                                  \
     X(lose_one_of_batch, crashes, "a log record lacks the last write of its batch")                                \
+    X(complete_before_durable, crashes, "a queue's logged operations are complete before the log is durable")      \
+    X(watch_too_late, crashes, "what a watcher wants of the log is told after it looked")                          \
+    X(raise_before_put, crashes, "a mailbox is raised before the fetch is in it")                                  \
+    X(rest_before_clear, crashes, "a queue's event is said to rest before it is cleared")                          \
+    X(hang_in_unchecked, crashes, "a page that was read is hung in though its parent names another place by now")  \
+    X(cancelled_and_done, crashes, "a cancelled operation is carried out all the same")                            \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
     X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")                      \

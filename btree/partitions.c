@@ -129,6 +129,15 @@ partition *trees_lock(trees *t, rw_slice key)
     }
 }
 
+partition *trees_try(trees *t, rw_slice key)
+{
+    partition *p = &t->partitions[router_find_now(t->kio, &t->router, key)];
+    if (!partition_try(p)) return NULL;
+    if (trees_covers(t, p, key)) return p;
+    partition_unlock(t->kio, p);
+    return NULL;
+}
+
 bool trees_covers(trees *t, const partition *p, rw_slice key)
 {
     return router_find_now(t->kio, &t->router, key) == p->index;

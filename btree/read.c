@@ -74,8 +74,8 @@ static void restart_wait(trees *t, unsigned *restarts)
     } else rw_cpu_relax();
 }
 
-/* Descends until it stands on a leaf, reading what is missing. */
-static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts)
+/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, tree_miss *asked)
 {
     page_ref suspect = page_ref_none();
     for (;;) {
@@ -86,16 +86,20 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
             restart_wait(t, restarts);
             continue;
         }
+        if (asked != NULL) {
+            *asked = miss;
+            return TREE_MISS;
+        }
         int error = trees_load(t, &miss, &suspect);
         if (error != 0) return error;
     }
 }
 
-int trees_touch(trees *t, rw_slice key)
+int trees_touch(trees *t, rw_slice key, tree_miss *miss)
 {
     unsigned restarts = 0;
     leaf_seen at;
-    return leaf_find(t, key, TREES_COVERING, &at, &restarts);
+    return leaf_find(t, key, TREES_COVERING, &at, &restarts, miss);
 }
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
@@ -120,12 +124,12 @@ RW_RACY static inline void leaf_read(trees *t, uint32_t leaf, rw_slice key, void
     seen->partition = atomic_load_explicit(&t->pool.frames[leaf].partition, memory_order_relaxed);
 }
 
-int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen)
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
     for (;;) {
         leaf_seen at;
-        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts);
+        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, miss);
         if (error != 0) return error;
         leaf_read(t, at.frame, key, buf, room, timestamp, seen);
         if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) return 0;
@@ -138,12 +142,12 @@ RW_RACY static void page_copy(trees *t, uint32_t f, node *to)
     rw_racy_copy(to, pool_page(&t->pool, f), t->page_size);
 }
 
-int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark)
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss)
 {
     unsigned restarts = 0;
     for (;;) {
         leaf_seen at;
-        int error = leaf_find(t, key, side, &at, &restarts);
+        int error = leaf_find(t, key, side, &at, &restarts, miss);
         if (error != 0) return error;
         page_copy(t, at.frame, page);
         if (mark != NULL) *mark = (trees_mark){.frame = at.frame, .version = at.version};

@@ -25,7 +25,7 @@ typedef struct trees {
 } trees;
 
 /* Results besides 0 and RW_E codes. */
-enum { TREE_MISS = 1, TREE_FRAMES = 2 };
+enum { TREE_MISS = 1, TREE_FRAMES = 2, TREE_BUSY = 3 };
 
 /* A page that an operation met and that is not in the cache. */
 typedef struct {
@@ -46,6 +46,8 @@ int trees_adopt(trees *t, const store_partition *image);
 uint64_t trees_pages(trees *t, partition *p);
 /* The partition that key belongs to, its token taken. */
 partition *trees_lock(trees *t, rw_slice key);
+/* The same without waiting. NULL: it is taken, or was while its bounds were changed. */
+partition *trees_try(trees *t, rw_slice key);
 static inline void trees_unlock(trees *t, partition *p) { partition_unlock(t->kio, p); }
 /* Whether a partition whose token is held covers key. */
 bool trees_covers(trees *t, const partition *p, rw_slice key);
@@ -72,13 +74,13 @@ typedef struct {
 } tree_value;
 
 /*
- * Copies the newest value of key to buf, if it fits room bytes; reads missing pages itself. A large value is not read: seen->extent says where it is. 0 also when
- * nothing was found: seen tells. RW_ECORRUPT, RW_EIO.
+ * Copies the newest value of key to buf, if it fits room bytes. A large value is not read: seen->extent says where it is. 0 also when nothing was found: seen
+ * tells. A missing page is read, or, if miss is not NULL, put there with TREE_MISS as the result. RW_ECORRUPT, RW_EIO.
  */
-int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen);
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss);
 
-/* Brings the leaf that covers key into the cache, for use soon. */
-int trees_touch(trees *t, rw_slice key);
+/* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
+int trees_touch(trees *t, rw_slice key, tree_miss *miss);
 
 typedef enum {
     TREES_COVERING,            /* the leaf whose range holds key */
@@ -89,8 +91,8 @@ typedef struct {
     uint32_t frame;
     uint64_t version;
 } trees_mark;
-/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: may be NULL. */
-int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark);
+/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: may be NULL. miss: as for trees_get. */
+int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);
 /* Whether the leaf is unchanged since: the copy is as good as a new one. */
 static inline bool trees_copy_is_current(const trees *t, trees_mark mark)
 {
@@ -103,6 +105,19 @@ static inline bool trees_copy_is_current(const trees *t, trees_mark mark)
  * first page_ref_none) with 0 as the result, and is an error only if the tree still names it, that is, when it comes a second time.
  */
 int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);
+
+/* A page on its way into the cache for somebody who does not wait for it. */
+typedef struct {
+    tree_miss miss;
+    uint32_t frame;
+    bool checked;
+} tree_read;
+/* Claims the reading of a page and a frame for it, and sets up op, all but its context. TREE_FRAMES: there is no free frame; TREE_BUSY: somebody else is reading
+ * the page. */
+int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op);
+/* After op was reaped: checks the page and hangs it in, if it is still missing. TREE_BUSY: the token of its partition is taken, call again. */
+int trees_read_end(trees *t, tree_read *read, const kio_op *op);
+
 /* As trees_load, for a page whose bytes the caller has read already. */
 int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect);
 /* As trees_load, for who holds the tokens of held, p's among them. What reads as damaged is. With nothing free the page goes to a frame of w's reserve:

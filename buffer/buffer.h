@@ -141,6 +141,8 @@ static inline void frame_change_end(frame *f)
 uint32_t pool_frame_try(pool *p);
 /* Waits for one. Never while holding a token (B6). RW_ENOSPC or RW_EIO when none can come free because dirty pages cannot be written. */
 int pool_frame_take(pool *p, uint32_t *f);
+/* Why none can come free at the moment: RW_ENOSPC or RW_EIO; 0: they can. */
+int pool_frames_error(pool *p);
 /* For holders of tokens: evicts pages of the partitions held, itself, when there is nothing free. */
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *f);
 /* For workers: gets memory for frames that will be taken next, a step of it. False: there is enough. */
@@ -161,6 +163,8 @@ void pool_dirty_move(pool *p, partition *from, partition *to);
 
 /* Claims the reading of a page. false: another thread was reading it, and has finished: look again. */
 bool pool_load_begin(pool *p, uint64_t address);
+/* The same without waiting. false: another thread is reading it. */
+bool pool_load_try(pool *p, uint64_t address);
 void pool_load_end(pool *p, uint64_t address);
 
 /* ---- write-back -------------------------------------------------------------------------------------------------- */

@@ -122,7 +122,7 @@ void pool_frame_free(pool *p, uint32_t index)
     }
 }
 
-static int frame_wait_error(pool *p)
+int pool_frames_error(pool *p)
 {
     int code = atomic_load(&p->write_error);
     if (code == 0) code = atomic_load(&p->space_error);
@@ -142,7 +142,7 @@ int pool_frame_take(pool *p, uint32_t *f)
             return 0;
         }
         if (round >= FRAME_WAIT_ROUNDS || atomic_load(&p->write_error) != 0) {
-            int error = frame_wait_error(p);
+            int error = pool_frames_error(p);
             if (error != 0) return error;
         }
         atomic_fetch_add(&p->free_waiters, 1);
@@ -153,13 +153,23 @@ int pool_frame_take(pool *p, uint32_t *f)
 
 /* ---- pages being read -------------------------------------------------------------------------------------------- */
 
+static _Atomic uint64_t *load_slot(pool *p, uint64_t address)
+{
+    _Static_assert(POOL_LOADS == 1u << 10, "the hash takes the 10 upper bits");
+    return &p->loads[(address * 0x9e3779b97f4a7c15u) >> 54];
+}
+
+bool pool_load_try(pool *p, uint64_t address)
+{
+    uint64_t expected = 0;
+    if (atomic_compare_exchange_strong(load_slot(p, address), &expected, address)) return true;
+    return expected != address; /* the slot serves another page: read without a claim, installing settles who wins */
+}
+
 bool pool_load_begin(pool *p, uint64_t address)
 {
-    _Atomic uint64_t *slot = &p->loads[(address * 0x9e3779b97f4a7c15u) >> 54];
-    uint64_t expected = 0;
-    _Static_assert(POOL_LOADS == 1u << 10, "the hash takes the 10 upper bits");
-    if (atomic_compare_exchange_strong(slot, &expected, address)) return true;
-    if (expected != address) return true; /* the slot serves another page: read without a claim, installing settles who wins */
+    _Atomic uint64_t *slot = load_slot(p, address);
+    if (pool_load_try(p, address)) return true;
     while (atomic_load(slot) == address) {
         uint32_t word = atomic_load(&p->load_word);
         if (atomic_load(slot) != address) break;
@@ -170,9 +180,8 @@ bool pool_load_begin(pool *p, uint64_t address)
 
 void pool_load_end(pool *p, uint64_t address)
 {
-    _Atomic uint64_t *slot = &p->loads[(address * 0x9e3779b97f4a7c15u) >> 54];
     uint64_t expected = address;
-    if (!atomic_compare_exchange_strong(slot, &expected, 0)) return;
+    if (!atomic_compare_exchange_strong(load_slot(p, address), &expected, 0)) return;
     atomic_fetch_add(&p->load_word, 1);
     kio_wake(p->kio, &p->load_word, UINT32_MAX);
 }

@@ -76,16 +76,32 @@ int rw_batch_delete_range(rw_batch *batch, rw_bucket bucket, rw_slice from, rw_s
     return error;
 }
 
-int rw_batch_commit(rw_batch *batch, unsigned flags)
+int batch_check(rw_db *db, rw_batch *batch, unsigned flags, rw_slice *body)
 {
     engine *e;
     int error = batch_usable(batch, &e);
     if (error != 0) return error;
+    if (db != NULL && batch->db != db) return rw_error(RW_EINVAL, "the batch belongs to another database");
     if ((flags & ~RW_ASYNC) != 0) return rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
+    *body = body_slice(&batch->body);
+    return 0;
+}
+
+int batch_apply(rw_batch *batch, unsigned flags, uint64_t *end_lsn)
+{
     if (batch->body.count == 0) return 0;
-    error = engine_commit_many(e, &batch->body, flags);
+    int error = engine_commit_txn(batch->e, &batch->body, flags, NULL, end_lsn);
     if (error == 0 || error == RW_EUNKNOWN) body_clear(&batch->body); /* what was placed belongs to the tree now */
     return error;
+}
+
+int rw_batch_commit(rw_batch *batch, unsigned flags)
+{
+    rw_slice body;
+    uint64_t end_lsn = 0;
+    int error = batch_check(NULL, batch, flags, &body);
+    if (error == 0) error = batch_apply(batch, flags, &end_lsn);
+    return error == 0 && end_lsn != 0 ? engine_durable(batch->e, end_lsn, flags) : error;
 }
 
 void rw_batch_clear(rw_batch *batch)

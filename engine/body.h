@@ -29,4 +29,8 @@ int body_add_put(engine *e, commit_body *body, rw_slice key, rw_slice value);
 void body_discard(engine *e, commit_body *body);
 void body_free(commit_body *body);
 
+/* batch.c: a commit in parts. Checks it (db: whose it must be, or NULL) and says what it writes; then apply, with ENGINE_NO_WAIT again for as long as it is COMMIT_LOCKED. */
+int batch_check(rw_db *db, rw_batch *batch, unsigned flags, rw_slice *body);
+int batch_apply(rw_batch *batch, unsigned flags, uint64_t *end_lsn);
+
 #endif

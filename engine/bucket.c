@@ -36,7 +36,7 @@ static int catalog_walk(engine *e, catalog_fn fn, void *arg)
     rw_slice at = rw_slice_of(prefix, sizeof prefix);
     int result = 0;
     for (bool more = true; more && result == 0;) {
-        result = trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL);
+        result = trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL, NULL);
         if (result != 0) break;
         bool ignored;
         for (unsigned i = node_lower_bound(leaf, e->page_size, at, &ignored); i < leaf->count && result == 0; i++) {

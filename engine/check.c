@@ -34,16 +34,17 @@ static void tokens_take(engine *e, partition_order *order)
     }
 }
 
-/* Each frame is free, in a tree, memory of old values or locks, or in the hands of the checkpointer, which may be reading a page. More than these are lost. */
+/* Each frame is free, in a tree, memory of old values or locks, or in the hands of the checkpointer, which may be reading a page, or of
+ * workers, which read for queues. More than these are lost. */
 static int frames_check(engine *e)
 {
     const pool *p = &e->trees.pool;
-    uint32_t free_count = atomic_load(&p->free_count), in_trees = 0;
+    uint32_t reads = atomic_load(&e->fetch_frames), free_count = atomic_load(&p->free_count), in_trees = 0;
     for (uint32_t f = 0; f < p->frame_count; f++) in_trees += atomic_load(&p->frames[f].partition) != PARTITION_NONE;
     lock_counters locks_now;
     locks_counters(e->locks, &locks_now);
     uint64_t in_heaps = (versions_bytes(&e->versions) + locks_now.bytes) / e->page_size, known = free_count + in_trees + in_heaps;
-    if (known <= p->frame_count && p->frame_count - known <= FRAMES_IN_HAND_MAX) return 0;
+    if (known <= p->frame_count && p->frame_count - known <= FRAMES_IN_HAND_MAX + reads) return 0;
     return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu hold old values and locks", p->frame_count, free_count, in_trees,
                     (unsigned long long)in_heaps);
 }

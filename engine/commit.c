@@ -69,25 +69,25 @@ static inline uint64_t log_lag(engine *e)
 }
 
 /* Many small waits, the longer the nearer the limit is, rather than one long one at the limit. */
-static void throttle_wait(engine *e)
+int64_t engine_throttle_ns(engine *e, bool waited)
 {
-    uint64_t half = e->options.log_bytes / 2, from = half * THROTTLE_FROM_HALVES, limit = half * THROTTLE_LIMIT_HALVES;
-    for (uint64_t lag = log_lag(e); lag > from; lag = log_lag(e)) {
-        if (atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return;
-        uint32_t word = atomic_load(&e->checkpointer.done_word);
-        double share = (double)(RW_MIN(lag, limit) - from) / (double)(limit - from);
-        kio_sleep(e->kio, &e->checkpointer.done_word, word, (int64_t)(share * share * THROTTLE_WAIT_MAX_NS));
-        if (lag <= limit) return;
-    }
+    bool behind = atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0;
+    uint64_t half = e->options.log_bytes / 2, from = half * THROTTLE_FROM_HALVES, limit = half * THROTTLE_LIMIT_HALVES, lag = log_lag(e);
+    if (RW_LIKELY(lag <= from)) return behind && !waited ? SPACE_WAIT_NS : 0;
+    if ((waited && lag <= limit) || atomic_load(&e->failure) != 0 || atomic_load(&e->checkpointer.last_error) != 0) return 0;
+    double share = (double)(RW_MIN(lag, limit) - from) / (double)(limit - from);
+    return RW_MAX((int64_t)(share * share * THROTTLE_WAIT_MAX_NS), behind ? SPACE_WAIT_NS : 1);
 }
 
 void engine_throttle(engine *e)
 {
-    if (RW_UNLIKELY(atomic_load_explicit(&e->checkpointer.space_behind, memory_order_relaxed) != 0)) {
-        uint32_t done = atomic_load(&e->checkpointer.done_word);
-        kio_sleep(e->kio, &e->checkpointer.done_word, done, SPACE_WAIT_NS);
+    uint32_t word = atomic_load_explicit(&e->checkpointer.done_word, memory_order_acquire);
+    int64_t wait_ns = engine_throttle_ns(e, false);
+    while (RW_UNLIKELY(wait_ns > 0)) {
+        kio_sleep(e->kio, &e->checkpointer.done_word, word, wait_ns);
+        word = atomic_load(&e->checkpointer.done_word);
+        wait_ns = engine_throttle_ns(e, true);
     }
-    if (RW_UNLIKELY(log_lag(e) > e->options.log_bytes / 2 * THROTTLE_FROM_HALVES)) throttle_wait(e);
 }
 
 int engine_durable(engine *e, uint64_t end_lsn, unsigned flags)
@@ -129,6 +129,7 @@ typedef struct {
     tree_miss miss;
     uint64_t end_lsn;
     bool shrink;
+    bool stops_at_miss, stops_at_lock; /* TREE_MISS, COMMIT_LOCKED are results, and not waited for */
     lock_owner *owner;                 /* holds the lock that was in the way; or NULL */
 } key_commit;
 
@@ -225,7 +226,7 @@ static int commit_key(key_commit *c)
         partition *p = trees_lock(&e->trees, c->op.key);
         state = key_attempt(c, p);
         trees_unlock(&e->trees, p);
-        if (state <= 0) break;
+        if (state <= 0 || (state == TREE_MISS && c->stops_at_miss) || (state == COMMIT_LOCKED && c->stops_at_lock)) break;
         int error = key_prepare(c, state, &suspect, &own);
         if (error != 0) state = error;
     } while (state > 0);
@@ -249,6 +250,31 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
         return error;
     }
     return engine_durable(e, c.end_lsn, flags);
+}
+
+/* A look without consequences: the commit looks again. */
+static bool key_is_locked(engine *e, rw_slice key)
+{
+    uint64_t holder;
+    if (RW_LIKELY(!locks_active(e->locks)) || RW_PLANTED(write_through_locks)) return false;
+    partition *p = trees_lock(&e->trees, key);
+    bool locked = locks_conflict(e->locks, NULL, key, NULL, LOCK_EXCLUSIVE, &holder);
+    trees_unlock(&e->trees, p);
+    return locked;
+}
+
+int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn)
+{
+    extent_ref ref;
+    key_commit c = {.e = e, .op = *op, .stops_at_miss = miss != NULL, .stops_at_lock = true};
+    if (miss == NULL && key_is_locked(e, op->key)) return COMMIT_LOCKED; /* before a large value is written for nothing */
+    int state = miss == NULL ? engine_place_value(e, &c.op, &ref) : 0;
+    if (state != 0) return state;
+    state = commit_key(&c);
+    if (state != 0 && miss == NULL) engine_unplace_value(e, &c.op);
+    if (miss != NULL) *miss = c.miss;
+    *end_lsn = c.end_lsn;
+    return state;
 }
 
 int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condition, unsigned flags)
@@ -288,7 +314,7 @@ void engine_shrink_range(engine *e, rw_slice from, rw_slice to)
     rw_slice at = from;
     while (leaf != NULL && key != NULL && rw_slice_compare(at, to) < 0) {
         shrink_at(e, w, at);
-        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL) != 0) break;
+        if (trees_copy_leaf(&e->trees, at, TREES_COVERING, leaf, NULL, NULL) != 0) break;
         rw_slice upper = node_upper_fence(leaf);
         if (upper.size == 0) break;
         memcpy(key, upper.data, upper.size);

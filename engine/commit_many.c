@@ -163,7 +163,7 @@ static int commit_attempts(commit *c, uint64_t *end_lsn)
     for (unsigned misses = 0;;) {
         int state = commit_attempt(c, end_lsn), error = 0;
         bool writer = c->writer != NULL || state == TREE_FRAMES || (state == TREE_MISS && ++misses > MISSES_WITHOUT_WRITER);
-        if (state == COMMIT_LOCKED) {
+        if (state == COMMIT_LOCKED && (c->flags & ENGINE_NO_WAIT) == 0) {
             writer_give(c); /* whoever holds the lock may need it, and the frames, to end (I5) */
             error = commit_wait_for_locks(c);
         } else if (state == TREE_MISS) {
@@ -181,7 +181,7 @@ static void commit_preload(commit *c)
 {
     size_t most = RW_MIN(c->count, (size_t)c->e->trees.pool.frame_count / 8);
     for (size_t i = 0; i < most; i++) {
-        int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key);
+        int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key, NULL);
         (void)ignored;
     }
 }
@@ -198,7 +198,7 @@ static void commit_shrink(commit *c)
 int engine_commit_txn(engine *e, const commit_body *body, unsigned flags, transaction *t, uint64_t *end_lsn)
 {
     commit c;
-    engine_throttle(e);
+    if ((flags & ENGINE_NO_WAIT) == 0) engine_throttle(e);
     int error = commit_open(&c, e, body, flags, t);
     if (error == 0 && c.writer != NULL) commit_preload(&c);
     if (error == 0) error = commit_attempts(&c, end_lsn);

@@ -9,7 +9,7 @@
 #define COMMIT_LARGE 64u               /* with more, readers are given old values instead of being made to wait */
 
 /* Result of an attempt besides 0, TREE_MISS, TREE_FRAMES and errors: another transaction's lock is in the way. */
-enum { COMMIT_LOCKED = 3 };
+enum { COMMIT_LOCKED = 4 };
 
 typedef struct {
     wal_op op;

@@ -53,6 +53,7 @@ struct rw_cursor {
     uint64_t moment;               /* what it sees, or SNAPSHOT_NEWEST */
     bool claims;                   /* the transaction wants to know what was gone over */
     snapshot snapshot;             /* without a transaction */
+    tree_miss *miss;               /* a queue's, which does not wait for pages: moves return TREE_MISS and say there which one; else NULL */
     /* any thread, atomic */
     _Atomic uint32_t busy;         /* a thread is in it */
     /* the thread that is in it */

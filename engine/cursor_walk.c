@@ -58,7 +58,7 @@ static int window_copy_leaf(rw_cursor *c, rw_slice at, bool forward)
     w->leaf_valid = false;
     w->overlay_valid = false;
     w->overlay.count = 0;
-    int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf, &w->mark);
+    int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf, &w->mark, c->miss);
     if (error != 0) return error;
     RW_PREEMPT(c->e->kio);
     bool ignored;

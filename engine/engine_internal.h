@@ -4,6 +4,7 @@
 
 #include "btree/trees.h"
 #include "engine/engine.h"
+#include "engine/fetch.h"
 #include "txn/locks.h"
 #include "txn/snapshots.h"
 #include "txn/versions.h"
@@ -17,12 +18,13 @@
 
 typedef struct engine engine;
 
-/* A worker: evicts and writes back ahead of demand. */
+/* A worker: evicts and writes back ahead of demand, and reads pages for queues. */
 typedef struct {
     engine *e;
     kio_thread *thread;
     kio_ring *ring;                        /* the worker's own; woken by others */
     write_batch batches[WORKER_BATCHES];
+    fetcher fetcher;
     int error;                             /* of its start */
     _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start, 3: it may close its ring */
 } worker;
@@ -101,11 +103,12 @@ struct engine {
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
     _Atomic uint32_t workers_stop;
+    _Atomic uint32_t fetch_frames;         /* that reads of all workers hold; at most a FETCH_SHAREth of all */
     _Atomic int failure;                   /* why the database takes no writes any more; 0: it does */
     kio_mutex failure_mutex;
     char failure_text[256];                /* under failure_mutex */
     _Atomic uint64_t next_txn_id;
-    _Atomic uint32_t children;             /* open batches, transactions, cursors */
+    _Atomic uint32_t children;             /* open batches, transactions, cursors, queues */
     /* under writers_mutex */
     kio_mutex writers_mutex;
     tree_writer *writers[ENGINE_WRITERS];  /* idle ones */
@@ -164,8 +167,14 @@ static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
 /* ---- reading and writing (read.c, commit.c, apply.c) ------------------------------------------------------------- */
 
 int engine_get(engine *e, rw_slice key, void *buf, size_t *size);
+/* The same for who does not wait for pages: TREE_MISS says which. */
+int engine_get_begin(engine *e, rw_slice key, void *buf, size_t *size, tree_miss *miss);
 /* What a snapshot sees, or with SNAPSHOT_NEWEST what engine_get does; RW_ESNAPSHOT_TOO_OLD. */
 int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size);
+/* Parts of a multi-get (multi_get.c): the arguments; one item, whose result is set unless TREE_MISS is returned (miss not NULL); the result of all. */
+int multi_get_check(engine *e, rw_bucket bucket, rw_get_item *items, size_t count);
+int multi_get_one(engine *e, rw_bucket bucket, rw_get_item *item, tree_miss *miss);
+int multi_get_result(const rw_get_item *items, size_t count);
 /* For snapshots_begin: the end of what is applied. Every commit that was acknowledged before the call lies below it. */
 uint64_t engine_moment(void *engine);
 /* Reads a large value (extent.length bytes) into buf, and checks it. */
@@ -173,8 +182,13 @@ int engine_extent_read(engine *e, rw_slice key, extent_ref extent, void *buf);
 
 /* Commits operations given in WAL order. Keys are stored keys. RW_ENOTFOUND: one operation, a delete, and nothing was there. */
 int engine_commit_one(engine *e, const wal_op *op, unsigned flags);
+/* The same for who waits neither for pages (TREE_MISS), nor for locks (COMMIT_LOCKED), nor until it is durable, and has throttled himself. miss NULL: he reads pages
+ * himself, and a large value is written; with miss it must be none. */
+int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn);
 /* Flag beside RW_ASYNC, for the engine's own commits: the catalog may be written, and a bucket that is being dropped. */
 #define ENGINE_CATALOG 0x80000000u
+/* Waits for no lock (COMMIT_LOCKED), and has throttled itself. */
+#define ENGINE_NO_WAIT 0x40000000u
 /* At least one operation. */
 struct commit_body;
 int engine_commit_many(engine *e, const struct commit_body *body, unsigned flags);
@@ -207,6 +221,8 @@ void engine_shrink(engine *e, rw_slice key);
 void engine_shrink_range(engine *e, rw_slice from, rw_slice to);
 /* Waits while the log has outrun the checkpoints too far. */
 void engine_throttle(engine *e);
+/* How long a write is to wait now, ns; waited: it has done so already, and goes on as soon as it may at all. */
+int64_t engine_throttle_ns(engine *e, bool waited);
 int engine_durable(engine *e, uint64_t end_lsn, unsigned flags);
 
 /* ---- threads ----------------------------------------------------------------------------------------------------- */

@@ -291,7 +291,7 @@ int rw_close(rw_db *db)
     int error = engine_of(db, &e);
     if (error != 0) return error;
     uint32_t children = atomic_load(&e->children);
-    if (children > 0) return rw_error(RW_EBUSY, "%u batches, transactions or cursors of the database are open", children);
+    if (children > 0) return rw_error(RW_EBUSY, "%u batches, transactions, cursors or queues of the database are open", children);
     if (handle_close(db) == NULL) return rw_error(RW_ECLOSED, "the database was closed");
     checkpointer_stop(e);
     if (!e->read_only) {

@@ -27,7 +27,7 @@ static void keys_touch(preload *p)
     for (;;) {
         uint32_t from = atomic_fetch_add(&p->next, PRELOAD_CLAIM), to = RW_MIN(from + PRELOAD_CLAIM, p->key_count);
         if (from >= p->key_count) return;
-        for (uint32_t i = from; i < to; i++) (void)trees_touch(&p->e->trees, p->keys[i]);
+        for (uint32_t i = from; i < to; i++) (void)trees_touch(&p->e->trees, p->keys[i], NULL);
     }
 }
 

@@ -21,11 +21,11 @@ static int too_small(size_t *size, size_t needed)
 }
 
 /* A read without a snapshot needs no timestamp, unless a commit of several operations is being applied where the key lives. */
-static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen)
+static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen, tree_miss *miss)
 {
     if (moment != SNAPSHOT_NEWEST) return read_at(e, key, moment, buf, room, seen);
     uint64_t rewrites = rewrites_before(e);
-    int error = trees_get(&e->trees, key, buf, room, false, seen);
+    int error = trees_get(&e->trees, key, buf, room, false, seen, miss);
     RW_PREEMPT(e->kio);
     if (error != 0 || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
                                 atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0 &&
@@ -33,12 +33,12 @@ static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t 
     return read_newest(e, key, buf, room, seen);
 }
 
-int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size)
+static int get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size, tree_miss *miss)
 {
     extent_ref suspect = {0};
     for (;;) {
         tree_value seen;
-        int error = read_any(e, key, moment, buf, *size, &seen);
+        int error = read_any(e, key, moment, buf, *size, &seen, miss);
         if (error != 0) return error;
         if (!seen.found) return RW_ENOTFOUND;
         if (!seen.is_extent) {
@@ -57,7 +57,17 @@ int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *s
     }
 }
 
+int engine_get_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t *size)
+{
+    return get_at(e, key, moment, buf, size, NULL);
+}
+
 int engine_get(engine *e, rw_slice key, void *buf, size_t *size)
 {
-    return engine_get_at(e, key, SNAPSHOT_NEWEST, buf, size);
+    return get_at(e, key, SNAPSHOT_NEWEST, buf, size, NULL);
+}
+
+int engine_get_begin(engine *e, rw_slice key, void *buf, size_t *size, tree_miss *miss)
+{
+    return get_at(e, key, SNAPSHOT_NEWEST, buf, size, miss);
 }

@@ -348,21 +348,40 @@ static int body_make(transaction *t)
     return error;
 }
 
-static int commit_writes(transaction *t, unsigned flags, uint64_t *end_lsn)
+int txn_commit_prepare(transaction *t, unsigned flags)
 {
-    engine *e = t->e;
-    int error = engine_write_allowed(e);
+    int error = t->doomed;
+    if (error != 0) return rw_error(error, "transaction %llu was the victim of a deadlock", (unsigned long long)atomic_load(&t->id));
+    if ((flags & ~RW_ASYNC) != 0) return rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
+    if (write_set_count(t->writes) == 0) return 0;
+    error = engine_write_allowed(t->e);
     if (error == 0) error = body_make(t);
     if (error == 0 && t->reads != NULL) error = read_set_settle(t->reads);
+    return error;
+}
+
+int txn_commit_apply(transaction *t, unsigned flags, uint64_t *end_lsn)
+{
+    engine *e = t->e;
+    if (t->body.size == 0) return 0;
     if (RW_PLANTED(release_locks_early) && txn_mode_is(t, RW_PESSIMISTIC)) locks_release(e->locks, &t->locks);
     RW_PREEMPT(e->kio);
-    if (error == 0) error = engine_commit_txn(e, &t->body, flags, t, end_lsn);
+    return engine_commit_txn(e, &t->body, flags, t, end_lsn);
+}
+
+int txn_commit_end(transaction *t, int error)
+{
     if (error != 0 && error != RW_EUNKNOWN) {
         char text[512];
         snprintf(text, sizeof text, "%s", rw_error_text());
-        body_discard(e, &t->body);
+        body_discard(t->e, &t->body);
         rw_error(error, "%s", text);
     }
+    txn_counters *counters = counters_of(t);
+    _Atomic uint64_t *counter = error == 0 ? &counters->committed : error == RW_ECONFLICT ? &counters->conflicted : &counters->aborted;
+    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
+    txn_release(t); /* what comes after it in the log cannot be durable before it */
+    txn_end(t);
     return error;
 }
 
@@ -370,27 +389,31 @@ int txn_commit(transaction *t, unsigned flags)
 {
     engine *e = t->e;
     uint64_t end_lsn = 0;
-    int error = t->doomed;
-    if (error != 0) rw_error(error, "transaction %llu was the victim of a deadlock", (unsigned long long)atomic_load(&t->id));
-    else if ((flags & ~RW_ASYNC) != 0) error = rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
-    else if (write_set_count(t->writes) > 0) error = commit_writes(t, flags, &end_lsn);
-    txn_counters *counters = counters_of(t);
-    _Atomic uint64_t *counter = error == 0 ? &counters->committed : error == RW_ECONFLICT ? &counters->conflicted : &counters->aborted;
-    atomic_fetch_add_explicit(counter, 1, memory_order_relaxed);
-    txn_release(t); /* what comes after it in the log cannot be durable before it */
-    txn_end(t);
+    int error = txn_commit_prepare(t, flags);
+    if (error == 0) error = txn_commit_apply(t, flags, &end_lsn);
+    error = txn_commit_end(t, error);
     return error == 0 && end_lsn != 0 ? engine_durable(e, end_lsn, flags) : error;
 }
 
-int rw_txn_commit(rw_txn *handle, unsigned flags)
+int txn_enter_to_commit(rw_txn *handle, transaction **out)
 {
     transaction *t;
     int error = txn_enter_to_end(handle, &t);
     if (error != 0) return error;
-    if (t->cursors == 0) return txn_commit(t, flags);
-    error = rw_error(RW_EBUSY, "%u cursors of the transaction are open", t->cursors);
-    txn_leave(t);
-    return error;
+    if (t->cursors > 0) {
+        error = rw_error(RW_EBUSY, "%u cursors of the transaction are open", t->cursors);
+        txn_leave(t);
+        return error;
+    }
+    *out = t;
+    return 0;
+}
+
+int rw_txn_commit(rw_txn *handle, unsigned flags)
+{
+    transaction *t = NULL;
+    int error = txn_enter_to_commit(handle, &t);
+    return error != 0 ? error : txn_commit(t, flags);
 }
 
 void txn_abort(transaction *t)

@@ -36,8 +36,9 @@ typedef struct transaction {
  */
 int txn_enter(rw_txn *handle, transaction **t);
 void txn_leave(transaction *t);
-/* The same for an end, of a doomed one too. */
+/* The same for an end, of a doomed one too; for a commit: RW_EBUSY while it has open cursors. */
 int txn_enter_to_end(rw_txn *handle, transaction **t);
+int txn_enter_to_commit(rw_txn *handle, transaction **t);
 
 /* txn_handle.c: a transaction that nobody uses, entered; RW_ENOMEM. Its handle, and its end: the handle means nothing any more. */
 int txn_slot_take(transaction **t);
@@ -51,6 +52,13 @@ int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out);
 int txn_read(transaction *t, rw_slice key, bool for_update, void *buf, size_t *size);
 /* Ends it; the handle is void then. */
 int txn_commit(transaction *t, unsigned flags);
+/*
+ * The same in parts: prepare; if that went well apply (with ENGINE_NO_WAIT again for as long as it is COMMIT_LOCKED); in any case end, which is given the error of what
+ * failed, or 0, and returns it. After apply it is visible, and durable once the log is up to *end_lsn (0: there was nothing to write).
+ */
+int txn_commit_prepare(transaction *t, unsigned flags);
+int txn_commit_apply(transaction *t, unsigned flags, uint64_t *end_lsn);
+int txn_commit_end(transaction *t, int error);
 void txn_abort(transaction *t);
 
 static inline bool txn_mode_is(const transaction *t, unsigned flag)

@@ -1,10 +1,14 @@
-/* Workers: one for each core. They keep frames free, and with memory behind them, ahead of demand, and write dirty pages back in large pieces. */
+/*
+ * Workers: one for each core. They keep frames free, and with memory behind them, ahead of demand, write dirty pages back in large pieces, and read pages for
+ * operations that do not wait (fetch.h).
+ */
 #include "engine/engine_internal.h"
 
 #define IDLE_STEPS_BEFORE_WAIT 4u      /* fruitless turns of the clock before a worker waits a little */
 #define FRUITLESS_WAIT_NS 1000000
 #define SETTLE_WAIT_NS 100000          /* between tries of a token that was taken */
 #define WRITE_BACK_SHARE 4u            /* all workers' batches together hold at most this part of the frames */
+#define REAP_MAX 64u
 
 /* Called by whoever takes a frame and sees few left. */
 static void frames_wanted(void *arg)
@@ -37,14 +41,23 @@ static bool worker_settle(worker *w)
     return all;
 }
 
+static int64_t shorter(int64_t wait_ns, int64_t limit_ns)
+{
+    return limit_ns >= 0 && (wait_ns < 0 || wait_ns > limit_ns) ? limit_ns : wait_ns;
+}
+
 /* wait_ns < 0: until there is something to do. */
 static void worker_reap(worker *w, int64_t wait_ns)
 {
-    kio_op *done[WORKER_BATCHES];
-    if (!worker_settle(w) && (wait_ns < 0 || wait_ns > SETTLE_WAIT_NS)) wait_ns = SETTLE_WAIT_NS;
-    unsigned count = kio_ring_reap(w->e->kio, w->ring, done, WORKER_BATCHES, wait_ns);
-    for (unsigned i = 0; i < count; i++) ((write_batch *)done[i]->context)->landed = true;
+    kio_op *done[REAP_MAX];
+    fetcher_begin(w->e, &w->fetcher, w->ring);
+    if (!worker_settle(w)) wait_ns = shorter(wait_ns, SETTLE_WAIT_NS);
+    wait_ns = shorter(wait_ns, fetcher_patience(w->e, &w->fetcher));
+    unsigned count = kio_ring_reap(w->e->kio, w->ring, done, REAP_MAX, wait_ns);
+    for (unsigned i = 0; i < count; i++)
+        if (!fetcher_landed(&w->fetcher, done[i])) ((write_batch *)done[i]->context)->landed = true;
     worker_settle(w);
+    fetcher_settle(w->e, &w->fetcher);
 }
 
 static unsigned worker_in_flight(const worker *w)
@@ -95,6 +108,7 @@ static void worker_loop(worker *w)
         worker_reap(w, -1);
     }
     while (worker_in_flight(w) > 0) worker_reap(w, -1);
+    RW_ASSERT(w->fetcher.in_flight + w->fetcher.landed == 0); /* no queue is open when a database is closed */
 }
 
 static void worker_run(void *arg)
@@ -104,12 +118,14 @@ static void worker_run(void *arg)
     int error = kio_ring_open(e->kio, RW_IO_DEPTH, &w->ring);
     uint32_t pages_max = e->trees.pool.frame_count / WRITE_BACK_SHARE / (e->options.workers * WORKER_BATCHES);
     for (unsigned i = 0; i < WORKER_BATCHES && error == 0; i++) error = write_batch_init(&w->batches[i], e->page_size, pages_max);
+    if (error == 0) error = fetcher_open(&w->fetcher);
     w->error = error;
     atomic_store(&w->ready, error == 0 ? 1 : 2);
     kio_wake(e->kio, &w->ready, 1);
     if (error == 0) worker_loop(w);
     while (atomic_load(&w->ready) == 1) kio_sleep(e->kio, &w->ready, 1, -1); /* the stop's wake still looks at the ring */
     for (unsigned i = 0; i < WORKER_BATCHES; i++) write_batch_destroy(&w->batches[i]);
+    fetcher_close(&w->fetcher);
     if (w->ring != NULL) {
         kio_ring *ring = w->ring;
         w->ring = NULL;

@@ -6,7 +6,7 @@
  * - A call returns 0 or a negative RW_E... code. On failure its out-parameters are untouched (the one exception is
  *   stated at rw_get) and the store is unchanged, unless the code is RW_EUNKNOWN.
  * - rw_last_error() tells in words what the calling thread's last failed call met.
- * - A database handle may be used by any number of threads at once. A batch, transaction or cursor belongs to one thread
+ * - A database handle may be used by any number of threads at once. A batch, transaction, cursor or queue belongs to one thread
  *   at a time.
  * - Slices are borrowed for the length of the call; the store copies what it keeps.
  * - Keys are 1 byte to rw_key_size_max(page size) bytes, ordered as unsigned bytes, a prefix before what it begins.
@@ -59,7 +59,8 @@ extern "C" {
     X(RW_EFOREIGN, -21, "not a ringwood file, or a file of another database")                 \
     X(RW_ENOTSUP, -22, "not supported here")                                                  \
     X(RW_ETIMEOUT, -23, "timed out")                                                          \
-    X(RW_ESNAPSHOT_TOO_OLD, -24, "the snapshot is too old: what it could still read was given up")
+    X(RW_ESNAPSHOT_TOO_OLD, -24, "the snapshot is too old: what it could still read was given up") \
+    X(RW_ECANCELED, -25, "cancelled")
 
 enum {
 #define RW_ERROR_ENUM(name, code, text) name = code,
@@ -71,6 +72,7 @@ typedef struct rw_db rw_db;
 typedef struct rw_batch rw_batch;
 typedef struct rw_txn rw_txn;
 typedef struct rw_cursor rw_cursor;
+typedef struct rw_queue rw_queue;
 
 typedef struct {
     const void *data;
@@ -155,8 +157,8 @@ RW_PUBLIC size_t rw_key_size_max(uint32_t page_size);
 RW_PUBLIC int rw_open(const char *dir, const rw_options *options, rw_db **db);
 
 /*
- * Makes everything durable, writes a checkpoint and closes. RW_EBUSY, and nothing is closed, while batches, transactions or cursors
- * of it are open. No other call may be running. Whatever else it returns, the handle is closed and any later use of it fails with
+ * Makes everything durable, writes a checkpoint and closes. RW_EBUSY, and nothing is closed, while batches, transactions, cursors or
+ * queues of it are open. No other call may be running. Whatever else it returns, the handle is closed and any later use of it fails with
  * RW_ECLOSED.
  */
 RW_PUBLIC int rw_close(rw_db *db);
@@ -181,6 +183,22 @@ RW_PUBLIC int rw_bucket_list(rw_db *db, rw_bucket_fn fn, void *arg);
  * Cost: a cached get takes no lock and writes no shared memory; a miss costs one page read.
  */
 RW_PUBLIC int rw_get(rw_db *db, rw_bucket bucket, rw_slice key, void *buf, size_t *size);
+
+/* One key of several that are read together. */
+typedef struct {
+    rw_slice key;
+    void *buf;                   /* room for the value; may be NULL when size is 0 */
+    size_t size;                 /* in: the room, bytes; out: the value's size, if result is 0 or RW_ETOOSMALL */
+    int result;                  /* out: what rw_get would have returned */
+} rw_get_item;
+
+/*
+ * Reads several keys of a bucket, each as rw_get does: not at one moment together (that is what transactions are for). 0: every item has been answered
+ * with 0, RW_ENOTFOUND or RW_ETOOSMALL; else the first other result that an item has. RW_EINVAL (items NULL, or one with a wrong key or no buffer),
+ * RW_ENOTFOUND (bucket), RW_ENOMEM: nothing was read.
+ * Cost: the keys' ways through memory go side by side, so that 64 cached keys cost less than half of 64 gets; pages that are missing are read side by side.
+ */
+RW_PUBLIC int rw_multi_get(rw_db *db, rw_bucket bucket, rw_get_item *items, size_t count);
 
 /*
  * Writes one key. flags: RW_SYNC (0) or RW_ASYNC. Visible to every thread before it returns.
@@ -310,6 +328,86 @@ RW_PUBLIC int rw_cursor_prev(rw_cursor *cursor);
 RW_PUBLIC int rw_cursor_key(rw_cursor *cursor, rw_slice *key);       /* good until the cursor moves or is closed */
 RW_PUBLIC int rw_cursor_value(rw_cursor *cursor, rw_slice *value);   /* the same; RW_ENOTFOUND when it stands on nothing */
 RW_PUBLIC void rw_cursor_close(rw_cursor *cursor);
+
+/*
+ * Queues: operations that do not make their caller wait. rw_submit begins them; rw_reap gives them back when they are complete, in any order. What needs nothing
+ * but the cache is done inside rw_submit; pages that are missing are read, and durable writes become durable, side by side, in the library's own threads.
+ *
+ * The operation and all that it points to are the caller's, who leaves them alone from rw_submit until the operation was reaped: each one is reaped exactly
+ * once. Operations that are under way together have no order: who needs one submits the second after the first was reaped. A write is visible to all at the latest
+ * when it is reaped, and with RW_SYNC durable. No memory is taken for an operation, but for scans (a page) and values too long for a leaf.
+ *
+ * Work that goes on after a page has come in is done inside rw_reap: who waits on rw_queue_fd calls rw_reap whenever it is readable, also when nothing is complete then.
+ * Inside the calls that follow the calling thread may wait: for values too long for a leaf, which it reads and writes itself; for splits of a page, when the cache has no
+ * free frame; for neighbours of a page that a delete has left too empty, and what a commit of several writes needs beside the pages of its keys; and for moments, where
+ * another thread is in the same partition. It never waits for a lock: that is looked at again each millisecond, for options.lock_timeout_ms.
+ */
+typedef enum {
+    RW_OP_GET = 1,               /* bucket, key, buf, size: as rw_get */
+    RW_OP_PUT = 2,               /* bucket, key, value, flags: as rw_put */
+    RW_OP_DEL = 3,               /* bucket, key, flags: as rw_del */
+    RW_OP_MULTI_GET = 4,         /* bucket, items, count: as rw_multi_get */
+    RW_OP_SCAN = 5,              /* bucket, records key <= ... < end as of one moment, into buf; see rw_op_record */
+    RW_OP_BATCH = 6,             /* batch, flags: as rw_batch_commit */
+    RW_OP_TXN = 7                /* txn, flags: as rw_txn_commit: ends the transaction; until it is reaped other calls on txn fail with RW_EBUSY or RW_ECLOSED */
+} rw_op_kind;
+
+typedef struct {
+    /* set by the caller; what a kind does not name is not looked at */
+    rw_op_kind kind;
+    unsigned flags;              /* writes and commits: RW_SYNC (0) or RW_ASYNC */
+    rw_bucket bucket;
+    rw_slice key;                /* scan: the first key; empty: the bucket's beginning */
+    rw_slice value;
+    rw_slice end;                /* scan: the key before which it ends; empty: the bucket's end */
+    void *buf;                   /* get, scan */
+    size_t size;                 /* get: as *size of rw_get; scan: in, the room in buf, bytes, out, how much of it is filled */
+    rw_get_item *items;
+    size_t count;                /* multi-get: items; scan: in, the most records (0: as many as there is room for), out, the number found */
+    rw_batch *batch;
+    rw_txn *txn;
+    void *context;               /* the caller's own */
+    /* set before it is reaped */
+    int result;                  /* what the call of the same name would have returned, or RW_ECANCELED */
+    unsigned more;               /* scan: 1: there are more records before end. With 0 of them found the first does not fit: result is RW_ETOOSMALL */
+    /* the queue's own */
+    uint32_t slot;
+} rw_op;
+
+/* The record at *position (0: the first) of a scan's buf, and *position behind it. Slices point into buf. RW_ENOTFOUND: there are no more. */
+RW_PUBLIC int rw_op_record(const rw_op *op, size_t *position, rw_slice *key, rw_slice *value);
+
+/* depth: operations that may be in the queue together, submitted and not reaped, 1 to 65536. Memory for all of them is taken here. */
+RW_PUBLIC int rw_queue_open(rw_db *db, unsigned depth, rw_queue **queue);
+
+/*
+ * Cancels what can be cancelled, waits for the rest, and frees the queue. No operation is the queue's any more then; each one's result says what became of it.
+ */
+RW_PUBLIC int rw_queue_close(rw_queue *queue);
+
+/* A descriptor, an eventfd, that is readable while there may be something to reap, for poll, epoll or io_uring; only to be waited for. It is the queue's, to its end.
+ * RW_EFILES. Any thread may wait for it. */
+RW_PUBLIC int rw_queue_fd(rw_queue *queue);
+
+/*
+ * Begins count operations. 0: all of them are in the queue, and each one's own failure, even of its arguments, is in its result. Otherwise none is:
+ * RW_EBUSY: they are more than the queue has room for, or one of them is in it already; RW_EINVAL: NULL.
+ */
+RW_PUBLIC int rw_submit(rw_queue *queue, rw_op **ops, unsigned count);
+
+/*
+ * Gives back up to max operations that are complete. Waits until there are min of them (or all that are in the queue, if that is less), for at most timeout_ns (0: not
+ * at all, < 0: no limit). Returns how many there are, which may be 0; or RW_EINVAL. What fails is in the operations; rw_last_error
+ * says what the last one met that failed inside rw_submit or rw_reap of this thread.
+ */
+RW_PUBLIC int rw_reap(rw_queue *queue, rw_op **done, unsigned min, unsigned max, int64_t timeout_ns);
+
+/*
+ * Asks for the end of an operation that is in the queue. 0: it will be reaped with RW_ECANCELED, having changed nothing (a transaction is aborted), and its buffers
+ * are not written any more. RW_EBUSY: too late, it is complete, or a write that is already visible: it will be reaped as if nothing had been asked. RW_ENOTFOUND: it is not in
+ * the queue.
+ */
+RW_PUBLIC int rw_cancel(rw_queue *queue, rw_op *op);
 
 /* Writes a checkpoint of everything committed before the call; returns when it is durable. */
 RW_PUBLIC int rw_checkpoint(rw_db *db);

@@ -17,7 +17,8 @@ static void posix_close(kio *k)
     .directory_create = posix_directory_create, .directory_sync = posix_directory_sync, .unlink = posix_unlink,            \
     .rename = posix_rename, .lock = posix_lock, .unlock = posix_unlock, .now_ns = posix_now_ns, .random = posix_random,    \
     .thread_start = posix_thread_start, .thread_join = posix_thread_join, .sleep = posix_sleep, .wake = posix_wake,        \
-    .yield = posix_yield
+    .yield = posix_yield, .event_open = posix_event_open, .event_close = posix_event_close,                                \
+    .event_raise = posix_event_raise, .event_clear = posix_event_clear
 
 static const kio_vtable psync_operations = {
     POSIX_OPERATIONS,

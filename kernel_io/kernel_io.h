@@ -86,6 +86,11 @@ typedef struct kio_vtable {
     void (*ring_submit)(kio *, kio_ring *, kio_op **ops, unsigned count);
     unsigned (*ring_reap)(kio *, kio_ring *, kio_op **done, unsigned max, int64_t wait_ns);
     void (*ring_wake)(kio *, kio_ring *);
+    /* events for the program's own loop */
+    int (*event_open)(kio *, int *fd);
+    void (*event_close)(kio *, int fd);
+    void (*event_raise)(kio *, int fd);
+    void (*event_clear)(kio *, int fd);
 } kio_vtable;
 
 struct kio {
@@ -162,6 +167,12 @@ static inline unsigned kio_ring_reap(kio *k, kio_ring *r, kio_op **done, unsigne
 }
 /* From any thread: a reap that waits, or the next one that would, returns. Cheap when the owner is not waiting. */
 static inline void kio_ring_wake(kio *k, kio_ring *r) { k->ops->ring_wake(k, r); }
+
+/* A descriptor that the program may poll: readable from a raise until the next clear, from any thread. RW_EFILES. */
+static inline int kio_event_open(kio *k, int *fd) { return k->ops->event_open(k, fd); }
+static inline void kio_event_close(kio *k, int fd) { k->ops->event_close(k, fd); }
+static inline void kio_event_raise(kio *k, int fd) { k->ops->event_raise(k, fd); }
+static inline void kio_event_clear(kio *k, int fd) { k->ops->event_clear(k, fd); }
 
 /* Writes the thread's error sentence for a failed operation and returns its code. */
 int kio_op_error(const kio_op *op);

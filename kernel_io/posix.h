@@ -66,6 +66,12 @@ void posix_sleep(kio *k, const _Atomic uint32_t *word, uint32_t expected, int64_
 void posix_wake(kio *k, const _Atomic uint32_t *word, unsigned count);
 void posix_yield(kio *k);
 
+/* posix_event.c */
+int posix_event_open(kio *k, int *fd);
+void posix_event_close(kio *k, int fd);
+void posix_event_raise(kio *k, int fd);
+void posix_event_clear(kio *k, int fd);
+
 /* psync_ring.c */
 int psync_ring_open(kio *k, unsigned depth, kio_ring **out);
 void psync_ring_close(kio *k, kio_ring *ring);

@@ -62,6 +62,7 @@ void wal_fail(wal *w, int code)
         atomic_fetch_add(words[i], 1);
         kio_wake(w->k, words[i], INT_MAX);
     }
+    wal_watchers_notify(w);
 }
 
 int wal_failure(wal *w, int code)

@@ -75,6 +75,27 @@ int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, un
  * log failed before that. */
 int wal_wait(wal *w, uint64_t end_lsn);
 
+/*
+ * For who does not wait itself: notify is called, from any thread, when the log is durable up to the LSN that was asked for, or has failed; once for each
+ * wal_watch that returned true. It must not call the log.
+ */
+typedef struct wal_watcher {
+    /* set before wal_watch_begin */
+    void (*notify)(void *arg);
+    void *arg;
+    /* the log's */
+    _Atomic uint64_t wanted;   /* LSN; 0: nothing */
+    struct wal_watcher *next;
+} wal_watcher;
+void wal_watch_begin(wal *w, wal_watcher *watcher);
+/* Returns when notify is not running and will not be called any more. */
+void wal_watch_end(wal *w, wal_watcher *watcher);
+/* Asks the log to make everything below all_lsn durable, and to notify when lsn <= all_lsn is. False: it is, or the log has failed, already. One thread at a time; a
+ * later call replaces an earlier one. */
+bool wal_watch(wal *w, wal_watcher *watcher, uint64_t lsn, uint64_t all_lsn);
+/* 0: everything below end_lsn is durable; RW_EBUSY: not yet; RW_EUNKNOWN: the log failed before that. */
+int wal_poll(wal *w, uint64_t end_lsn);
+
 uint64_t wal_end_lsn(const wal *w);        /* after the newest appended record */
 uint64_t wal_durable_lsn(const wal *w);
 

@@ -110,6 +110,11 @@ struct wal {
 
     kio_mutex sync_mutex;          /* held over a sync of the file, until its failure is known to all */
 
+    /* ---- watchers_mutex ---- */
+    kio_mutex watchers_mutex;
+    wal_watcher *watchers;
+    _Atomic uint32_t watcher_count;    /* changed under the mutex, read by any thread */
+
     /* ---- failure_mutex ---- */
     kio_mutex failure_mutex;
     int failure_code;
@@ -130,6 +135,13 @@ static inline _Atomic uint64_t *wal_staging_header(wal *w, uint64_t lsn)
 {
     return (_Atomic uint64_t *)(void *)(w->staging + (lsn & WAL_STAGING_MASK));
 }
+
+/* ---- watch.c ---- */
+/* After durable has risen, or the log has failed. */
+void wal_watchers_notify(wal *w);
+
+/* ---- writer.c ---- */
+void wal_demand(wal *w, uint64_t end_lsn);
 
 /* ---- wal.c ---- */
 /* Takes the calling thread's error sentence as the log's failure, tells on_failure, wakes everybody. Only the first call counts. */

@@ -171,6 +171,7 @@ static uint64_t write_batch(wal *w)
     atomic_store(&w->durable, w->record_end);
     atomic_fetch_add(&w->batch_word[parity], 1);
     if (atomic_load(&w->batch_sleepers[parity]) > 0) kio_wake(w->k, &w->batch_word[parity], INT_MAX);
+    wal_watchers_notify(w);
     return filled;
 }
 
@@ -201,6 +202,13 @@ static void raise_demand(wal *w, uint64_t end_lsn)
     uint64_t seen = atomic_load(&w->demand);
     while (seen < end_lsn && !atomic_compare_exchange_weak(&w->demand, &seen, end_lsn)) {
     }
+}
+
+/* Whoever has the role sees the demand before it gives the role back, and else the writer thread takes it. */
+void wal_demand(wal *w, uint64_t end_lsn)
+{
+    raise_demand(w, end_lsn);
+    if (atomic_load(&w->role) == 0 && writer_urgent(w)) wal_writer_kick(w);
 }
 
 /* Sleeps until the batch that holds end_lsn may be done; words are the batch words, read before durable was found short. */

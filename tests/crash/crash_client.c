@@ -30,7 +30,7 @@ uint32_t client_draw_slot(client *c)
     return slot;
 }
 
-static rw_bucket bucket_of(const client *c, uint32_t owner, uint32_t slot)
+rw_bucket client_bucket_of(const client *c, uint32_t owner, uint32_t slot)
 {
     switch (crash_slot_bucket(slot)) {
     case CRASH_SECOND: return c->run->second;
@@ -41,7 +41,7 @@ static rw_bucket bucket_of(const client *c, uint32_t owner, uint32_t slot)
 
 static rw_bucket own_bucket_of(const client *c, uint32_t slot)
 {
-    return bucket_of(c, c->history->client, slot);
+    return client_bucket_of(c, c->history->client, slot);
 }
 
 static rw_slice key_of(client *c, uint32_t owner, uint32_t slot)
@@ -153,7 +153,7 @@ static void client_bucket(client *c)
 
 /* ---- batches and transactions ---- */
 
-static int batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
+int client_batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id)
 {
     crash_commit_add(c->history, slot, id);
     c->staged[slot] = id;
@@ -167,8 +167,8 @@ int client_batch_fill(client *c, rw_batch *batch)
     int rc = 0;
     if (client_draw(c, 2) == 0) {   /* the pair */
         uint32_t id = crash_history_new_id(c->history, 0);
-        rc = batch_write(c, batch, 0, id);
-        if (rc == 0) rc = batch_write(c, batch, 2, id);
+        rc = client_batch_write(c, batch, 0, id);
+        if (rc == 0) rc = client_batch_write(c, batch, 2, id);
     }
     uint64_t writes = client_draw(c, 4) == 0 ? 40 : 6;
     for (uint64_t i = client_draw(c, writes) + 1; i > 0 && rc == 0; i--) {
@@ -178,7 +178,7 @@ int client_batch_fill(client *c, rw_batch *batch)
             range_draw(c, &from, &to);
             rc = rw_batch_delete_range(batch, RW_DEFAULT_BUCKET, from, to);
         } else {
-            rc = batch_write(c, batch, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
+            rc = client_batch_write(c, batch, slot, client_draw(c, 4) == 0 ? 0 : crash_history_new_id(c->history, slot));
         }
     }
     return rc;
@@ -288,7 +288,7 @@ static void client_get(client *c)
     size_t size = c->run->plan.value_max;
     uint32_t me = c->history->client, expected = c->history->current[slot];
     if (slot == CRASH_OWN_EXISTS || (crash_slot_bucket(slot) == CRASH_OWN && c->run->own[owner] == 0)) return;
-    int rc = rw_get(c->run->db, bucket_of(c, owner, slot), key_of(c, owner, slot), c->value, &size);
+    int rc = rw_get(c->run->db, client_bucket_of(c, owner, slot), key_of(c, owner, slot), c->value, &size);
     if (rc != RW_ENOTFOUND && !crash_result(c->run, rc, "get")) return;
     uint32_t id = rc == 0 ? crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch) : 0;
     if (rc == 0 && id == 0) crash_fail("client %u, slot %u: a value that was never written, %zu bytes", owner, slot, size);
@@ -386,6 +386,10 @@ static void client_read(client *c)
 static void client_step(client *c)
 {
     memcpy(c->staged, c->history->current, c->run->plan.slots * sizeof *c->staged);
+    if (client_draw(c, 100) < c->run->plan.queue_percent) {
+        client_queue(c);
+        return;
+    }
     if (shared_has_room(&c->run->shared, c->history->client) && client_draw(c, 100) < c->run->plan.shared_percent) {
         client_shared(c);
         return;

@@ -1,4 +1,4 @@
-/* Between the files of the clients: crash_client.c, crash_txn.c, crash_single.c. */
+/* Between the files of the clients: crash_client.c, crash_queue.c, crash_txn.c, crash_single.c. */
 #ifndef TESTS_CRASH_CLIENT_H
 #define TESTS_CRASH_CLIENT_H
 
@@ -15,6 +15,7 @@ typedef struct {
 } client;
 
 /* crash_client.c */
+rw_bucket client_bucket_of(const client *c, uint32_t owner, uint32_t slot);
 uint64_t client_draw(client *c, uint64_t bound);
 uint32_t client_draw_slot(client *c);
 unsigned client_draw_flags(client *c);
@@ -26,8 +27,12 @@ void client_commit_end(client *c, int rc, unsigned flags, const char *what);
 void client_commit_staged(client *c);
 /* Writes to own slots, into staged too. A batch's are added to the commit that has begun. */
 int client_batch_fill(client *c, rw_batch *batch);
+int client_batch_write(client *c, rw_batch *batch, uint32_t slot, uint32_t id);
 int client_txn_write(client *c, rw_txn *txn, uint32_t slot, uint32_t id);
 int client_txn_read(client *c, rw_txn *txn, uint32_t slot);
+
+/* crash_queue.c: a queue is opened, used for a while, and closed. */
+void client_queue(client *c);
 
 /* crash_single.c: one transaction, single call or batch over the keys that all clients share. */
 void client_shared(client *c);

@@ -51,6 +51,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->shared_percent = PICK(&random, 25, 60, 90);
     plan->snapshot_bytes = PICK(&random, 0, 0, 32 << 10, 128 << 10);
     plan->lock_timeout_ms = PICK(&random, 3, 50, 10000);
+    plan->queue_percent = PICK(&random, 0, 3, 10, 30);
     plan->crowded = rw_random_below(&random, 4) == 0;
     if (plan->crowded) {
         plan->clients = CRASH_CLIENTS_MAX;
@@ -175,10 +176,10 @@ uint32_t crash_history_new_id(crash_history *history, uint32_t slot)
     return crash_slot_is_empty_value(slot) ? CRASH_ID_PRESENT : history->next_id++;
 }
 
-void crash_commit_begin(crash_history *all, uint32_t client)
+static crash_commit *commit_new(crash_history *all, uint32_t client)
 {
     crash_history *history = &all[client];
-    RW_ASSERT(history->acked == history->commit_count && !history->is_stopped);
+    RW_ASSERT(!history->is_stopped);
     if (history->commit_count == history->commit_capacity) {
         history->commit_capacity = 2 * history->commit_capacity + 64;
         history->commits = realloc(history->commits, history->commit_capacity * sizeof *history->commits);
@@ -187,6 +188,13 @@ void crash_commit_begin(crash_history *all, uint32_t client)
     crash_commit *commit = &history->commits[history->commit_count++];
     *commit = (crash_commit){.first_write = history->write_count};
     for (uint32_t i = 0; i < history->plan->clients; i++) commit->acked_before[i] = all[i].acked;
+    return commit;
+}
+
+void crash_commit_begin(crash_history *all, uint32_t client)
+{
+    RW_ASSERT(all[client].acked == all[client].commit_count);
+    (void)commit_new(all, client);
 }
 
 void crash_commit_add(crash_history *history, uint32_t slot, uint32_t id)
@@ -209,10 +217,9 @@ static void commit_apply(const crash_history *history, const crash_commit *commi
     }
 }
 
-void crash_commit_acked(crash_history *history, uint64_t now_ns, bool durable)
+/* Whether it changed anything. */
+static bool commit_acked(crash_history *history, crash_commit *commit, uint64_t now_ns)
 {
-    crash_commit *commit = &history->commits[history->acked++];
-    RW_ASSERT(history->acked == history->commit_count);
     commit->acked_ns = now_ns;
     bool changes = false;
     for (uint32_t i = 0; i < commit->write_count; i++) {
@@ -220,6 +227,14 @@ void crash_commit_acked(crash_history *history, uint64_t now_ns, bool durable)
         changes = changes || history->current[write->slot] != write->id;
     }
     commit_apply(history, commit, history->current);
+    return changes;
+}
+
+void crash_commit_acked(crash_history *history, uint64_t now_ns, bool durable)
+{
+    crash_commit *commit = &history->commits[history->acked++];
+    RW_ASSERT(history->acked == history->commit_count);
+    bool changes = commit_acked(history, commit, now_ns);
     if (durable && changes) history->durable = history->acked;
 }
 
@@ -237,6 +252,67 @@ void crash_commit_unknown(crash_history *history)
     history->is_stopped = true;
 }
 
+/* ---- groups ---- */
+
+void crash_group_begin(crash_history *history)
+{
+    RW_ASSERT(history->acked == history->commit_count || history->is_stopped);
+    history->group_first = history->commit_count;
+    history->group_acked = 0;
+}
+
+uint32_t crash_group_add(crash_history *all, uint32_t client)
+{
+    crash_history *history = &all[client];
+    RW_ASSERT(history->commit_count - history->group_first < CRASH_GROUP_MAX);
+    crash_commit *commit = commit_new(all, client);
+    commit->after = history->group_acked;
+    for (uint32_t i = history->group_first; i < history->commit_count; i++) history->commits[i].group_end = history->commit_count;
+    return history->commit_count - 1;
+}
+
+/* It is over, with success or not. */
+static crash_commit *group_over(crash_history *history, uint32_t number)
+{
+    RW_ASSERT(number >= history->group_first && number < history->commit_count);
+    history->group_acked |= 1u << (number - history->group_first);
+    return &history->commits[number];
+}
+
+/* It counts as there with its group, and may never have been logged. */
+static void commit_proves_nothing(crash_commit *commit)
+{
+    memset(commit->acked_before, 0, sizeof commit->acked_before);
+    commit->shared_clock = 0;
+}
+
+void crash_group_acked(crash_history *history, uint32_t number, uint64_t now_ns, bool durable)
+{
+    crash_commit *commit = group_over(history, number);
+    bool changes = commit_acked(history, commit, now_ns);
+    commit->must_survive = changes && durable;
+    if (!changes) commit_proves_nothing(commit);
+    if (commit->must_survive) history->durable = RW_MAX(history->durable, history->group_first);
+}
+
+void crash_group_failed(crash_history *history, uint32_t number)
+{
+    crash_commit *commit = group_over(history, number);
+    commit->write_count = 0;
+    commit_proves_nothing(commit);
+}
+
+void crash_group_unknown(crash_history *history, uint32_t number)
+{
+    commit_apply(history, group_over(history, number), history->current);
+    history->is_stopped = true;
+}
+
+void crash_group_end(crash_history *history)
+{
+    if (!history->is_stopped) history->acked = history->commit_count;
+}
+
 void crash_history_due(crash_history *history, uint64_t before_ns)
 {
     while (history->durable < history->acked && history->commits[history->durable].acked_ns < before_ns) history->durable++;
@@ -250,21 +326,59 @@ static bool state_fits(const uint32_t *state, const uint32_t *found, uint32_t sl
     return true;
 }
 
+static bool commit_fits(const crash_history *history, const crash_commit *commit, const uint32_t *state, const uint32_t *found)
+{
+    for (uint32_t i = 0; i < commit->write_count; i++) {
+        uint32_t slot = history->writes[commit->first_write + i].slot;
+        if (found[slot] != state[slot] && found[slot] != CRASH_UNREADABLE) return false;
+    }
+    return true;
+}
+
+/* Whether what is there of the group [first, end) may be there alone: state is that before it, after that with all of it. *fewest: behind the last one that is there. */
+static bool group_fits(const crash_history *history, uint32_t first, uint32_t end, const uint32_t *state, const uint32_t *after, const uint32_t *found,
+                       uint32_t *fewest)
+{
+    uint32_t there = 0;     /* certainly, a bit each */
+    *fewest = first;
+    if (history->durable > end) return false;
+    for (uint32_t slot = 0; slot < history->plan->slots; slot++)
+        if (found[slot] != state[slot] && found[slot] != after[slot] && found[slot] != CRASH_UNREADABLE) return false;
+    for (uint32_t i = end; i-- > first;) {
+        const crash_commit *commit = &history->commits[i];
+        uint32_t bit = 1u << (i - first);
+        bool is_there = commit_fits(history, commit, after, found);
+        bool is_missing = commit_fits(history, commit, state, found);    /* with neither it is torn, with both one cannot tell */
+        bool must_be_there = !is_missing || i < history->durable || commit->must_survive || (there & bit) != 0;
+        if (must_be_there && !is_there) return false;
+        if (must_be_there) there |= bit | commit->after;
+        if (!is_missing && *fewest == first) *fewest = i + 1;
+    }
+    return true;
+}
+
 bool crash_history_match(const crash_history *history, const uint32_t *found, uint32_t *fewest, uint32_t *most)
 {
     uint32_t slots = history->plan->slots;
-    uint32_t *state = calloc(slots, sizeof *state);
-    RW_ASSERT(state != NULL);
+    uint32_t *state = calloc(slots, sizeof *state), *after = calloc(slots, sizeof *after);
+    RW_ASSERT(state != NULL && after != NULL);
     bool matched = false;
-    for (uint32_t count = 0; count <= history->commit_count; count++) {
-        if (count >= history->durable && state_fits(state, found, slots)) {
-            if (!matched) *fewest = count;
+    for (uint32_t count = 0, next; count <= history->commit_count; count = next) {
+        uint32_t group_end = count < history->commit_count ? history->commits[count].group_end : 0;
+        next = group_end != 0 ? group_end : count + 1;
+        for (uint32_t i = count; i < next && i < history->commit_count; i++) commit_apply(history, &history->commits[i], after);
+        uint32_t least = count;
+        bool fits = group_end != 0 ? group_fits(history, count, group_end, state, after, found, &least)
+                                   : count >= history->durable && state_fits(state, found, slots);
+        if (fits) {
+            if (!matched) *fewest = least;
             *most = count;
             matched = true;
         }
-        if (count < history->commit_count) commit_apply(history, &history->commits[count], state);
+        memcpy(state, after, slots * sizeof *state);
     }
     free(state);
+    free(after);
     return matched;
 }
 

@@ -5,6 +5,9 @@
  *
  * A client's commits are totally ordered, since only it writes its slots. What is recovered must be the state after one of them, not before the last
  * that must be durable, not after the last begun; and a commit that is there proves all that were acknowledged before it began.
+ *
+ * Commits that were under way together, in a queue, form a group: they have no order, but write different slots. Of the last group that is there at all any may be
+ * missing that need not be durable, each whole, if nothing is there that began after it was acknowledged.
  */
 #ifndef TESTS_CRASH_MODEL_H
 #define TESTS_CRASH_MODEL_H
@@ -16,6 +19,7 @@
 #define CRASH_KEY_MAX 4096u
 #define CRASH_SECOND_BUCKET "second"
 #define CRASH_UNREADABLE UINT32_MAX   /* in what was found: reading it is an error; fits anything */
+#define CRASH_GROUP_MAX 32u      /* commits */
 #define CRASH_ID_PRESENT 1u      /* the only id of a slot whose values are empty */
 
 /* The run's shape, drawn from its seed. */
@@ -36,6 +40,7 @@ typedef struct {
     uint32_t shared_keys;        /* keys that all clients share (crash_shared.h), a multiple of 8; 0: none */
     uint32_t shared_percent;     /* of what clients do: on these keys */
     bool crowded;                /* short calls on two of these keys, most of the time: reads and snapshots meet the middle of commits */
+    uint32_t queue_percent;      /* of what clients do: a while with a queue */
     uint32_t snapshot_bytes, lock_timeout_ms;   /* options */
 } crash_plan;
 
@@ -74,6 +79,9 @@ typedef struct {
     uint32_t acked_before[CRASH_CLIENTS_MAX];     /* commits of each client acknowledged before this one began */
     uint64_t shared_clock;                        /* of the shared keys' record, when it began */
     uint64_t shared_begun;                        /* begin_from of the record of which this is a part; 0: none */
+    uint32_t group_end;                           /* in a group: the commit behind it; else 0 */
+    uint32_t after;                               /* in a group: which of its commits were acknowledged before this one began, a bit each */
+    bool must_survive;                            /* in a group: it was acknowledged as durable */
 } crash_commit;
 
 typedef struct {
@@ -87,6 +95,7 @@ typedef struct {
     uint32_t durable;            /* the first so many commits must survive */
     uint32_t next_id;
     bool is_stopped;             /* the outcome of the last commit is unknown: no more of them */
+    uint32_t group_first, group_acked;   /* of the group under way: its first commit, and which have been acknowledged, a bit each */
 } crash_history;
 
 void crash_history_open(crash_history *history, const crash_plan *plan, uint32_t client);
@@ -99,6 +108,16 @@ void crash_commit_add(crash_history *history, uint32_t slot, uint32_t id);
 void crash_commit_acked(crash_history *history, uint64_t now_ns, bool durable);
 void crash_commit_failed(crash_history *history);     /* nothing was changed */
 void crash_commit_unknown(crash_history *history);    /* visible, may or may not survive */
+/*
+ * A group begins; commits are added to it, up to CRASH_GROUP_MAX, each with all its writes (crash_commit_add) before the next one, and end in any order, as
+ * single ones do; then it ends, and they count as acknowledged.
+ */
+void crash_group_begin(crash_history *history);
+uint32_t crash_group_add(crash_history *all, uint32_t client);   /* its number, for what follows */
+void crash_group_acked(crash_history *history, uint32_t number, uint64_t now_ns, bool durable);
+void crash_group_failed(crash_history *history, uint32_t number);
+void crash_group_unknown(crash_history *history, uint32_t number);
+void crash_group_end(crash_history *history);
 /* Commits acknowledged before that time must be durable by now. */
 void crash_history_due(crash_history *history, uint64_t before_ns);
 

@@ -65,24 +65,26 @@ void crash_run_close(crash_run *run)
     for (uint32_t i = 0; i < run->plan.clients; i++) crash_history_close(&run->histories[i]);
 }
 
-static crash_met met;
+crash_met crash_met_all;
 
 void crash_run_met(crash_run *run)
 {
     rw_stats_t stats = {0};
     if (rw_stats(run->db, &stats) != 0) return;
-#define CRASH_MET_ADD(name) met.name += stats.name;
+#define CRASH_MET_ADD(name) crash_met_all.name += stats.name;
     CRASH_MET_MAP(CRASH_MET_ADD)
 #undef CRASH_MET_ADD
-    met.partitions_max = RW_MAX(met.partitions_max, stats.partitions);
+    crash_met_all.partitions_max = RW_MAX(crash_met_all.partitions_max, stats.partitions);
 }
 
 void crash_met_print(void)
 {
-#define CRASH_MET_PRINT(name) printf("# %s: %llu\n", #name, (unsigned long long)met.name);
+#define CRASH_MET_PRINT(name) printf("# %s: %llu\n", #name, (unsigned long long)crash_met_all.name);
     CRASH_MET_MAP(CRASH_MET_PRINT)
 #undef CRASH_MET_PRINT
-    printf("# partitions, at most: %llu\n", (unsigned long long)met.partitions_max);
+    printf("# operations in queues: %llu, cancelled: %llu, queues closed with some under way: %llu\n", (unsigned long long)crash_met_all.queue_operations,
+           (unsigned long long)crash_met_all.queue_cancelled, (unsigned long long)crash_met_all.queue_closed);
+    printf("# partitions, at most: %llu\n", (unsigned long long)crash_met_all.partitions_max);
 }
 
 void crash_run_check_shared(crash_run *run)

@@ -76,7 +76,9 @@ typedef struct {
     CRASH_MET_MAP(CRASH_MET_FIELD)
 #undef CRASH_MET_FIELD
     uint64_t partitions_max;
+    uint64_t queue_operations, queue_cancelled, queue_closed;    /* closed: with operations under way */
 } crash_met;
+extern crash_met crash_met_all;
 void crash_run_met(crash_run *run);      /* before a round's close */
 void crash_met_print(void);
 

@@ -3,7 +3,7 @@
 
 #include "tests/crash/crash_txn.h"
 
-static history_txn *single_begin(client *c)
+history_txn *shared_single_begin(client *c)
 {
     history_txn *record = shared_begin(shared_of(c), strand_of(c), HISTORY_SINGLE);
     record->commit_from = record->begin_from;
@@ -11,12 +11,12 @@ static history_txn *single_begin(client *c)
     return record;
 }
 
-static void single_end(client *c, int rc, bool durable, const char *what)
+void shared_single_end(client *c, int rc, bool durable, const char *what)
 {
     shared_record_end(c, rc, durable);
     history_txn *record = shared_current(shared_of(c), strand_of(c));
     record->begin_to = record->commit_to;
-    if (rc != RW_EUNKNOWN || !c->run->faults) (void)crash_result(c->run, rc, what);
+    if (rc != RW_ECANCELED && (rc != RW_EUNKNOWN || !c->run->faults)) (void)crash_result(c->run, rc, what);
 }
 
 /* Several in a row: what one has seen the next may not take back. Most of one group, whose keys are written together. */
@@ -26,9 +26,9 @@ static void shared_gets(client *c)
     uint32_t key = shared_draw_key(c);
     int rc = 0;
     for (uint64_t i = 2 + client_draw(c, 6); i > 0 && rc == 0 && shared_has_room(shared_of(c), strand_of(c)); i--) {
-        single_begin(c);
+        shared_single_begin(c);
         rc = shared_get(&w, key, false);
-        single_end(c, rc, false, "get");
+        shared_single_end(c, rc, false, "get");
         key = client_draw(c, 4) == 0 ? shared_draw_key(c) : key / 4 * 4 + (uint32_t)client_draw(c, 4);
     }
 }
@@ -40,7 +40,7 @@ static void shared_put(client *c)
     unsigned flags = client_draw_flags(c);
     rw_bucket bucket = shared_bucket_for(c, shared_key_bucket(key));
     bool removes = shared_key_is_deleted(key) && client_draw(c, 2) == 0;
-    single_begin(c);
+    shared_single_begin(c);
     shared_ending(s, strand_of(c));
     int rc;
     if (removes) {
@@ -55,7 +55,7 @@ static void shared_put(client *c)
         rw_slice value = shared_value_for(c, key, &version);
         rc = rw_put(c->run->db, bucket, shared_key_for(c, key), value, flags);
     }
-    single_end(c, rc, flags == RW_SYNC, removes ? "del" : "put");
+    shared_single_end(c, rc, flags == RW_SYNC, removes ? "del" : "put");
 }
 
 /* Puts a new version in the place of the one that a get just saw. */
@@ -65,12 +65,12 @@ static void shared_cas(client *c)
     shared_work w = {.c = c, .mode = HISTORY_SINGLE};
     uint32_t key = shared_draw_key(c), version;
     unsigned flags = client_draw_flags(c);
-    single_begin(c);
+    shared_single_begin(c);
     int rc = shared_get(&w, key, false);
-    single_end(c, rc, false, "get");
+    shared_single_end(c, rc, false, "get");
     if (rc != 0 || !shared_has_room(s, strand_of(c))) return;
     uint32_t seen = s->h->ops[s->h->strands[strand_of(c)].op_first + s->h->strands[strand_of(c)].op_count - 1].version;
-    single_begin(c);
+    shared_single_begin(c);
     history_read(s->h, strand_of(c), key, seen, 0);
     bool removes = seen != HISTORY_ABSENT && shared_key_is_deleted(key) && client_draw(c, 2) == 0;
     unsigned char *present = malloc(w.size + 1);
@@ -84,7 +84,7 @@ static void shared_cas(client *c)
     rc = rw_cas(c->run->db, shared_bucket_for(c, shared_key_bucket(key)), shared_key_for(c, key), seen == HISTORY_ABSENT ? NULL : &expected,
                 removes ? NULL : &desired, flags);
     free(present);
-    single_end(c, rc == RW_ECONFLICT ? 0 : rc, flags == RW_SYNC, "cas");
+    shared_single_end(c, rc == RW_ECONFLICT ? 0 : rc, flags == RW_SYNC, "cas");
     if (rc != 0 && rc != RW_EUNKNOWN) history_end(s->h, strand_of(c), HISTORY_OPEN);   /* it has read another version, nobody knows which */
 }
 
@@ -111,7 +111,7 @@ static void shared_batch(client *c)
     unsigned flags = client_draw_flags(c);
     if (!crash_result(c->run, rw_batch_new(c->run->db, &batch), "batch_new")) return;
     bool mixed = !c->history->is_stopped && client_draw(c, 2) == 0;
-    history_txn *record = single_begin(c);
+    history_txn *record = shared_single_begin(c);
     uint32_t first = shared_draw_key(c), key = first;
     bool again = client_draw(c, 2) == 0;
     int rc = again ? batch_remove_first(c, batch, first) : 0;
@@ -129,7 +129,7 @@ static void shared_batch(client *c)
     shared_ending(shared_of(c), strand_of(c));
     if (rc == 0) rc = rw_batch_commit(batch, flags);
     if (mixed) client_commit_end(c, rc, flags, "batch");
-    single_end(c, rc, flags == RW_SYNC, "batch");
+    shared_single_end(c, rc, flags == RW_SYNC, "batch");
     rw_batch_free(batch);
 }
 

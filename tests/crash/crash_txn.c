@@ -34,7 +34,7 @@ static uint32_t ops_recorded(const client *c)
 
 /* ---- calls ------------------------------------------------------------------------------------------------------- */
 
-static void record_read(client *c, uint32_t key, int rc, rw_slice value, unsigned flags)
+void shared_record_read(client *c, uint32_t key, int rc, rw_slice value, unsigned flags)
 {
     uint32_t version = HISTORY_ABSENT;
     if (rc == 0) version = shared_value_version(&c->run->plan, key, value, c->scratch);
@@ -52,7 +52,7 @@ int shared_get(shared_work *w, uint32_t key, bool for_update)
              : for_update   ? rw_txn_get_for_update(w->txn, bucket, shared_key_for(c, key), c->value, &w->size)
                             : rw_txn_get(w->txn, bucket, shared_key_for(c, key), c->value, &w->size);
     if (rc != 0 && rc != RW_ENOTFOUND) return rc;
-    record_read(c, key, rc, rw_slice_of(c->value, w->size), for_update ? HISTORY_CLAIM : 0);
+    shared_record_read(c, key, rc, rw_slice_of(c->value, w->size), for_update ? HISTORY_CLAIM : 0);
     return 0;
 }
 
@@ -143,7 +143,7 @@ static int scan_record(client *c, rw_cursor *cursor, scan *s)
     if ((s->seen & bit) != 0) crash_fail("a scan meets shared key %u twice", key);
     s->seen |= bit;
     rc = rw_cursor_value(cursor, &value);
-    if (rc == 0) record_read(c, key, 0, value, HISTORY_BY_SCAN);
+    if (rc == 0) shared_record_read(c, key, 0, value, HISTORY_BY_SCAN);
     return rc;
 }
 
@@ -174,7 +174,7 @@ int shared_scan(shared_work *w)
     rw_cursor_close(cursor);
     if (rc != RW_ENOTFOUND) return rc;
     for (uint32_t i = 0; i < s.count; i++)
-        if ((s.seen & (uint64_t)1 << i) == 0) record_read(c, shared_key_at(s.bucket, s.place + i), RW_ENOTFOUND, rw_slice_of("", 0), HISTORY_BY_SCAN);
+        if ((s.seen & (uint64_t)1 << i) == 0) shared_record_read(c, shared_key_at(s.bucket, s.place + i), RW_ENOTFOUND, rw_slice_of("", 0), HISTORY_BY_SCAN);
     return 0;
 }
 
@@ -285,7 +285,7 @@ static unsigned mode_flag(history_mode mode)
     return flags[mode];
 }
 
-static history_mode draw_mode(client *c)
+history_mode shared_draw_mode(client *c)
 {
     uint64_t choice = client_draw(c, 16);
     return choice == 0 ? HISTORY_READONLY : (history_mode)(choice % 3);
@@ -304,44 +304,58 @@ static int own_writes(client *c, rw_txn *txn)
     return rc;
 }
 
+void shared_commit_begin(client *c)
+{
+    shared_current(shared_of(c), strand_of(c))->commit_from = shared_tick(shared_of(c));
+    shared_ending(shared_of(c), strand_of(c));
+}
+
+void shared_commit_end(shared_work *w, int rc, unsigned flags)
+{
+    if (rc != RW_ECANCELED && (rc != RW_EUNKNOWN || !w->c->run->faults)) (void)shared_result(w, true, rc, "txn_commit");
+    shared_record_end(w->c, rc, flags == RW_SYNC);
+}
+
 static void transaction_commit(shared_work *w, bool mixed)
 {
     client *c = w->c;
-    history_txn *record = shared_current(shared_of(c), strand_of(c));
     unsigned flags = client_draw_flags(c);
     if (mixed) {
         client_commit_begin(c);
-        c->history->commits[c->history->commit_count - 1].shared_begun = record->begin_from;
+        c->history->commits[c->history->commit_count - 1].shared_begun = shared_current(shared_of(c), strand_of(c))->begin_from;
         client_commit_staged(c);
     }
-    record->commit_from = shared_tick(shared_of(c));
-    shared_ending(shared_of(c), strand_of(c));
+    shared_commit_begin(c);
     int rc = rw_txn_commit(w->txn, flags);
-    if (rc != RW_EUNKNOWN || !c->run->faults) (void)shared_result(w, true, rc, "txn_commit");
+    if (rc == RW_ECANCELED) crash_fail("txn_commit: %s", rw_last_error(c->run->db));
     if (mixed) client_commit_end(c, rc, flags, "txn_commit");
-    shared_record_end(c, rc, flags == RW_SYNC);
+    shared_commit_end(w, rc, flags);
+}
+
+bool shared_transaction_fill(shared_work *w, bool mixed)
+{
+    client *c = w->c;
+    crash_shared *s = shared_of(c);
+    history_txn *record = shared_begin(s, strand_of(c), w->mode);
+    if (!shared_result(w, false, rw_txn_begin(c->run->db, mode_flag(w->mode), &w->txn), "txn_begin")) {
+        shared_record_end(c, RW_EIO, false);
+        return false;
+    }
+    record->begin_to = shared_tick(s);
+    int rc = do_some(w);
+    if (rc == 0 && mixed) rc = own_writes(c, w->txn);
+    if (shared_result(w, false, rc, "in a transaction") && client_draw(c, 12) > 0) return true;
+    record->commit_from = shared_tick(s);
+    rw_txn_abort(w->txn);
+    shared_record_end(c, RW_ECONFLICT, false);
+    return false;
 }
 
 void shared_transaction(client *c)
 {
-    crash_shared *s = shared_of(c);
-    shared_work w = {.c = c, .mode = draw_mode(c)};
+    shared_work w = {.c = c, .mode = shared_draw_mode(c)};
     bool mixed = w.mode != HISTORY_READONLY && !c->history->is_stopped && client_draw(c, 4) == 0;
-    history_txn *record = shared_begin(s, strand_of(c), w.mode);
-    if (!shared_result(&w, false, rw_txn_begin(c->run->db, mode_flag(w.mode), &w.txn), "txn_begin")) {
-        shared_record_end(c, RW_EIO, false);
-        return;
-    }
-    record->begin_to = shared_tick(s);
-    int rc = do_some(&w);
-    if (rc == 0 && mixed) rc = own_writes(c, w.txn);
-    if (!shared_result(&w, false, rc, "in a transaction") || client_draw(c, 12) == 0) {
-        record->commit_from = shared_tick(s);
-        rw_txn_abort(w.txn);
-        shared_record_end(c, RW_ECONFLICT, false);
-        return;
-    }
-    transaction_commit(&w, mixed);
+    if (shared_transaction_fill(&w, mixed)) transaction_commit(&w, mixed);
 }
 
 #define RUN_ENOUGH 1             /* returned by a function that does not want to be run again */
@@ -370,7 +384,7 @@ static int run_attempt(rw_txn *txn, void *arg)
 
 void shared_run(client *c)
 {
-    shared_work w = {.c = c, .mode = draw_mode(c)};
+    shared_work w = {.c = c, .mode = shared_draw_mode(c)};
     unsigned flags = client_draw_flags(c);
     shared_begin(shared_of(c), strand_of(c), w.mode);
     int rc = rw_txn_run(c->run->db, mode_flag(w.mode) | flags, run_attempt, &w);

@@ -26,11 +26,20 @@ rw_slice shared_value_for(client *c, uint32_t key, uint32_t *version);
 int shared_get(shared_work *w, uint32_t key, bool for_update);
 int shared_scan(shared_work *w);
 int shared_read_counter(shared_work *w);
+void shared_record_read(client *c, uint32_t key, int rc, rw_slice value, unsigned flags);
 /* Ends the record as rc says. */
 void shared_record_end(client *c, int rc, bool durable);
 /* True when rc is 0. Ends the run when it is not to be expected of such a transaction. */
 bool shared_result(const shared_work *w, bool committing, int rc, const char *what);
+history_mode shared_draw_mode(client *c);
 void shared_transaction(client *c);
+/* Its parts: begins one and works in it, true: it is to be committed; that begins; it has ended. */
+bool shared_transaction_fill(shared_work *w, bool mixed);
+void shared_commit_begin(client *c);
+void shared_commit_end(shared_work *w, int rc, unsigned flags);
+/* crash_single.c: around a single call. */
+history_txn *shared_single_begin(client *c);
+void shared_single_end(client *c, int rc, bool durable, const char *what);
 void shared_run(client *c);
 
 #endif

@@ -84,6 +84,9 @@ void sim_step_hook(sim_world *world, void (*fn)(void *), void *arg);
 /* A run that needs more steps is taken for a hang: reported as a deadlock is. 0: no limit. */
 void sim_step_limit(sim_world *world, uint64_t steps);
 
+/* As poll does on a descriptor that the library has given out (rw_queue_fd), from a thread of the world. timeout_ns < 0: no limit. Whether it is readable. */
+bool sim_descriptor_wait(kio *k, int descriptor, int64_t timeout_ns);
+
 /* ---- faults ---- */
 
 #define SIM_ON_READ 1u

@@ -274,7 +274,8 @@ void sim_world_close(sim_world *world)
     for (const sim_file *file = world->files; file != NULL; file = file->next) {
         fprintf(stderr, "# sim: left open: %s\n", file->base.path);
     }
-    if (world->files != NULL || world->rings != NULL || world->locks != NULL) sim_report(world, "files, rings or locks are left open");
+    if (world->files != NULL || world->rings != NULL || world->locks != NULL || world->descriptors != NULL)
+        sim_report(world, "files, rings, locks or descriptors are left open");
     RW_ASSERT(event_next(world) == NULL);
     while (world->threads != NULL) {
         kio_thread *thread = world->threads;
@@ -427,4 +428,8 @@ const kio_vtable sim_vtable = {
     .ring_submit = sim_ring_submit,
     .ring_reap = sim_ring_reap,
     .ring_wake = sim_ring_wake,
+    .event_open = sim_descriptor_open,
+    .event_close = sim_descriptor_close,
+    .event_raise = sim_descriptor_raise,
+    .event_clear = sim_descriptor_clear,
 };

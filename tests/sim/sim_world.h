@@ -73,6 +73,8 @@ struct kio_lock {
     char *path;
 };
 
+typedef struct sim_descriptor sim_descriptor;
+
 typedef struct {
     uint64_t time, order;
     sim_io *io;                          /* or */
@@ -115,6 +117,8 @@ struct sim_world {
     sim_file *files;
     kio_ring *rings;
     struct kio_lock *locks;
+    sim_descriptor *descriptors;
+    int descriptor_next;
     /* faults */
     sim_fault_state *faults;
     unsigned fault_count;
@@ -156,6 +160,12 @@ void sim_ring_submit(kio *k, kio_ring *ring, kio_op **ops, unsigned count);
 unsigned sim_ring_reap(kio *k, kio_ring *ring, kio_op **done, unsigned max, int64_t wait_ns);
 void sim_ring_wake(kio *k, kio_ring *ring);
 void sim_ring_finished(sim_world *world, kio_ring *ring, kio_op *op);
+
+/* descriptors (sim_descriptor.c) */
+int sim_descriptor_open(kio *k, int *out);
+void sim_descriptor_close(kio *k, int number);
+void sim_descriptor_raise(kio *k, int number);
+void sim_descriptor_clear(kio *k, int number);
 
 /* files (sim_file.c) */
 int sim_file_open(kio *k, const char *path, unsigned flags, kio_file **out);

@@ -18,6 +18,7 @@ typedef struct {
     _Atomic uint32_t word, other;
     uint64_t counter;
     kio_ring *ring;
+    int descriptor;
     sim_disk *crashed;
     rw_random random;
     unsigned seen;
@@ -124,13 +125,43 @@ static void run_waits(void *arg)
     while (kio_now_ns(s->k) < start + 1000000) kio_yield(s->k);
 }
 
+/* Raises the descriptor ten times, each time that it was taken. */
+static void raiser(void *arg)
+{
+    scene *s = arg;
+    for (uint32_t i = 1; i <= 10; i++) {
+        atomic_store(&s->word, i);
+        kio_event_raise(s->k, s->descriptor);
+        while (atomic_load(&s->other) < i) kio_yield(s->k);
+    }
+}
+
+static void run_descriptor(void *arg)
+{
+    scene *s = arg;
+    kio_thread *thread;
+    TAP_CHECK(kio_event_open(s->k, &s->descriptor) == 0);
+    TAP_CHECK(!sim_descriptor_wait(s->k, s->descriptor, 1000));
+    TAP_CHECK(kio_thread_start(s->k, "raiser", -1, raiser, s, &thread) == 0);
+    for (uint32_t i = 1; i <= 10; i++) {
+        TAP_CHECK(sim_descriptor_wait(s->k, s->descriptor, -1) && sim_descriptor_wait(s->k, s->descriptor, 0));
+        TAP_CHECK(atomic_load(&s->word) == i);
+        kio_event_clear(s->k, s->descriptor);
+        TAP_CHECK(!sim_descriptor_wait(s->k, s->descriptor, 0));
+        atomic_store(&s->other, i);
+    }
+    kio_thread_join(s->k, thread);
+    kio_event_close(s->k, s->descriptor);
+}
+
 static void test_threads(void)
 {
     for (uint64_t seed = 0; seed < 50; seed++) {
         scene_once(seed, run_adders);
         scene_once(seed, run_waits);
+        scene_once(seed, run_descriptor);
     }
-    tap_ok(true, "futexes exclude, waits end, spinning lets time pass");
+    tap_ok(true, "futexes exclude, waits end, descriptors are readable from raise to clear, spinning lets time pass");
     uint64_t first = scene_once(7, run_adders), again = scene_once(7, run_adders), other = scene_once(8, run_adders);
     tap_ok(first == again, "the same seed gives the same trace");
     tap_ok(first != other, "another seed gives another trace");
