@@ -18,6 +18,8 @@
     X(start_replay_late, crashes, "recovery replays from the image of some partition, not from the oldest")        \
     X(forget_extent_sync, crashes, "the log names an extent that was not synced")                                  \
     X(lose_one_of_batch, crashes, "a log record lacks the last write of its batch")                                \
+    X(trust_hint, crashes, "a hint's slot is believed without a look at its key")                                  \
+    X(hint_of_freed_page, crashes, "a hint's page is read though its frame is free")                               \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
     X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")                      \

@@ -1,4 +1,5 @@
 /* Optimistic reads: descend without a token, validate, begin again when something moved (rules T1 to T3). */
+#include "base/planted.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
@@ -131,8 +132,8 @@ RW_RACY static inline bool hinted_read(trees *t, rw_slice key, uint64_t hash, vo
     frame *fr = &t->pool.frames[h.frame];
     const node *n = pool_page(&t->pool, h.frame);
     uint64_t version = frame_version(fr);
-    if ((version & 1) != 0 || rw_racy_u8(&fr->level) != 0) return false;
-    seen->found = node_slot_holds(n, t->page_size, h.slot, key);
+    if (((version & 1) != 0 && !RW_PLANTED(hint_of_freed_page)) || rw_racy_u8(&fr->level) != 0) return false;
+    seen->found = node_slot_holds(n, t->page_size, h.slot, key) || RW_PLANTED(trust_hint);
     if (RW_UNLIKELY(!seen->found)) {
         if (!node_covers(n, t->page_size, key)) return false;
         h.slot = node_lower_bound(n, t->page_size, key, &seen->found);

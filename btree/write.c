@@ -10,6 +10,7 @@ static bool hinted_find(trees *t, const partition *p, rw_slice key, tree_positio
     frame *fr = tree_frame(t, h.frame);
     const node *n = tree_node(t, h.frame);
     if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
+    RW_ASSERT((frame_version(fr) & 1) == 0);
     at->found = node_slot_holds(n, t->page_size, h.slot, key);
     if (!at->found) {
         if (!node_covers(n, t->page_size, key)) return false;
