@@ -136,6 +136,33 @@ RW_RACY static inline unsigned node_lower_bound(const node *n, uint32_t page_siz
     return node_search_run(n, page_size, head, (rw_slice){rest, length}, slot, count, found);
 }
 
+/* Leaf: whether a slot holds just this key. */
+RW_RACY static inline bool node_slot_holds(const node *n, uint32_t page_size, unsigned slot, rw_slice key)
+{
+    size_t prefix = node_load_u16(&n->prefix_length);
+    if (slot >= node_count_bounded(n, page_size) || prefix + node_load_u16(&n->slots[slot].key_length) != key.size) return false;
+    __asm__("" : "+r"(key.data));     /* as in node_lower_bound */
+    return node_tie_order(n, page_size, slot, (const unsigned char *)key.data + prefix, key.size - prefix) == 0 &&
+           node_prefix_order(n, page_size, prefix, key) == 0;
+}
+
+/* key against the bytes of a fence; below it when they lie outside of the page. */
+RW_RACY static inline int node_fence_order(const node *n, uint32_t page_size, size_t offset, size_t length, rw_slice key)
+{
+    if (RW_UNLIKELY(offset + length > page_size)) return -1;
+    int order = node_bytes_compare(key.data, (const unsigned char *)n + offset, key.size < length ? key.size : length);
+    return order != 0 ? order : key.size < length ? -1 : key.size > length;
+}
+
+/* Whether key lies between the fences. */
+RW_RACY static inline bool node_covers(const node *n, uint32_t page_size, rw_slice key)
+{
+    size_t upper = node_load_u16(&n->upper_length);
+    __asm__("" : "+r"(key.data));     /* as in node_lower_bound */
+    return node_fence_order(n, page_size, node_load_u16(&n->lower_offset), node_load_u16(&n->lower_length), key) >= 0 &&
+           (upper == 0 || node_fence_order(n, page_size, node_load_u16(&n->upper_offset), upper, key) < 0);
+}
+
 /* Inner: the slot whose child covers key. */
 RW_RACY static inline unsigned node_child_slot(const node *n, uint32_t page_size, rw_slice key)
 {

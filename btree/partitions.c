@@ -2,6 +2,8 @@
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
+#define HINTS_SHARE 16u                /* of the cache, at most */
+
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
     t->kio = k;
@@ -13,8 +15,11 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     }
     int error = router_open(&t->router, rw_limits_key_max(page_size) + RW_BUCKET_PREFIX);
     if (error != 0) return error;
-    error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes);
-    if (error != 0) router_close(&t->router);
+    error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
+    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes);
+    if (error == 0) return 0;
+    hints_close(&t->hints);
+    router_close(&t->router);
     return error;
 }
 
@@ -25,6 +30,7 @@ void trees_close(trees *t)
         store_retired_free(&t->partitions[i].maturing);
     }
     pool_close(&t->pool);
+    hints_close(&t->hints);
     router_close(&t->router);
 }
 

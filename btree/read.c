@@ -1,4 +1,5 @@
 /* Optimistic reads: descend without a token, validate, begin again when something moved (rules T1 to T3). */
+#include "base/planted.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
@@ -104,11 +105,10 @@ int trees_touch(trees *t, rw_slice key, tree_miss *miss)
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
  * commit that is still being applied wrote what was read, the leaf cannot have changed its partition since. */
-RW_RACY static inline void leaf_read(trees *t, uint32_t leaf, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen)
+RW_RACY static inline void leaf_read(trees *t, uint32_t leaf, unsigned slot, void *buf, size_t room, bool timestamp, tree_value *seen)
 {
     unsigned flags = 0;
     const node *n = pool_page(&t->pool, leaf);
-    unsigned slot = node_lower_bound(n, t->page_size, key, &seen->found);
     if (timestamp) seen->timestamp = rw_racy_u64(&n->page.newest_timestamp);
     seen->is_extent = seen->fits = false;
     if (seen->found) {
@@ -124,17 +124,49 @@ RW_RACY static inline void leaf_read(trees *t, uint32_t leaf, rw_slice key, void
     seen->partition = atomic_load_explicit(&t->pool.frames[leaf].partition, memory_order_relaxed);
 }
 
+/* What a hint leads to. Its leaf may have changed since, and then still be the one that covers key. */
+RW_RACY static inline bool hinted_read(trees *t, rw_slice key, uint64_t hash, void *buf, size_t room, bool timestamp, tree_value *seen)
+{
+    hint h;
+    if (!tree_hint_find(t, hash, &h)) return false;
+    frame *fr = &t->pool.frames[h.frame];
+    const node *n = pool_page(&t->pool, h.frame);
+    uint64_t version = frame_version(fr);
+    if (((version & 1) != 0 && !RW_PLANTED(hint_of_freed_page)) || rw_racy_u8(&fr->level) != 0) return false;
+    seen->found = node_slot_holds(n, t->page_size, h.slot, key) || RW_PLANTED(trust_hint);
+    if (RW_UNLIKELY(!seen->found)) {
+        if (!node_covers(n, t->page_size, key)) return false;
+        h.slot = node_lower_bound(n, t->page_size, key, &seen->found);
+        if (seen->found) tree_hint_note(t, hash, h.frame, h.slot);
+    }
+    frame_use(fr);
+    leaf_read(t, h.frame, h.slot, buf, room, timestamp, seen);
+    return frame_unchanged(fr, version);
+}
+
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
+    uint64_t hash = hints_hash(key);
+    if (RW_LIKELY(hinted_read(t, key, hash, buf, room, timestamp, seen))) return 0;
     for (;;) {
         leaf_seen at;
         int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, miss);
         if (error != 0) return error;
-        leaf_read(t, at.frame, key, buf, room, timestamp, seen);
+        unsigned slot = node_lower_bound(pool_page(&t->pool, at.frame), t->page_size, key, &seen->found);
+        if (seen->found) tree_hint_note(t, hash, at.frame, slot);
+        leaf_read(t, at.frame, slot, buf, room, timestamp, seen);
         if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) return 0;
         restart_wait(t, &restarts);
     }
+}
+
+void trees_get_ahead(trees *t, rw_slice key, trees_ahead step)
+{
+    hint h;
+    uint64_t hash = hints_hash(key);
+    if (step == TREES_AHEAD_HINT) hints_prefetch(&t->hints, hash);
+    else (void)tree_hint_find(t, hash, &h);
 }
 
 RW_RACY static void page_copy(trees *t, uint32_t f, node *to)

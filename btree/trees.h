@@ -8,6 +8,7 @@
 #ifndef RW_TREES_H
 #define RW_TREES_H
 
+#include "btree/hints.h"
 #include "btree/node.h"
 #include "btree/router.h"
 #include "buffer/buffer.h"
@@ -18,6 +19,7 @@ typedef struct trees {
     uint32_t page_size;
     bool recovering;           /* set by the engine while it replays the log: no records move between existing leaves then (T8) */
     pool pool;
+    key_hints hints;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
@@ -78,6 +80,10 @@ typedef struct {
  * tells. A missing page is read, or, if miss is not NULL, put there with TREE_MISS as the result. RW_ECORRUPT, RW_EIO.
  */
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss);
+
+/* For gets of several keys: fetches from memory what each needs first, then what its hint names; so that they wait together. */
+typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF } trees_ahead;
+void trees_get_ahead(trees *t, rw_slice key, trees_ahead step);
 
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
 int trees_touch(trees *t, rw_slice key, tree_miss *miss);

@@ -14,6 +14,26 @@ static inline frame *tree_frame(trees *t, uint32_t f)
     return &t->pool.frames[f];
 }
 
+/* Everything of the leaf that will be looked at is asked for before any of it is: its frame, its header, the slot, the record, the fences. */
+RW_RACY static inline bool tree_hint_find(const trees *t, uint64_t hash, hint *h)
+{
+    if (!hints_find(&t->hints, hash, h) || RW_UNLIKELY(h->frame >= t->pool.frame_count)) return false;
+    const char *page = pool_page(&t->pool, h->frame);
+    __builtin_prefetch(&t->pool.frames[h->frame]);
+    __builtin_prefetch(page + offsetof(node, count));
+    __builtin_prefetch(page + offsetof(node, slots) + h->slot * sizeof(node_slot));
+    __builtin_prefetch(page + h->offset);
+    __builtin_prefetch(page + h->offset + RW_CACHE_LINE);
+    __builtin_prefetch(page + t->page_size - RW_CACHE_LINE);
+    return true;
+}
+
+RW_RACY static inline void tree_hint_note(const trees *t, uint64_t hash, uint32_t leaf, unsigned slot)
+{
+    const node *n = pool_page(&t->pool, leaf);
+    hints_note(&t->hints, hash, leaf, slot, node_load_u16(&n->slots[slot].offset));
+}
+
 static inline page_ref tree_ref_of_frame(uint32_t f)
 {
     return (page_ref){.word = PAGE_REF_IN_MEMORY | f, .checksum = 0, .estimate = 0};

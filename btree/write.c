@@ -2,8 +2,29 @@
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
+/* Under the token: a frame of the partition stays what it is. */
+static bool hinted_find(trees *t, const partition *p, rw_slice key, tree_position *at)
+{
+    hint h;
+    if (!tree_hint_find(t, hints_hash(key), &h)) return false;
+    frame *fr = tree_frame(t, h.frame);
+    const node *n = tree_node(t, h.frame);
+    if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
+    RW_ASSERT((frame_version(fr) & 1) == 0);
+    at->found = node_slot_holds(n, t->page_size, h.slot, key);
+    if (!at->found) {
+        if (!node_covers(n, t->page_size, key)) return false;
+        h.slot = node_lower_bound(n, t->page_size, key, &at->found);
+    }
+    at->leaf = h.frame;
+    at->slot = h.slot;
+    frame_use(fr);
+    return true;
+}
+
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss)
 {
+    if (hinted_find(t, p, key, at)) return 0;
     int state = tree_descend(t, p, key, 0, &at->leaf, miss);
     if (state != 0) return state;
     at->slot = node_lower_bound(tree_node(t, at->leaf), t->page_size, key, &at->found);
@@ -58,6 +79,7 @@ void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, 
     leaf_stamp(n, timestamp);
     frame_change_end(fr);
     pool_mark_dirty(&t->pool, p, at->leaf);
+    tree_hint_note(t, hints_hash(key), at->leaf, at->slot);
 }
 
 void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, unsigned flags, uint64_t timestamp)

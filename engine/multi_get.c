@@ -1,7 +1,8 @@
 /* Several keys read together: the pages that they miss are read side by side by the workers. */
 #include "engine/engine_internal.h"
 
-#define MULTI_GET_FETCHES 64u
+#define MULTI_GET_FETCHES 64u              /* pages that are read at once */
+#define MULTI_GET_GROUP 16u                /* keys that go through memory together */
 
 int multi_get_check(engine *e, rw_bucket bucket, rw_get_item *items, size_t count)
 {
@@ -100,16 +101,33 @@ static void items_gather(engine *e, rw_bucket bucket, rw_get_item *items, size_t
     mailbox_close(&g.mailbox);
 }
 
+/* As many keys side by side as memory can serve at once. Returns how many items were answered before one missed a page. */
+static size_t group_read(engine *e, rw_bucket bucket, rw_get_item *items, size_t count)
+{
+    stored_key keys[MULTI_GET_GROUP];
+    size_t made = 0, done = 0;
+    for (; made < count && key_make(e, bucket, items[made].key, &keys[made]) == 0; made++) trees_get_ahead(&e->trees, keys[made].slice, TREES_AHEAD_HINT);
+    for (size_t i = 0; i < made; i++) trees_get_ahead(&e->trees, keys[i].slice, TREES_AHEAD_LEAF);
+    for (tree_miss miss; done < made; done++) {
+        int state = engine_get_begin(e, keys[done].slice, items[done].buf, &items[done].size, &miss);
+        if (state == TREE_MISS) break;
+        items[done].result = state;
+    }
+    for (size_t i = 0; i < made; i++) key_free(&keys[i]);
+    return done;
+}
+
 int rw_multi_get(rw_db *db, rw_bucket bucket, rw_get_item *items, size_t count)
 {
     engine *e;
     int error = engine_of(db, &e);
     if (error == 0) error = multi_get_check(e, bucket, items, count);
     if (error != 0) return error;
-    for (size_t i = 0; i < count; i++) {
-        tree_miss miss;
-        if (multi_get_one(e, bucket, &items[i], &miss) != TREE_MISS) continue;
-        items_gather(e, bucket, items + i, count - i);
+    for (size_t done = 0; done < count;) {
+        size_t wanted = RW_MIN(count - done, (size_t)MULTI_GET_GROUP), got = group_read(e, bucket, items + done, wanted);
+        done += got;
+        if (got == wanted) continue;
+        items_gather(e, bucket, items + done, count - done);
         break;
     }
     return multi_get_result(items, count);
