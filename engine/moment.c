@@ -27,7 +27,7 @@ static moment_state moment_try(engine *e, uint64_t *moment)
             if ((announced & WAL_ANNOUNCE_BUSY) != 0 && lsn < end) return MOMENT_BUSY;
             lowest = RW_MIN(lowest, lsn);
         }
-        if (applied <= end) acknowledged = RW_MAX(acknowledged, applied);
+        acknowledged = RW_MAX(acknowledged, RW_MIN(applied, end)); /* the last one, applied since end was read, may hide one that was acknowledged before */
     }
     if (RW_PLANTED(snapshot_too_new)) lowest = end;
     if (lowest < acknowledged) return MOMENT_BUSY; /* a commit that was acknowledged lies behind one that is still on its way */

@@ -52,12 +52,12 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->snapshot_bytes = PICK(&random, 0, 0, 32 << 10, 128 << 10);
     plan->lock_timeout_ms = PICK(&random, 3, 50, 10000);
     plan->queue_percent = PICK(&random, 0, 3, 10, 30);
-    plan->crowded = rw_random_below(&random, 4) == 0;
+    plan->crowded = rw_random_below(&random, 3) == 0;
     if (plan->crowded) {
         plan->clients = CRASH_CLIENTS_MAX;
         plan->operations = 600;
         plan->shared_keys = 8;
-        plan->shared_percent = 95;
+        plan->shared_percent = PICK(&random, 70, 90);
         plan->capture_mean = 250;
     }
 }
