@@ -295,6 +295,8 @@ static int commit_step(rw_queue *q, queue_slot *slot, queue_fetch *back)
     int state = slot->begun ? 0 : commit_prepare(q, slot);
     if (state != 0) return commit_over(slot, state);
     if (!parts_step(q, slot, back, slot->body.size, page_step) || throttle_park(q, slot, NULL)) return STEP_PARKED;
+    state = slot->body.size > 0 ? engine_write_allowed(q->e) : 0; /* it may have been parked for long */
+    if (state != 0) return commit_over(slot, state);
     unsigned flags = op->flags | ENGINE_NO_WAIT;
     state = slot->txn != NULL ? txn_commit_apply(slot->txn, flags, &end_lsn) : batch_apply(op->batch, flags, &end_lsn);
     if (state == COMMIT_LOCKED) state = lock_park(q, slot, NULL);

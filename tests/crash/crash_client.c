@@ -4,6 +4,7 @@
 #include "engine/engine.h"
 #include "tests/crash/crash_client.h"
 
+#define MULTI_GET_MAX 100u
 #define REFUSALS_MAX 200u    /* a machine that does nothing any more is of no interest; on a full disk every refusal takes long */
 
 bool crash_result(crash_run *run, int rc, const char *what)
@@ -282,17 +283,55 @@ static void client_transaction(client *c)
 
 /* ---- reads ---- */
 
+/* What a get said of a slot of any client. */
+static void get_check(client *c, uint32_t owner, uint32_t slot, int rc, rw_slice value)
+{
+    uint32_t expected = c->history->current[slot];
+    if (rc != RW_ENOTFOUND && !crash_result(c->run, rc, "get")) return;
+    uint32_t id = rc == 0 ? crash_value_id(&c->run->plan, owner, slot, value, c->scratch) : 0;
+    if (rc == 0 && id == 0) crash_fail("client %u, slot %u: a value that was never written, %zu bytes", owner, slot, value.size);
+    if (owner == c->history->client && id != expected) crash_fail("client %u, slot %u: expected id %u, found %u", owner, slot, expected, id);
+}
+
+/* A slot of any client that has a bucket now. */
+static bool get_draw(client *c, uint32_t *owner, uint32_t *slot)
+{
+    *owner = (uint32_t)client_draw(c, c->run->plan.clients);
+    *slot = (uint32_t)client_draw(c, c->run->plan.slots);
+    return *slot != CRASH_OWN_EXISTS && (crash_slot_bucket(*slot) != CRASH_OWN || c->run->own[*owner] != 0);
+}
+
 static void client_get(client *c)
 {
-    uint32_t owner = (uint32_t)client_draw(c, c->run->plan.clients), slot = (uint32_t)client_draw(c, c->run->plan.slots);
+    uint32_t owner, slot;
     size_t size = c->run->plan.value_max;
-    uint32_t me = c->history->client, expected = c->history->current[slot];
-    if (slot == CRASH_OWN_EXISTS || (crash_slot_bucket(slot) == CRASH_OWN && c->run->own[owner] == 0)) return;
+    if (!get_draw(c, &owner, &slot)) return;
     int rc = rw_get(c->run->db, client_bucket_of(c, owner, slot), key_of(c, owner, slot), c->value, &size);
-    if (rc != RW_ENOTFOUND && !crash_result(c->run, rc, "get")) return;
-    uint32_t id = rc == 0 ? crash_value_id(&c->run->plan, owner, slot, rw_slice_of(c->value, size), c->scratch) : 0;
-    if (rc == 0 && id == 0) crash_fail("client %u, slot %u: a value that was never written, %zu bytes", owner, slot, size);
-    if (owner == me && id != expected) crash_fail("client %u, slot %u: expected id %u, found %u", owner, slot, expected, id);
+    get_check(c, owner, slot, rc, rw_slice_of(c->value, size));
+}
+
+/* Many at once, so that they hold all the frames that they are let. */
+static void client_multi_get(client *c)
+{
+    rw_get_item items[MULTI_GET_MAX];
+    uint32_t owners[MULTI_GET_MAX], slots[MULTI_GET_MAX], count = 0, wanted = 1 + (uint32_t)client_draw(c, MULTI_GET_MAX);
+    rw_bucket bucket = client_draw(c, 4) == 0 ? c->run->second : RW_DEFAULT_BUCKET;
+    for (unsigned tries = 0; tries < 3 * MULTI_GET_MAX && count < wanted; tries++) {
+        if (!get_draw(c, &owners[count], &slots[count]) || client_bucket_of(c, owners[count], slots[count]) != bucket) continue;
+        rw_slice key = key_of(c, owners[count], slots[count]);
+        unsigned char *room = malloc(key.size + c->run->plan.value_max);
+        RW_ASSERT(room != NULL);
+        memcpy(room, key.data, key.size);
+        items[count++] = (rw_get_item){.key = rw_slice_of(room, key.size), .buf = room + key.size, .size = c->run->plan.value_max};
+    }
+    int rc = rw_multi_get(c->run->db, bucket, items, count);
+    bool failed = rc != 0;
+    for (uint32_t i = 0; i < count; i++) {
+        get_check(c, owners[i], slots[i], items[i].result, rw_slice_of(items[i].buf, items[i].size));
+        failed = failed && items[i].result != rc;
+        free((void *)(uintptr_t)items[i].key.data);
+    }
+    if (failed) crash_fail("multi_get: %d, which no item says: %s", rc, rw_last_error(c->run->db));
 }
 
 /* Reads the own slots in a transaction that can do nothing else. */
@@ -377,9 +416,10 @@ void client_pause(client *c, uint64_t most_ms)
 
 static void client_read(client *c)
 {
-    uint64_t choice = client_draw(c, 5);
+    uint64_t choice = client_draw(c, 6);
     if (choice < 3) client_get(c);
-    else if (choice == 3) client_read_only(c);
+    else if (choice == 3) client_multi_get(c);
+    else if (choice == 4) client_read_only(c);
     else client_scan(c);
 }
 
