@@ -31,25 +31,25 @@ static queue_slot *list_take(slot_list *list)
 
 /* ---- from other threads ------------------------------------------------------------------------------------------ */
 
-/* Beside the word: the descriptor. What there is to find was put where it is found before. */
+/* Beside the word: the descriptor, by the first who finds it not raised. What there is to find was put where it is found before. */
 static void queue_event(void *arg)
 {
     rw_queue *q = arg;
-    uint32_t none = SIGNAL_NONE;
     int event = atomic_load(&q->event);
-    if (event < 0 || !atomic_compare_exchange_strong(&q->signal, &none, SIGNAL_COMING)) return;
-    kio_event_raise(q->e->kio, event);
-    atomic_store(&q->signal, SIGNAL_RAISED);
+    if (event >= 0 && atomic_exchange(&q->raised, 1) == 0) kio_event_raise(q->e->kio, event);
 }
 
-/* Cleared first, then said to be: whoever saw it raised, and left it at that, is found in the lists that are looked at next. While it is coming it is left alone, and
- * readable for nothing once. */
+/*
+ * Cleared first, then said to be: whoever saw it raised, and left it at that, is found in the lists that are looked at next. It is cleared each time, raised or
+ * not: of a thread that says so and has not raised it yet the descriptor is readable later, for nothing, and must not stay so.
+ */
 static void queue_event_clear(rw_queue *q)
 {
-    if (RW_LIKELY(atomic_load_explicit(&q->signal, memory_order_relaxed) != SIGNAL_RAISED)) return;
-    if (RW_PLANTED(rest_before_clear)) atomic_store(&q->signal, SIGNAL_NONE);
-    kio_event_clear(q->e->kio, atomic_load(&q->event));
-    atomic_store(&q->signal, SIGNAL_NONE);
+    int event = atomic_load_explicit(&q->event, memory_order_relaxed);
+    if (event < 0) return;
+    if (RW_PLANTED(rest_before_clear)) atomic_store(&q->raised, 0);
+    kio_event_clear(q->e->kio, event);
+    atomic_store(&q->raised, 0);
     atomic_thread_fence(memory_order_seq_cst); /* the looks at the lists are weaker */
 }
 

@@ -56,8 +56,6 @@ typedef struct {
     queue_slot *first, **end;
 } slot_list;
 
-/* The event's state. SIGNAL_COMING: a thread is about to raise it; only that thread goes on from there. */
-typedef enum { SIGNAL_NONE, SIGNAL_COMING, SIGNAL_RAISED } queue_signal;
 
 #define QUEUE_FETCHES 256u     /* for those that want several pages at once, beside one for each */
 
@@ -70,7 +68,7 @@ struct rw_queue {
     /* any thread, atomic */
     fetch_mailbox mailbox;             /* what comes back; its word is raised by the log too */
     _Atomic int event;                 /* descriptor, -1: nobody has asked for one */
-    _Atomic uint32_t signal;           /* of the event: queue_signal */
+    _Atomic uint32_t raised;           /* 1: the event is, or a thread is about to raise it */
     _Atomic uint32_t busy;             /* a thread is in it */
     wal_watcher watcher;
     /* the thread that is in it */
