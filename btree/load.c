@@ -104,9 +104,10 @@ static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t
     unsigned slot = node_child_slot(n, t->page_size, lower);
     page_ref ref = node_child(n, t->page_size, slot);
     bool is_named = ref.word == miss->ref.word && ref.checksum == miss->ref.checksum;
-    if (RW_PLANTED(hang_in_unchecked) && !page_ref_is_frame(ref)) is_named = true;
-    if (!is_named) return false;
-    tree_frame_install(t, p, f, miss->level, parent, ref);
+    if (!is_named && !RW_PLANTED(hang_in_unchecked)) return false;
+    page_ref disk = miss->ref;
+    disk.estimate = ref.estimate;
+    tree_frame_install(t, p, f, miss->level, parent, disk);
     page_ref in_memory = tree_ref_of_frame(f);
     in_memory.estimate = ref.estimate;
     frame_change_begin(tree_frame(t, parent));

@@ -251,12 +251,17 @@ static int store_failed(store *s)
     return result;
 }
 
+/* One at a time, as of the log: a failed sync may have lost what another thread wrote, and that thread's own sync would succeed. */
 int store_sync(store *s)
 {
+    kio_mutex_lock(s->k, &s->sync_mutex);
     int result = store_failed(s);
-    if (result != 0) return result;
-    result = kio_file_sync(s->k, s->file);
-    return result == 0 ? 0 : store_fail(s, result);
+    if (result == 0) {
+        result = kio_file_sync(s->k, s->file);
+        if (result != 0) store_fail(s, result);
+    }
+    kio_mutex_unlock(s->k, &s->sync_mutex);
+    return result;
 }
 
 static int publish_slot(store *s, const superblock *next, void *memory)

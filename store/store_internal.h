@@ -125,6 +125,7 @@ struct store {
     bool claims_needed;
     char map_damage[240];      /* empty: none */
 
+    kio_mutex sync_mutex;      /* held over a sync of the file, until its failure is known to all */
     kio_mutex mutex;
     /* under the mutex */
     segments segments;

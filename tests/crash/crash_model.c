@@ -51,7 +51,7 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
     plan->shared_percent = PICK(&random, 25, 60, 90);
     plan->snapshot_bytes = PICK(&random, 0, 0, 32 << 10, 128 << 10);
     plan->lock_timeout_ms = PICK(&random, 3, 50, 10000);
-    plan->queue_percent = PICK(&random, 0, 3, 10, 30);
+    plan->queue_percent = PICK(&random, 0, 0, 2, 10);
     plan->crowded = rw_random_below(&random, 3) == 0;
     if (plan->crowded) {
         plan->clients = CRASH_CLIENTS_MAX;

@@ -59,6 +59,7 @@ static const example bad[] = {
     {HISTORY_G_SINGLE_REALTIME, "a durable commit lost", "S* 1 2: rx0 wx1 | X 0 0: rx0"},
     {HISTORY_G_SINGLE_REALTIME, "a commit lost that had ended before a durable one began", "S 1 2: rx0 wx1 | S* 3 4: ry0 wy1 | X 0 0: rx0 ry1"},
     {HISTORY_G_SINGLE_REALTIME, "a stale read of a single call of unknown outcome that was seen", "O 1 2: wx1<0 | O? 3 4: rx0 wy2<0 | X 0 0: ry2"},
+    {HISTORY_G_NONADJACENT, "a snapshot between two commits of which a crash kept the later one", "O? 1 9: wx1<0 | O 2 3: wy1<0 | R 4 5: rx0 ry1 | X 0 0: rx1 ry0"},
     {HISTORY_G_SINGLE, "half of a commit of unknown outcome", "S? 1 2: rx0 wx1 ry0 wy1 | X 0 0: rx1 ry0"},
 };
 
@@ -88,6 +89,7 @@ static const example good[] = {
     {HISTORY_NONE, "a recovered state with part of it", "S* 1 2: rx0 wx1 | S 3 4: rx1 wx2 | S 5 6: ry0 wy1 | X 0 0: rx2 ry0"},
     {HISTORY_NONE, "unknown outcomes, one seen and one not", "S? 1 2: rx0 wx1 | S? 3 4: ry0 wy1 | X 0 0: rx1 ry0"},
     {HISTORY_NONE, "a single call of unknown outcome that nobody saw has read nothing", "O 1 2: wx1<0 | O? 3 4: rx0 dx2<0 | X 0 0: rx1"},
+    {HISTORY_NONE, "a get that missed a commit under way, and a crash that kept only that", "O? 1 9: wx1<0 | O 2 3: wy1<0 | O 4 5: rx0 | X 0 0: rx1 ry0"},
     {HISTORY_NONE, "a key that is there at first", "+x S 1 2: rx0 dx1 | R 3 4: rx-"},
 };
 
