@@ -3,6 +3,7 @@
 #include <stdlib.h>
 
 #include "bench/compare/adapters.h"
+#include "bench/compare/plan.h"
 #include "ringwood.h"
 
 typedef struct {
@@ -14,8 +15,9 @@ typedef struct {
 typedef struct {
     ringwood_engine *engine;
     rw_batch *batch;
-    unsigned char *buffer;
-    size_t room;
+    unsigned char *buffer;       /* COMPARE_MULTI_GETS values */
+    size_t room;                 /* for each */
+    rw_get_item items[COMPARE_MULTI_GETS];
 } ringwood_session;
 
 static void ringwood_version(char text[COMPARE_TEXT])
@@ -77,7 +79,7 @@ static int ringwood_session_open(void *engine, void **session)
     if (s == NULL) return rw_error(RW_ENOMEM, "no memory");
     s->engine = engine;
     s->room = s->engine->value_size + 1; /* so that a value that is too long does not pass */
-    s->buffer = malloc(s->room);
+    s->buffer = malloc(COMPARE_MULTI_GETS * s->room);
     int code = s->buffer == NULL ? rw_error(RW_ENOMEM, "no memory") : rw_batch_new(s->engine->db, &s->batch);
     if (code == 0) *session = s;
     else ringwood_session_close(s);
@@ -90,6 +92,20 @@ static int ringwood_get(void *session, rw_slice key, rw_slice *value)
     size_t size = s->room;
     int code = rw_get(s->engine->db, RW_DEFAULT_BUCKET, key, s->buffer, &size);
     if (RW_LIKELY(code == 0)) *value = (rw_slice){s->buffer, size};
+    return code;
+}
+
+static int ringwood_multi_get(void *session, const rw_slice *keys, unsigned count, compare_record_fn fn, void *arg)
+{
+    ringwood_session *s = session;
+    RW_ASSERT(count <= COMPARE_MULTI_GETS);
+    for (unsigned i = 0; i < count; i++) s->items[i] = (rw_get_item){.key = keys[i], .buf = s->buffer + i * s->room, .size = s->room};
+    int code = rw_multi_get(s->engine->db, RW_DEFAULT_BUCKET, s->items, count);
+    for (unsigned i = 0; i < count && code == 0; i++) {
+        if (s->items[i].result == RW_ENOTFOUND) continue;
+        if (s->items[i].result != 0) return s->items[i].result;
+        if (!fn(arg, keys[i], (rw_slice){s->items[i].buf, s->items[i].size})) break;
+    }
     return code;
 }
 
@@ -152,6 +168,7 @@ const compare_adapter compare_ringwood = {
     .durable_words = "log written with direct I/O and synced before the write returns; commits share syncs",
     .memory_words = "the cache is one limit over pages, staging, old values and locks",
     .modify_words = "snapshot transaction, begun again after a conflict",
+    .multi_get_words = "rw_multi_get",
     .direct_possible = true,
     .version = ringwood_version,
     .describe = ringwood_describe,
@@ -166,4 +183,5 @@ const compare_adapter compare_ringwood = {
     .batch = ringwood_batch,
     .scan = ringwood_scan,
     .modify = ringwood_modify,
+    .multi_get = ringwood_multi_get,
 };
