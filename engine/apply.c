@@ -42,7 +42,7 @@ unsigned engine_record(engine *e, partition *p, rw_slice key, uint64_t timestamp
 
 bool engine_record_needs_frame(engine *e, const partition *p, rw_slice key, const tree_position *at, size_t others)
 {
-    if (!versions_wanted(&e->versions)) return false;
+    if (!versions_wanted(&e->versions) || !versions_may_grow(&e->versions)) return false; /* without memory snapshots are given up (I2) */
     unsigned flags = 0;
     size_t value_size = at->found ? tree_value_at(&e->trees, at, &flags).size : 0;
     size_t size = versions_size(&e->versions, key.size, value_size) * (others + 1);

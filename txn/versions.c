@@ -250,6 +250,11 @@ bool versions_has_room(const versions *v, const partition *p, size_t size)
     return frame_arena_has_room(&v->heap, &v->stores[p->index].arena, size);
 }
 
+bool versions_may_grow(const versions *v)
+{
+    return versions_bytes(v) < 2 * v->bytes_max;
+}
+
 void versions_feed(versions *v, const partition *p, uint32_t index)
 {
     frame_arena_feed(&v->heap, &v->stores[p->index].arena, index);
@@ -270,7 +275,7 @@ static version *version_make(versions *v, const partition *p, const version_key 
     unsigned levels = levels_draw(&s->random);
     RW_ASSERT(!image->present || !image->is_extent || value_size == sizeof(extent_ref));
     if (!versions_has_room(v, p, versions_size(v, key->slice.size, value_size))) {
-        uint32_t index = versions_bytes(v) < 2 * v->bytes_max ? pool_frame_try(&v->trees->pool) : FRAME_NONE;
+        uint32_t index = versions_may_grow(v) ? pool_frame_try(&v->trees->pool) : FRAME_NONE;
         if (index == FRAME_NONE) return NULL;
         versions_feed(v, p, index);
     }

@@ -60,6 +60,8 @@ static inline bool versions_wanted(const versions *v)
 size_t versions_size(const versions *v, size_t key_size, size_t value_size);
 /* Whether `size` bytes (of one version) can be recorded without more memory; else feed it a frame first. */
 bool versions_has_room(const versions *v, const partition *p, size_t size);
+/* Whether there may be another frame: twice bytes_max is the end, for those too who feed one that they have. */
+bool versions_may_grow(const versions *v);
 void versions_feed(versions *v, const partition *p, uint32_t index);
 /*
  * Records what an operation with this timestamp is about to replace, if some snapshot may need it; drops versions of the key that none needs any more, and a few

@@ -354,6 +354,50 @@ static void test_txn_bytes(void)
     dir_remove(dir);
 }
 
+/* ---- one commit that replaces more than old values may take ------------------------------------------------------ */
+
+#define REPLACED_KEYS 12000
+
+static bool replace_all(rw_db *db, char with, unsigned flags)
+{
+    rw_batch *batch = NULL;
+    char key[24], value[200];
+    bool good = CHECK_OK(rw_batch_new(db, &batch));
+    memset(value, with, sizeof(value));
+    for (int i = 0; i < REPLACED_KEYS && good; i++) {
+        snprintf(key, sizeof(key), "replaced %d", i);
+        good = CHECK_OK(rw_batch_put(batch, BUCKET, slice_text(key), slice_bytes(value, sizeof(value))));
+    }
+    good = good && CHECK_OK(rw_batch_commit(batch, flags));
+    rw_batch_free(batch);
+    return good;
+}
+
+/* The commit's own readers, and a snapshot, would need all of it: they are given up before the pages have no room left. */
+static void test_replaced(void)
+{
+    char dir[DIRS_PATH_MAX];
+    rw_options options = options_small();
+    if (!dir_make(dir, "replaced")) return;
+    rw_db *db = open_or_exit(dir, &options);
+    bool good = replace_all(db, 'a', RW_ASYNC);
+    for (int round = 0; round < 4 && good; round++) {
+        rw_txn *txn = txn_begin(db, RW_SNAPSHOT);
+        good = replace_all(db, (char)('b' + round), RW_ASYNC);
+        rw_stats_t stats = stats_now(db);
+        tap_diag("old values: %llu bytes, limit %llu", (unsigned long long)stats.version_bytes, (unsigned long long)stats.version_bytes_max);
+        good = TAP_CHECK(stats.version_bytes <= 2 * stats.version_bytes_max + 8 * stats.page_size) && TAP_CHECK(stats.read_only_reason[0] == 0) && good;
+        size_t size = 0;
+        int code = rw_txn_get(txn, BUCKET, slice_text("replaced 7"), NULL, &size);
+        good = TAP_CHECK(code == RW_ESNAPSHOT_TOO_OLD) && good;
+        rw_txn_abort(txn);
+    }
+    tap_ok(good, "a commit that replaces more than old values may take: the snapshot is given up, they keep to their limit, the commit goes on");
+    CHECK_OK(rw_close(db));
+    CHECK_OK(rw_verify(dir, note_finding, NULL));
+    dir_remove(dir);
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -370,5 +414,6 @@ int main(void)
     test_too_old();
     test_big();
     test_txn_bytes();
+    test_replaced();
     return tap_done();
 }
