@@ -47,9 +47,10 @@ static void queue_event_clear(rw_queue *q)
 {
     int event = atomic_load_explicit(&q->event, memory_order_relaxed);
     if (event < 0) return;
-    if (RW_PLANTED(rest_before_clear)) atomic_store(&q->raised, 0);
+    bool too_early = RW_PLANTED(rest_before_clear);
+    if (too_early) atomic_store(&q->raised, 0);
     kio_event_clear(q->e->kio, event);
-    atomic_store(&q->raised, 0);
+    if (!too_early) atomic_store(&q->raised, 0);
     atomic_thread_fence(memory_order_seq_cst); /* the looks at the lists are weaker */
 }
 
