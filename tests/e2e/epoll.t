@@ -16,9 +16,14 @@ sub start {
     unlink $name;
     $server = fork // die "fork: $!";
     if ($server == 0) { exec($program, "$there/db", $name) or exit 127 }
-    for (1 .. 200) { return if -S $name; select(undef, undef, undef, 0.05) }
-    BAIL_OUT("the server does not listen");
+    # the name is there before the server listens
+    for (1 .. 400) { return if IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $name); select(undef, undef, undef, 0.05) }
+    die "the server does not listen";
 }
+
+# However the test ends: a server that is left would hold the pipe that prove reads.
+END { my $status = $?; if ($server) { kill 'KILL', $server; waitpid $server, 0 } $? = $status }
+$SIG{ALRM} = sub { die "nothing has happened for too long" };
 
 sub client { return IO::Socket::UNIX->new(Type => SOCK_STREAM, Peer => $name) || die "connect: $!" }
 sub ask { my ($client, $line) = @_; print $client "$line\n"; $client->flush; my $answer = <$client>; chomp $answer if defined $answer; return $answer }
@@ -61,4 +66,5 @@ my $again = client();
 is(scalar(grep { ask($again, "GET key$_") ne 'VALUE 10' } 0 .. 99), 0, 'after a kill everything is there that was answered');
 kill 'TERM', $server;
 waitpid $server, 0;
+$server = 0;
 done_testing;
