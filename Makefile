@@ -52,13 +52,15 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
 ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
+# what callgrind counts is the code that users get
+INSTRUCTIONS_BIN := $(if $(filter release,$(VARIANT)),$(OUT)/tests/instructions)
 
 .PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick figures crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
 lib: $(OUT)/libringwood.a
-tests: $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)
+tests: $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN) $(INSTRUCTIONS_BIN)
 examples: $(EXAMPLE_BIN)
 
 $(OBJ)/%.o: %.c Makefile
@@ -113,6 +115,11 @@ $(OUT)/tests/%: $(OBJ)/tests/isolation/%.o $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lm
 
+# with the public symbols only, as users link it
+$(OUT)/tests/instructions: $(OBJ)/tests/check/instructions.o $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
 $(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c tests/isolation/history*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
@@ -150,7 +157,7 @@ deps:
 PROVE := prove --exec '' --timer
 CRASH_STATES ?= 3000
 # the longest first, so that no processor waits at the end
-CHECK_TESTS = tests/check/sim.t tests/check/tsan.t tests/check/tiny.t $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t))
+CHECK_TESTS = tests/check/sim.t tests/check/tsan.t tests/check/tiny.t tests/check/instructions.t $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t))
 
 check: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples build/compare/ringwood-compare
