@@ -2,6 +2,7 @@
 # make check        installs what is missing, builds and runs the tests (TAP, under prove)
 # make demo         installs what is missing, builds, runs the benchmark and the crash test on real files, prints the report
 # make compare      installs what is missing, builds, measures ringwood beside five other engines; make compare-quick
+# make profile      installs what is missing, builds, tells where a workload of the benchmark spends its time: WORKLOAD=readrandom BENCH='--threads 1'
 # make examples     build/examples/*, linked against build/libringwood.so as any program would be
 # make install      PREFIX= DESTDIR=
 # make valgrind     memcheck over a part of the tests
@@ -55,7 +56,7 @@ ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 # what callgrind counts is the code that users get
 INSTRUCTIONS_BIN := $(if $(filter release,$(VARIANT)),$(OUT)/tests/instructions)
 
-.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick figures crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -181,6 +182,13 @@ compare: deps
 
 compare-quick:
 	+$(MAKE) --no-print-directory COMPARE='--quick $(COMPARE)' compare
+
+# where a workload of the benchmark spends its time, by perf, and its instructions by callgrind; BENCH: options of `ringwood bench`
+WORKLOAD ?=
+BENCH ?=
+profile: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) all
+	tools/profile "$(WORKLOAD)" $(BENCH)
 
 # with the zipfian draws of bench/
 $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.h include/ringwood.h $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a
