@@ -171,10 +171,10 @@ demo: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all
 	tools/demo
 
-# ringwood beside LMDB, RocksDB, WiredTiger, LevelDB and SQLite from Debian's packages, which are installed when they are missing. COMPARE: options of
+# ringwood beside LMDB, RocksDB, WiredTiger, LevelDB and SQLite from Debian's packages, and the device itself (fio), which are installed when they are missing. COMPARE: options of
 # `ringwood compare`. Without any it takes 15 to 20 minutes and 5 GB under the present directory; the quick one under 2 minutes.
 COMPARE ?=
-COMPARE_PACKAGES := liblmdb-dev librocksdb-dev libwiredtiger-dev libleveldb-dev libsqlite3-dev
+COMPARE_PACKAGES := liblmdb-dev librocksdb-dev libwiredtiger-dev libleveldb-dev libsqlite3-dev fio
 compare: deps
 	@tools/install-deps $(COMPARE_PACKAGES)
 	+$(MAKE) --no-print-directory -j$$(nproc) all build/compare/ringwood-compare
@@ -197,7 +197,7 @@ $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.
 
 # the README's figures
 figures: deps
-	@tools/install-deps $(COMPARE_PACKAGES) fio
+	@tools/install-deps $(COMPARE_PACKAGES)
 	+$(MAKE) --no-print-directory -j$$(nproc) all build/compare/ringwood-compare build/figures/transactions
 	tools/figures
 

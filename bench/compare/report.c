@@ -78,8 +78,11 @@ static void csv_row(const compare_report *report, unsigned s, unsigned w, unsign
     if (sum->ratio.count > 0) fprintf(out, ",%.4f,%.4f,%.4f", sum->ratio.median, sum->ratio.min, sum->ratio.max);
     else fputs(",,,", out);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, ",%.3f", (double)rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction) / 1000);
-    fprintf(out, ",%.4f,%.3f,%.4f,%.1f,%.0f,%.0f,%.0f,%.3f,%d,%llu\n", sum->cpu_us, sum->others_cpu, sum->write_bytes, sum->read_bytes, sum->resident_max, sum->anonymous, sum->file_bytes,
-            sum->settle_seconds, sum->settled ? 1 : 0, (unsigned long long)sum->behind);
+    char reads[32] = "", instead[64] = "";
+    if (sum->reads >= 0) snprintf(reads, sizeof reads, "%.4f", sum->reads);
+    if (sum->instead != NULL) compare_workload_label(sum->instead, instead, sizeof instead);
+    fprintf(out, ",%.4f,%.3f,%.4f,%.1f,%.0f,%.0f,%.0f,%.3f,%d,%llu,%s,%s\n", sum->cpu_us, sum->others_cpu, sum->write_bytes, sum->read_bytes, sum->resident_max, sum->anonymous, sum->file_bytes,
+            sum->settle_seconds, sum->settled ? 1 : 0, (unsigned long long)sum->behind, reads, instead);
 }
 
 static void csv_series(const compare_report *report, unsigned s, unsigned w, unsigned e, FILE *out)
@@ -109,7 +112,7 @@ void compare_report_csv(const compare_report *report, FILE *out)
     fputs("set,workload,threads,engine,version,durability,records,key_size,value_size,cache_bytes,rounds,operations_per_second,operations_per_second_min,"
           "operations_per_second_max,ratio,ratio_min,ratio_max", out);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, ",%s_us", bench_percentiles[p].name);
-    fputs(",cpu_us_per_op,others_cpu,written_per_byte_put,read_bytes_per_op,resident_bytes_max,anonymous_bytes,file_bytes,settle_seconds,settled,behind\n", out);
+    fputs(",cpu_us_per_op,others_cpu,written_per_byte_put,read_bytes_per_op,resident_bytes_max,anonymous_bytes,file_bytes,settle_seconds,settled,behind,reads_per_op,instead\n", out);
     csv_rows(report, csv_row, out);
     if (!report->results->plan->series) return;
     fputs("\nset,workload,threads,engine,round,second,operations,p50_us,p99.9_us,max_us\n", out);
