@@ -284,6 +284,7 @@ void compare_report_html(const compare_report *report, FILE *out)
                 bench_text_count((double)stage->records), stage->settings.key_size, stage->settings.value_size, bench_text_bytes(stage->settings.cache_bytes), stage->seconds);
         for (unsigned e = 0; e < plan->engine_count; e++) {
             char settings[COMPARE_TEXT];
+            if (!compare_report_takes_part(stage, plan->engines[e])) continue;
             plan->engines[e]->describe(&stage->settings, settings);
             bool unlimited = compare_report_is_unlimited(stage, plan->engines[e]);
             const char *note = unlimited ? "no direct I/O: its cache is the kernel's, which nothing limits here" : "";

@@ -39,6 +39,7 @@ static json_t *spread_json(const compare_spread *spread)
 
 static json_t *latency_json(const rw_histogram *histogram)
 {
+    if (histogram->count == 0) return json_null();
     json_t *object = json_pack("{s:f}", "mean", rw_histogram_mean(histogram) / 1000);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++)
         json_object_set_new(object, bench_percentiles[i].name, json_real((double)rw_histogram_quantile(histogram, bench_percentiles[i].fraction) / 1000));

@@ -52,6 +52,7 @@ static void stage_head_print(const compare_plan *plan, const compare_stage *stag
             s->key_size, s->value_size, bench_text_bytes(s->data_bytes), bench_text_bytes(s->cache_bytes), stage->seconds);
     for (unsigned i = 0; i < plan->engine_count; i++) {
         char settings[COMPARE_TEXT];
+        if (!compare_report_takes_part(stage, plan->engines[i])) continue;
         plan->engines[i]->describe(s, settings);
         fprintf(out, "  %-11s %s\n", plan->engines[i]->title, settings);
     }
@@ -161,7 +162,7 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
     for (unsigned e = 0; e < plan->engine_count; e++) {
         char title[32];
         snprintf(title, sizeof title, "%s%s", plan->engines[e]->title, compare_report_is_unlimited(stage, plan->engines[e]) ? " *" : "");
-        if (e != left_out) fprintf(out, " %*s", width, title);
+        if (e != left_out && compare_report_takes_part(stage, plan->engines[e])) fprintf(out, " %*s", width, title);
     }
     fputc('\n', out);
     for (unsigned w = 0; w < stage->count; w++) {
@@ -170,7 +171,7 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
         compare_workload_label(&stage->workloads[w], label, sizeof label);
         fprintf(out, "%-14s", label);
         for (unsigned e = 0; e < plan->engine_count; e++) {
-            if (e == left_out) continue;
+            if (e == left_out || !compare_report_takes_part(stage, plan->engines[e])) continue;
             matrix_cell(compare_report_summary(report, s, e, w), kind, cell, sizeof cell);
             fprintf(out, " %*s", width, cell);
         }
