@@ -2,6 +2,7 @@
 # make check        installs what is missing, builds and runs the tests (TAP, under prove)
 # make demo         installs what is missing, builds, runs the benchmark and the crash test on real files, prints the report
 # make compare      installs what is missing, builds, measures ringwood beside five other engines; make compare-quick
+# make profile      installs what is missing, builds, tells where a workload of the benchmark spends its time: WORKLOAD=readrandom BENCH='--threads 1'
 # make examples     build/examples/*, linked against build/libringwood.so as any program would be
 # make install      PREFIX= DESTDIR=
 # make valgrind     memcheck over a part of the tests
@@ -52,13 +53,15 @@ UNIT_BIN := $(UNIT_SRC:tests/unit/%.c=$(OUT)/tests/%)
 API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
 ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
+# what callgrind counts is the code that users get
+INSTRUCTIONS_BIN := $(if $(filter release,$(VARIANT)),$(OUT)/tests/instructions)
 
-.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick figures crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
 lib: $(OUT)/libringwood.a
-tests: $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)
+tests: $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN) $(INSTRUCTIONS_BIN)
 examples: $(EXAMPLE_BIN)
 
 $(OBJ)/%.o: %.c Makefile
@@ -113,6 +116,11 @@ $(OUT)/tests/%: $(OBJ)/tests/isolation/%.o $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $< $(ISOLATION_OBJ) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a $(LIBS) -lm
 
+# with the public symbols only, as users link it
+$(OUT)/tests/instructions: $(OBJ)/tests/check/instructions.o $(OUT)/libringwood.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS)
+
 # crashes and faults from seeds, over the simulator; VARIANT=sim is the one to run at length
 $(OUT)/tests/crash_sim: $(patsubst %.c,$(OBJ)/%.o,$(wildcard tests/crash/*.c tests/isolation/history*.c)) $(SUPPORT_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
@@ -150,7 +158,7 @@ deps:
 PROVE := prove --exec '' --timer
 CRASH_STATES ?= 3000
 # the longest first, so that no processor waits at the end
-CHECK_TESTS = tests/check/sim.t tests/check/tsan.t tests/check/tiny.t $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t))
+CHECK_TESTS = tests/check/sim.t tests/check/tsan.t tests/check/tiny.t tests/check/instructions.t $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t))
 
 check: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples build/compare/ringwood-compare
@@ -163,10 +171,10 @@ demo: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all
 	tools/demo
 
-# ringwood beside LMDB, RocksDB, WiredTiger, LevelDB and SQLite from Debian's packages, which are installed when they are missing. COMPARE: options of
+# ringwood beside LMDB, RocksDB, WiredTiger, LevelDB and SQLite from Debian's packages, and the device itself (fio), which are installed when they are missing. COMPARE: options of
 # `ringwood compare`. Without any it takes 15 to 20 minutes and 5 GB under the present directory; the quick one under 2 minutes.
 COMPARE ?=
-COMPARE_PACKAGES := liblmdb-dev librocksdb-dev libwiredtiger-dev libleveldb-dev libsqlite3-dev
+COMPARE_PACKAGES := liblmdb-dev librocksdb-dev libwiredtiger-dev libleveldb-dev libsqlite3-dev fio
 compare: deps
 	@tools/install-deps $(COMPARE_PACKAGES)
 	+$(MAKE) --no-print-directory -j$$(nproc) all build/compare/ringwood-compare
@@ -175,6 +183,13 @@ compare: deps
 compare-quick:
 	+$(MAKE) --no-print-directory COMPARE='--quick $(COMPARE)' compare
 
+# where a workload of the benchmark spends its time, by perf, and its instructions by callgrind; BENCH: options of `ringwood bench`
+WORKLOAD ?=
+BENCH ?=
+profile: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) all
+	tools/profile "$(WORKLOAD)" $(BENCH)
+
 # with the zipfian draws of bench/
 $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.h include/ringwood.h $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
@@ -182,7 +197,7 @@ $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.
 
 # the README's figures
 figures: deps
-	@tools/install-deps $(COMPARE_PACKAGES) fio
+	@tools/install-deps $(COMPARE_PACKAGES)
 	+$(MAKE) --no-print-directory -j$$(nproc) all build/compare/ringwood-compare build/figures/transactions
 	tools/figures
 

@@ -79,6 +79,7 @@ static void *member_run(void *arg)
 {
     crew_member *member = arg;
     crew *c = member->crew;
+    pthread_setname_np(pthread_self(), c->workload->name); /* tools/profile knows them by it; all names are short enough */
     sem_post(&c->arrived);
     pthread_mutex_lock(&c->mutex);
     while (c->gate == GATE_CLOSED) pthread_cond_wait(&c->opened, &c->mutex);

@@ -10,6 +10,7 @@ typedef struct {
     rw_db *db;
     unsigned flags;              /* of a write */
     size_t value_size;
+    unsigned in_flight;
 } ringwood_engine;
 
 typedef struct {
@@ -18,6 +19,9 @@ typedef struct {
     unsigned char *buffer;       /* COMPARE_MULTI_GETS values */
     size_t room;                 /* for each */
     rw_get_item items[COMPARE_MULTI_GETS];
+    rw_queue *queue;             /* opened by the first submit, with what follows: in_flight of each */
+    rw_op *ops, **list;
+    unsigned char *answers;
 } ringwood_session;
 
 static void ringwood_version(char text[COMPARE_TEXT])
@@ -39,6 +43,7 @@ static int ringwood_open(const compare_settings *settings, void **engine)
     options.cache_bytes = settings->cache_bytes;
     e->flags = settings->durable ? RW_SYNC : RW_ASYNC;
     e->value_size = settings->value_size;
+    e->in_flight = settings->in_flight;
     int code = rw_open(settings->directory, &options, &e->db);
     if (code == 0) *engine = e;
     else free(e);
@@ -68,6 +73,10 @@ static int ringwood_settle(void *engine)
 static void ringwood_session_close(void *session)
 {
     ringwood_session *s = session;
+    if (s->queue != NULL) rw_queue_close(s->queue);
+    free(s->ops);
+    free(s->list);
+    free(s->answers);
     if (s->batch != NULL) rw_batch_free(s->batch);
     free(s->buffer);
     free(s);
@@ -106,6 +115,52 @@ static int ringwood_multi_get(void *session, const rw_slice *keys, unsigned coun
         if (s->items[i].result != 0) return s->items[i].result;
         if (!fn(arg, keys[i], (rw_slice){s->items[i].buf, s->items[i].size})) break;
     }
+    return code;
+}
+
+static int queue_prepare(ringwood_session *s)
+{
+    unsigned depth = s->engine->in_flight;
+    s->ops = calloc(depth, sizeof *s->ops);
+    s->list = calloc(depth, sizeof(rw_op *));
+    s->answers = malloc(depth * s->room);
+    if (s->ops == NULL || s->list == NULL || s->answers == NULL) return rw_error(RW_ENOMEM, "no memory for %u operations", depth);
+    return rw_queue_open(s->engine->db, depth, &s->queue);
+}
+
+static int ringwood_submit(void *session, compare_request **requests, unsigned count)
+{
+    ringwood_session *s = session;
+    int code = RW_LIKELY(s->queue != NULL) ? 0 : queue_prepare(s);
+    for (unsigned i = 0; i < count && code == 0; i++) {
+        compare_request *r = requests[i];
+        rw_op *op = s->list[i] = &s->ops[r->slot];
+        *op = (rw_op){.kind = r->put ? RW_OP_PUT : RW_OP_GET, .bucket = RW_DEFAULT_BUCKET, .key = r->key, .context = r};
+        if (r->put) op->value = r->value, op->flags = s->engine->flags;
+        else op->buf = s->answers + r->slot * s->room, op->size = s->room;
+    }
+    return code == 0 ? rw_submit(s->queue, s->list, count) : code;
+}
+
+static int ringwood_reap(void *session, compare_request **ended, unsigned max, int64_t timeout_ns)
+{
+    ringwood_session *s = session;
+    int count = rw_reap(s->queue, s->list, 1, max, timeout_ns);
+    for (int i = 0; i < count; i++) {
+        const rw_op *op = s->list[i];
+        ended[i] = op->context;
+        ended[i]->code = op->result;
+        if (op->kind == RW_OP_GET && op->result == 0) ended[i]->value = (rw_slice){op->buf, op->size};
+    }
+    return count;
+}
+
+static int ringwood_reads(void *engine, uint64_t *count)
+{
+    ringwood_engine *e = engine;
+    rw_stats_t stats;
+    int code = rw_stats(e->db, &stats);
+    if (code == 0) *count = stats.page_reads;
     return code;
 }
 
@@ -169,6 +224,7 @@ const compare_adapter compare_ringwood = {
     .memory_words = "the cache is one limit over pages, staging, old values and locks",
     .modify_words = "snapshot transaction, begun again after a conflict",
     .multi_get_words = "rw_multi_get",
+    .in_flight_words = "rw_submit, rw_reap",
     .direct_possible = true,
     .version = ringwood_version,
     .describe = ringwood_describe,
@@ -184,4 +240,7 @@ const compare_adapter compare_ringwood = {
     .scan = ringwood_scan,
     .modify = ringwood_modify,
     .multi_get = ringwood_multi_get,
+    .submit = ringwood_submit,
+    .reap = ringwood_reap,
+    .reads = ringwood_reads,
 };

@@ -1,4 +1,5 @@
 #include "bench/compare/adapters.h"
+#include "bench/compare/fio.h"
 
 /* COMPARE_HAVE_... are set by the Makefile. */
 const compare_adapter *const compare_adapters[] = {
@@ -18,6 +19,7 @@ const compare_adapter *const compare_adapters[] = {
 #ifdef COMPARE_HAVE_sqlite
     &compare_sqlite,
 #endif
+    &compare_fio,
     NULL,
 };
 

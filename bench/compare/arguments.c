@@ -4,7 +4,9 @@
 #include <time.h>
 
 #include "bench/parse.h"
-#include "bench/compare/plan.h"
+#include "bench/compare/fio.h"
+
+#define CACHE_LEAST ((uint64_t)8 << 20)
 
 static const char usage[] =
     "usage: ringwood compare [options]\n"
@@ -14,15 +16,16 @@ static const char usage[] =
     "\n"
     "  --set LIST             cached, durable, large: comma separated (cached,durable)\n"
     "  --workloads LIST       of these sets; a name, or name:threads (all)\n"
-    "  --engines LIST         which, in this order (all that were built)\n"
+    "  --engines LIST         which, in this order (all that were built; and fio, the device itself, for durable and large)\n"
     "  --quick                the cached set with 200,000 records, one round, the most telling workloads\n"
     "  --records N            records loaded (2M; durable: 200k; large: 20M)\n"
     "  --key-size BYTES       8 or more (16)\n"
     "  --value-size BYTES     (100)\n"
     "  --cache BYTES          of each engine (1G; large: 256M)\n"
+    "  --scale FACTOR         so many times the records and the cache, where these are not given; 0.001 to 1000 (1)\n"
     "  --rounds N             1 to 31 (3)\n"
     "  --seconds S            of each workload, but for those that touch every record once (1.5; large: 10)\n"
-    "  --threads N            of every workload, in place of its own number; loads and full scans keep theirs\n"
+    "  --threads N            of every workload, in place of its own number; loads, full scans and queues keep theirs\n"
     "  --rate N               open loop: N operations a second over all threads, latencies from the intended start\n"
     "  --series               keep what happened in each second (json, csv, page); --rate does\n"
     "  --seed N               of records and draws (drawn)\n"
@@ -35,7 +38,7 @@ static const char usage[] =
     "3 input/output error, 130 interrupted.\n";
 
 enum {
-    OPTION_SET = 256, OPTION_WORKLOADS, OPTION_ENGINES, OPTION_QUICK, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_CACHE, OPTION_ROUNDS,
+    OPTION_SET = 256, OPTION_WORKLOADS, OPTION_ENGINES, OPTION_QUICK, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_CACHE, OPTION_SCALE, OPTION_ROUNDS,
     OPTION_SECONDS, OPTION_THREADS, OPTION_RATE, OPTION_SERIES, OPTION_SEED, OPTION_DIR, OPTION_FORMAT, OPTION_REPORT, OPTION_HELP,
 };
 
@@ -48,6 +51,7 @@ static const struct option option_table[] = {
     {"key-size", required_argument, NULL, OPTION_KEY_SIZE},
     {"value-size", required_argument, NULL, OPTION_VALUE_SIZE},
     {"cache", required_argument, NULL, OPTION_CACHE},
+    {"scale", required_argument, NULL, OPTION_SCALE},
     {"rounds", required_argument, NULL, OPTION_ROUNDS},
     {"seconds", required_argument, NULL, OPTION_SECONDS},
     {"threads", required_argument, NULL, OPTION_THREADS},
@@ -65,7 +69,7 @@ static const struct option option_table[] = {
 typedef struct {
     const char *sets, *workloads, *engines;
     uint64_t records, cache, key_size, value_size, threads, rounds;
-    double seconds;
+    double seconds, scale;
     bool value_size_given;
 } said;
 
@@ -95,6 +99,10 @@ static bool engines_parse(compare_plan *plan, const char *list)
             if (word_is(word, size, compare_adapters[i]->name)) found = compare_adapters[i];
         for (unsigned i = 0; i < plan->engine_count; i++)
             if (plan->engines[i] == found) found = NULL;
+        if (found != NULL && found->yardstick && !compare_fio_is_installed()) {
+            fputs("error: fio is not installed\n", stderr);
+            return false;
+        }
         if (found == NULL) {
             fprintf(stderr, "error: '%.*s' is not an engine that was built, or is named twice; there are:", (int)size, word);
             for (unsigned i = 0; compare_adapters[i] != NULL; i++) fprintf(stderr, " %s", compare_adapters[i]->name);
@@ -104,6 +112,17 @@ static bool engines_parse(compare_plan *plan, const char *list)
         plan->engines[plan->engine_count++] = found;
     }
     return true;
+}
+
+/* All; fio where it has something to say. In an open loop it has not: its own is closed. */
+static void engines_default(compare_plan *plan)
+{
+    bool fio = false;
+    for (unsigned s = 0; s < plan->stage_count; s++)
+        for (unsigned w = 0; w < plan->stages[s].count; w++) fio |= plan->stages[s].workloads[w].fio != COMPARE_NO_FIO;
+    fio = fio && plan->rate == 0 && compare_fio_is_installed();
+    for (unsigned i = 0; compare_adapters[i] != NULL; i++)
+        if (fio || !compare_adapters[i]->yardstick) plan->engines[plan->engine_count++] = compare_adapters[i];
 }
 
 /* Whether the list names the workload, by its name or by its label. Marks the words that were of use. */
@@ -122,12 +141,18 @@ static bool list_names(const char *list, const compare_workload *workload, uint6
     return found;
 }
 
+/* A set's own number, scaled. */
+static uint64_t scaled(uint64_t number, double scale, uint64_t least)
+{
+    return RW_MAX((uint64_t)((double)number * scale + 0.5), least);
+}
+
 /* Fills in the stage of a set; without workloads when none of it is asked for. */
 static void stage_make(const compare_plan *plan, const compare_set *set, const said *s, compare_stage *stage, uint64_t *used)
 {
-    *stage = (compare_stage){.set = set, .records = s->records != 0 ? s->records : plan->quick ? 200000 : set->records,
+    *stage = (compare_stage){.set = set, .records = s->records != 0 ? s->records : scaled(plan->quick ? 200000 : set->records, s->scale, 1),
                              .seconds = s->seconds > 0 ? s->seconds : plan->quick ? 1 : set->seconds};
-    unsigned asked = 0, threads = 1;
+    unsigned asked = 0, threads = 1, in_flight = 0;
     for (const compare_workload *w = set->workloads; w->name != NULL; w++) {
         bool wanted = s->workloads != NULL ? list_names(s->workloads, w, used) : plan->quick ? w->quick : w->kind != COMPARE_LOAD || !set->durable;
         asked += wanted;
@@ -135,15 +160,16 @@ static void stage_make(const compare_plan *plan, const compare_set *set, const s
         if (!wanted && w->kind != COMPARE_LOAD) continue;
         compare_workload *to = &stage->workloads[stage->count];
         *to = *w;
-        if (s->threads != 0 && !compare_workload_is_whole(w)) to->threads = (unsigned)s->threads;
+        if (s->threads != 0 && !compare_workload_is_whole(w) && w->in_flight == 0) to->threads = (unsigned)s->threads;
         bool same = stage->count > 0 && strcmp(to->name, to[-1].name) == 0 && to->threads == to[-1].threads; /* --threads made them one */
         stage->count += !same;
         threads = RW_MAX(threads, to->threads);
+        in_flight = RW_MAX(in_flight, to->in_flight);
     }
     if (asked == 0) stage->count = 0;
     uint32_t key_size = s->key_size != 0 ? (uint32_t)s->key_size : 16, value_size = s->value_size_given ? (uint32_t)s->value_size : 100;
-    stage->settings = (compare_settings){.cache_bytes = s->cache != 0 ? s->cache : set->cache_bytes, .data_bytes = stage->records * (key_size + value_size),
-                                         .key_size = key_size, .value_size = value_size, .threads = threads, .durable = set->durable, .direct = set->direct};
+    stage->settings = (compare_settings){.cache_bytes = s->cache != 0 ? s->cache : scaled(set->cache_bytes, s->scale, CACHE_LEAST), .data_bytes = stage->records * (key_size + value_size),
+                                         .key_size = key_size, .value_size = value_size, .threads = threads, .in_flight = in_flight, .durable = set->durable, .direct = set->direct};
 }
 
 static bool stages_make(compare_plan *plan, const said *s)
@@ -197,7 +223,8 @@ static bool option_take(compare_plan *plan, said *s, int option, const char *tex
     case OPTION_RECORDS: return bench_parse_count(text, 1, (uint64_t)1 << 40, &s->records);
     case OPTION_KEY_SIZE: return bench_parse_bytes(text, 8, 400, &s->key_size); /* LMDB takes no longer ones than 511 */
     case OPTION_VALUE_SIZE: s->value_size_given = true; return bench_parse_bytes(text, 0, (uint64_t)1 << 20, &s->value_size);
-    case OPTION_CACHE: return bench_parse_bytes(text, (uint64_t)8 << 20, (uint64_t)1 << 44, &s->cache);
+    case OPTION_CACHE: return bench_parse_bytes(text, CACHE_LEAST, (uint64_t)1 << 44, &s->cache);
+    case OPTION_SCALE: return bench_parse_seconds(text, &s->scale) && s->scale >= 0.001 && s->scale <= 1000;
     case OPTION_ROUNDS: return bench_parse_count(text, 1, COMPARE_ROUNDS_MAX, &s->rounds);
     case OPTION_SECONDS: return bench_parse_seconds(text, &s->seconds);
     case OPTION_THREADS: return bench_parse_count(text, 1, COMPARE_THREADS_MAX, &s->threads);
@@ -216,7 +243,7 @@ static bool option_take(compare_plan *plan, said *s, int option, const char *tex
 
 int compare_plan_parse(compare_plan *plan, int argc, char **argv)
 {
-    said s = {0};
+    said s = {.scale = 1};
     memset(plan, 0, sizeof *plan);
     plan->seed = (uint64_t)time(NULL) % 1000000;
     plan->directory = ".";
@@ -235,9 +262,9 @@ int compare_plan_parse(compare_plan *plan, int argc, char **argv)
     }
     plan->rounds = s.rounds != 0 ? (unsigned)s.rounds : plan->quick ? 1 : 3;
     plan->series |= plan->rate > 0;
-    for (unsigned i = 0; s.engines == NULL && compare_adapters[i] != NULL; i++) plan->engines[plan->engine_count++] = compare_adapters[i];
-    if (s.engines != NULL && !engines_parse(plan, s.engines)) return -1;
     if (!stages_make(plan, &s)) return -1;
+    if (s.engines == NULL) engines_default(plan);
+    else if (!engines_parse(plan, s.engines)) return -1;
     if (plan->engine_count > 0 && plan->stage_count > 0) return 0;
     fputs("error: there is nothing to compare: an empty list\n", stderr);
     return -1;

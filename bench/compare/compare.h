@@ -20,12 +20,23 @@ typedef struct {
     uint64_t data_bytes;         /* all keys and values */
     uint32_t key_size, value_size;
     unsigned threads;            /* the most at once, each with a session */
+    unsigned in_flight;          /* the most operations that a session has under way together; 0: it is asked for one after the other */
     bool durable;                /* each write is on stable storage when its call returns */
     bool direct;                 /* pass by the kernel's page cache, where the engine can */
 } compare_settings;
 
 /* Is handed a record, good during the call. false: stop. */
 typedef bool (*compare_record_fn)(void *arg, rw_slice key, rw_slice value);
+
+/* One of many operations that are under way together, a get or a put. With all that it names it is left alone from submit on until reap hands it back or the session
+ * is closed. */
+typedef struct {
+    uint32_t slot;               /* below in_flight of the settings; no other one that is under way has it */
+    bool put;
+    rw_slice key;
+    rw_slice value;              /* get: set, good until the slot is submitted again */
+    int code;                    /* set: what the call would have returned */
+} compare_request;
 
 /* What an engine does not have is NULL. A session is used by one thread, which also opens and closes it. */
 typedef struct {
@@ -36,6 +47,8 @@ typedef struct {
     const char *memory_words;    /* what holds memory besides the cache that is asked for */
     const char *modify_words;    /* how a read-modify-write is made atomic */
     const char *multi_get_words; /* what multi_get calls; NULL as it */
+    const char *in_flight_words; /* what submit and reap call; NULL as they */
+    bool yardstick;              /* no engine but what measures the device itself: fio.h. It has a version and a description, and no calls */
     bool direct_possible;        /* false: its pages also lie in the kernel's page cache, which nothing limits */
 
     void (*version)(char text[COMPARE_TEXT]);
@@ -62,6 +75,12 @@ typedef struct {
     int (*modify)(void *session, rw_slice key, rw_slice value, compare_record_fn fn, void *arg);
     /* Hands fn each key with its value, in any order; keys that are not there are left out. NULL: single gets are made in its place. */
     int (*multi_get)(void *session, const rw_slice *keys, unsigned count, compare_record_fn fn, void *arg);
+    /* Begins count requests, which run side by side with those under way. NULL, as reap: what it does best with threads stands in the place of what it cannot do. */
+    int (*submit)(void *session, compare_request **requests, unsigned count);
+    /* Hands back requests that have ended, up to max; waits for one, for at most timeout_ns (< 0: no limit). How many there are, or a negative code. */
+    int (*reap)(void *session, compare_request **ended, unsigned max, int64_t timeout_ns);
+    /* Reads from its files since it was opened. NULL: it does not count them. */
+    int (*reads)(void *engine, uint64_t *count);
 } compare_adapter;
 
 /* Those that were built, ringwood first; up to NULL. */

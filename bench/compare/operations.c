@@ -1,102 +1,6 @@
 #include "bench/compare/operations.h"
 
-#include <stdio.h>
-#include <stdlib.h>
-
-#include "bench/measure.h"
-
-int compare_lane_init(compare_lane *lane, compare_shared *shared, uint64_t seed, unsigned index, unsigned count)
-{
-    const bench_dataset *dataset = shared->dataset;
-    memset(lane, 0, sizeof *lane);
-    lane->shared = shared;
-    rw_random_seed(&lane->random, seed * 1000003 + index);
-    rw_histogram_init(&lane->latency);
-    lane->next = (uint64_t)((unsigned __int128)dataset->records * index / count);
-    lane->limit = (uint64_t)((unsigned __int128)dataset->records * (index + 1) / count);
-    lane->keys = malloc((size_t)COMPARE_BATCH_PUTS * dataset->key_size);
-    lane->values = malloc((size_t)COMPARE_BATCH_PUTS * dataset->value_size + 1);
-    if (lane->keys == NULL || lane->values == NULL) return rw_error(RW_ENOMEM, "no memory for a thread's records");
-    for (unsigned i = 0; i < COMPARE_BATCH_PUTS; i++) {
-        lane->key_slices[i] = rw_slice_of(lane->keys + (size_t)i * dataset->key_size, dataset->key_size);
-        lane->value_slices[i] = rw_slice_of(lane->values + (size_t)i * dataset->value_size, dataset->value_size);
-    }
-    return 0;
-}
-
-void compare_lane_free(compare_lane *lane)
-{
-    bench_recorder_free(&lane->recorder);
-    free(lane->keys);
-    free(lane->values);
-}
-
-int compare_lane_begin(compare_lane *lane, double rate, bool series, unsigned index, unsigned count)
-{
-    uint64_t begin = lane->shared->begin_ticks;
-    if (rate > 0 && !compare_workload_is_whole(lane->shared->workload)) bench_pacer_init(&lane->pacer, begin, rate, index, count);
-    lane->records_series = series;
-    return series ? bench_recorder_init(&lane->recorder, begin) : 0;
-}
-
-/* ---- keys, values, times -------------------------------------------------------------------------------------------- */
-
-static unsigned char *lane_key_bytes(compare_lane *lane, unsigned i)
-{
-    return lane->keys + (size_t)i * lane->shared->dataset->key_size;
-}
-
-static void lane_make_key(compare_lane *lane, unsigned i, uint64_t code)
-{
-    bench_dataset_key(lane->shared->dataset, code, lane_key_bytes(lane, i));
-}
-
-static void lane_make_value(compare_lane *lane, unsigned i)
-{
-    bench_dataset_value(lane->shared->dataset, lane_key_bytes(lane, i), &lane->random, lane->values + (size_t)i * lane->shared->dataset->value_size);
-}
-
-/* An existing record, by the workload's distribution, becomes key i. */
-static void lane_draw_key(compare_lane *lane, unsigned i)
-{
-    const compare_shared *shared = lane->shared;
-    bool zipfian = shared->workload->distribution == BENCH_ZIPFIAN;
-    uint64_t position = zipfian ? bench_zipfian_rank(&shared->zipfian, &lane->random) : rw_random_below(&lane->random, shared->dataset->records);
-    lane_make_key(lane, i, bench_dataset_code(shared->dataset, position));
-}
-
-/* When the next operation begins: now, or, in an open loop, when it is due. */
-static uint64_t lane_start(compare_lane *lane, uint64_t count)
-{
-    if (RW_LIKELY(!bench_pacer_is_on(&lane->pacer))) return bench_clock_ticks();
-    return bench_pacer_wait(&lane->pacer, count, &lane->shared->stop);
-}
-
-/* count operations began at start and end now; they are one latency. */
-static void lane_record(compare_lane *lane, uint64_t start, uint64_t count)
-{
-    uint64_t now = bench_clock_ticks(), ns = bench_clock_ns(now > start ? now - start : 0);
-    rw_histogram_add(&lane->latency, ns);
-    if (lane->records_series) bench_recorder_add(&lane->recorder, now, ns, count);
-    lane->operations += count;
-    lane->end_ticks = now;
-}
-
-static void lane_wrong(compare_lane *lane, const unsigned char *key, const char *what)
-{
-    lane->wrong++;
-    if (lane->complaint[0] != '\0') return;
-    char hex[2 * 32 + 1];
-    uint32_t shown = RW_MIN(lane->shared->dataset->key_size, 32u);
-    for (uint32_t i = 0; i < shown; i++) snprintf(hex + (size_t)2 * i, 3, "%02x", key[i]);
-    snprintf(lane->complaint, sizeof lane->complaint, "%s: %s: key %s: %s", lane->shared->adapter->title, lane->shared->workload->name, hex, what);
-}
-
-static int lane_failed(compare_lane *lane, int code)
-{
-    snprintf(lane->complaint, sizeof lane->complaint, "%s: %s: %s", lane->shared->adapter->title, lane->shared->workload->name, rw_error_text());
-    return code;
-}
+#include "bench/compare/in_flight.h"
 
 /* ---- operations ------------------------------------------------------------------------------------------------------ */
 
@@ -324,7 +228,7 @@ void compare_lane_run(compare_lane *lane)
     case COMPARE_LOAD: lane->code = load(lane, false); break;
     case COMPARE_LOAD_SEQUENTIAL: lane->code = load(lane, true); break;
     case COMPARE_SCAN_FULL: lane->code = scan_full(lane); break;
-    default: lane->code = until_deadline(lane, operations[kind]); break;
+    default: lane->code = lane->shared->workload->in_flight > 0 ? compare_in_flight_run(lane) : until_deadline(lane, operations[kind]); break;
     }
     if (lane->code != 0) atomic_store_explicit(&lane->shared->stop, true, memory_order_relaxed);
 }

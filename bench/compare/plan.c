@@ -23,17 +23,21 @@ static const compare_workload cached_workloads[] = {
 
 static const compare_workload durable_workloads[] = {
     {.name = "load", .text = "puts every record once, in random order, not durably", .kind = COMPARE_LOAD, .threads = 1},
-    {.name = "put", .text = "puts new values to records drawn uniformly, each durable when it returns", .kind = COMPARE_PUT, .threads = 1, .quick = true},
+    {.name = "put", .text = "puts new values to records drawn uniformly, each durable when it returns", .kind = COMPARE_PUT, .threads = 1, .fio = COMPARE_FIO_WRITE_SYNC, .quick = true},
     {.name = "put", .text = "the same", .kind = COMPARE_PUT, .threads = 16, .quick = true},
     {.name = "put", .text = "the same", .kind = COMPARE_PUT, .threads = 64},
+    {.name = "put-queue", .text = "the same, 1,024 under way in a thread that waits for none; engines that have no such calls stand with what they did best with threads",
+     .kind = COMPARE_PUT, .threads = 1, .in_flight = 1024, .instead = "put", .quick = true},
     {.name = NULL},
 };
 
 static const compare_workload large_workloads[] = {
     {.name = "load", .text = "puts every record once, in random order", .kind = COMPARE_LOAD, .threads = 1, .quick = true},
     {.name = "load-seq", .text = "puts every record once, in key order, into a database of its own", .kind = COMPARE_LOAD_SEQUENTIAL, .threads = 1},
-    {.name = "get", .text = "gets records drawn uniformly", .kind = COMPARE_GET, .threads = 1},
-    {.name = "get", .text = "the same", .kind = COMPARE_GET, .threads = 32, .quick = true},
+    {.name = "get", .text = "gets records drawn uniformly", .kind = COMPARE_GET, .threads = 1, .fio = COMPARE_FIO_READ},
+    {.name = "get", .text = "the same", .kind = COMPARE_GET, .threads = 32, .fio = COMPARE_FIO_READ, .quick = true},
+    {.name = "get-queue", .text = "the same, 128 under way in a thread that waits for none; engines that have no such calls stand with what they did best with threads",
+     .kind = COMPARE_GET, .threads = 1, .in_flight = 128, .instead = "get", .fio = COMPARE_FIO_READ, .quick = true},
     {.name = "absent", .text = "gets keys that do not exist, spread between those that do", .kind = COMPARE_GET_ABSENT, .threads = 32},
     {.name = "scan", .text = "reads 100 records from a random one on; an operation is a scan", .kind = COMPARE_SCAN, .threads = 8, .quick = true},
     {.name = "ycsb-a", .text = "50% gets, 50% puts, zipfian", .kind = COMPARE_MIX, .threads = 32, .distribution = BENCH_ZIPFIAN, .get_share = 50},
@@ -62,6 +66,11 @@ bool compare_workload_writes(const compare_workload *workload)
 bool compare_workload_is_whole(const compare_workload *workload)
 {
     return workload->kind == COMPARE_LOAD || workload->kind == COMPARE_LOAD_SEQUENTIAL || workload->kind == COMPARE_SCAN_FULL;
+}
+
+unsigned compare_workload_depth(const compare_workload *workload)
+{
+    return workload->in_flight > 0 ? workload->in_flight * workload->threads : workload->threads;
 }
 
 void compare_workload_label(const compare_workload *workload, char *text, size_t room)

@@ -23,6 +23,9 @@ typedef enum {
     COMPARE_MIX,                    /* gets; the others puts, or read-modify-writes */
 } compare_kind;
 
+/* What fio does that a workload stands beside: 4 KiB each, direct I/O, with as many under way as the workload has. */
+typedef enum { COMPARE_NO_FIO, COMPARE_FIO_READ, COMPARE_FIO_WRITE_SYNC } compare_fio_job;
+
 #define COMPARE_SCAN_LENGTH 100u
 #define COMPARE_BATCH_PUTS 100u
 #define COMPARE_MULTI_GETS 64u
@@ -34,6 +37,9 @@ typedef struct {
     bench_distribution distribution;
     unsigned get_share;             /* percent; COMPARE_MIX */
     bool modifies;                  /* the rest are read-modify-writes */
+    unsigned in_flight;             /* operations that each thread has under way together; 0: one after the other. COMPARE_GET, COMPARE_PUT */
+    const char *instead;            /* with in_flight: engines without such calls stand beside it with their best of the workloads of this name */
+    compare_fio_job fio;
     bool quick;                     /* part of the quick comparison */
 } compare_workload;
 
@@ -82,6 +88,8 @@ typedef struct {
 bool compare_workload_writes(const compare_workload *workload);
 /* Whether it touches every record once: its time is its own. */
 bool compare_workload_is_whole(const compare_workload *workload);
+/* Operations that are under way together, in all threads. */
+unsigned compare_workload_depth(const compare_workload *workload);
 /* "name:threads". */
 void compare_workload_label(const compare_workload *workload, char *text, size_t room);
 

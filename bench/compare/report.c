@@ -12,6 +12,13 @@ bool compare_report_shows(const compare_stage *stage, unsigned workload)
     return stage->workloads[workload].kind != COMPARE_LOAD || stage->load_is_shown;
 }
 
+bool compare_report_takes_part(const compare_stage *stage, const compare_adapter *adapter)
+{
+    bool any = !adapter->yardstick;
+    for (unsigned w = 0; w < stage->count; w++) any |= stage->workloads[w].fio != COMPARE_NO_FIO;
+    return any;
+}
+
 bool compare_report_is_unlimited(const compare_stage *stage, const compare_adapter *adapter)
 {
     return stage->settings.direct && !adapter->direct_possible;
@@ -71,15 +78,20 @@ static void csv_row(const compare_report *report, unsigned s, unsigned w, unsign
     const compare_workload *workload = &stage->workloads[w];
     const compare_summary *sum = compare_report_summary(report, s, e, w);
     char version[COMPARE_TEXT];
+    if (plan->engines[e]->yardstick && sum->rate.count == 0) return;
     plan->engines[e]->version(version);
     fprintf(out, "%s,%s,%u,%s,%s,%s,%llu,%u,%u,%llu,%u,%.1f,%.1f,%.1f", stage->set->name, workload->name, workload->threads, plan->engines[e]->name, version,
             stage->settings.durable && workload->kind != COMPARE_LOAD ? "durable" : "async", (unsigned long long)stage->records, stage->settings.key_size,
             stage->settings.value_size, (unsigned long long)stage->settings.cache_bytes, sum->rate.count, sum->rate.median, sum->rate.min, sum->rate.max);
     if (sum->ratio.count > 0) fprintf(out, ",%.4f,%.4f,%.4f", sum->ratio.median, sum->ratio.min, sum->ratio.max);
     else fputs(",,,", out);
-    for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, ",%.3f", (double)rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction) / 1000);
-    fprintf(out, ",%.4f,%.3f,%.4f,%.1f,%.0f,%.0f,%.0f,%.3f,%d,%llu\n", sum->cpu_us, sum->others_cpu, sum->write_bytes, sum->read_bytes, sum->resident_max, sum->anonymous, sum->file_bytes,
-            sum->settle_seconds, sum->settled ? 1 : 0, (unsigned long long)sum->behind);
+    for (unsigned p = 0; p < BENCH_PERCENTILES && sum->latency.count == 0; p++) fputc(',', out);
+    for (unsigned p = 0; p < BENCH_PERCENTILES && sum->latency.count > 0; p++) fprintf(out, ",%.3f", (double)rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction) / 1000);
+    char reads[32] = "", instead[64] = "";
+    if (sum->reads >= 0) snprintf(reads, sizeof reads, "%.4f", sum->reads);
+    if (sum->instead != NULL) compare_workload_label(sum->instead, instead, sizeof instead);
+    fprintf(out, ",%.4f,%.3f,%.4f,%.1f,%.0f,%.0f,%.0f,%.3f,%d,%llu,%s,%s\n", sum->cpu_us, sum->others_cpu, sum->write_bytes, sum->read_bytes, sum->resident_max, sum->anonymous, sum->file_bytes,
+            sum->settle_seconds, sum->settled ? 1 : 0, (unsigned long long)sum->behind, reads, instead);
 }
 
 static void csv_series(const compare_report *report, unsigned s, unsigned w, unsigned e, FILE *out)
@@ -109,7 +121,7 @@ void compare_report_csv(const compare_report *report, FILE *out)
     fputs("set,workload,threads,engine,version,durability,records,key_size,value_size,cache_bytes,rounds,operations_per_second,operations_per_second_min,"
           "operations_per_second_max,ratio,ratio_min,ratio_max", out);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, ",%s_us", bench_percentiles[p].name);
-    fputs(",cpu_us_per_op,others_cpu,written_per_byte_put,read_bytes_per_op,resident_bytes_max,anonymous_bytes,file_bytes,settle_seconds,settled,behind\n", out);
+    fputs(",cpu_us_per_op,others_cpu,written_per_byte_put,read_bytes_per_op,resident_bytes_max,anonymous_bytes,file_bytes,settle_seconds,settled,behind,reads_per_op,instead\n", out);
     csv_rows(report, csv_row, out);
     if (!report->results->plan->series) return;
     fputs("\nset,workload,threads,engine,round,second,operations,p50_us,p99.9_us,max_us\n", out);

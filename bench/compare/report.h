@@ -25,6 +25,8 @@ void compare_report_html(const compare_report *report, FILE *out);
 const compare_summary *compare_report_summary(const compare_report *report, unsigned stage, unsigned engine, unsigned workload);
 /* The load is in each stage; it is shown only when it was asked for. */
 bool compare_report_shows(const compare_stage *stage, unsigned workload);
+/* Whether the engine has any part in the stage: fio only where a workload stands beside it. */
+bool compare_report_takes_part(const compare_stage *stage, const compare_adapter *adapter);
 /* In a stage with direct I/O: this engine reads through the kernel's page cache all the same. */
 bool compare_report_is_unlimited(const compare_stage *stage, const compare_adapter *adapter);
 /* Measurements of workloads that only read in which others took more than a tenth of a processor: how many, and of how many. Without writes there is nothing that the

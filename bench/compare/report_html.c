@@ -207,7 +207,8 @@ static void head(const compare_report *report, FILE *out)
         char version[COMPARE_TEXT], name[COMPARE_TEXT + 32];
         a->version(version);
         snprintf(name, sizeof name, "%s %s", a->title, version);
-        words_row((const char *const[]){name, a->async_words, a->durable_words, a->memory_words, NULL}, out);
+        if (a->yardstick) words_row((const char *const[]){name, "-", "-", "-", NULL}, out);
+        else words_row((const char *const[]){name, a->async_words, a->durable_words, a->memory_words, NULL}, out);
     }
     fputs("</table>\n", out);
 }
@@ -215,20 +216,32 @@ static void head(const compare_report *report, FILE *out)
 static void engine_row(const compare_adapter *adapter, const compare_summary *sum, FILE *out)
 {
     if (sum->rate.count == 0) {
-        fprintf(out, "<tr><td>%s</td><td>not done</td></tr>\n", adapter->title);
+        if (!adapter->yardstick) fprintf(out, "<tr><td>%s</td><td>not done</td></tr>\n", adapter->title);
         return;
     }
+    char label[64];
     fprintf(out, "<tr><td>%s</td><td>%s</td>", adapter->title, bench_text_count(sum->rate.median));
     fprintf(out, "<td>%s–%s</td>", bench_text_count(sum->rate.min), bench_text_count(sum->rate.max));
     if (sum->ratio.count > 0) fprintf(out, "<td>%.2f (%.2f–%.2f)</td>", sum->ratio.median, sum->ratio.min, sum->ratio.max);
     else fputs("<td></td>", out);
+    if (adapter->yardstick) {
+        fputs("</tr>\n", out);
+        return;
+    }
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) fprintf(out, "<td>%s</td>", bench_text_us(rw_histogram_quantile(&sum->latency, bench_percentiles[i].fraction)));
     fprintf(out, "<td>%.2f</td><td>%.2f</td>", sum->cpu_us, sum->others_cpu);
     if (sum->write_bytes > 0) fprintf(out, "<td>%.2f</td>", sum->write_bytes);
     else fputs("<td></td>", out);
+    fprintf(out, "<td>%s</td>", bench_text_bytes((uint64_t)sum->read_bytes));
+    if (sum->reads >= 0) fprintf(out, "<td>%.2f</td>", sum->reads);
+    else fputs("<td></td>", out);
     fprintf(out, "<td>%s</td><td>%s</td><td>%.1f s%s</td></tr>\n", bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
             sum->settle_seconds, sum->settled ? "" : ", not at rest");
-    if (sum->behind > 0) fprintf(out, "<tr><td></td><td colspan=\"15\">%s operations that were due had not begun at the end</td></tr>\n", bench_text_count((double)sum->behind));
+    if (sum->instead != NULL) {
+        compare_workload_label(sum->instead, label, sizeof label);
+        fprintf(out, "<tr><td></td><td colspan=\"17\">this is %s: it has no calls that leave operations under way</td></tr>\n", label);
+    }
+    if (sum->behind > 0) fprintf(out, "<tr><td></td><td colspan=\"17\">%s operations that were due had not begun at the end</td></tr>\n", bench_text_count((double)sum->behind));
 }
 
 static void workload(const compare_report *report, unsigned s, unsigned w, FILE *out)
@@ -240,7 +253,7 @@ static void workload(const compare_report *report, unsigned s, unsigned w, FILE 
     fprintf(out, "<h3>%s</h3><p>%s</p>\n<table><tr><th>engine</th><th>per second</th><th>spread</th><th>%s's rate / this</th>", label, load->text,
             plan->engines[compare_results_base(plan)]->title);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) fprintf(out, "<th>%s µs</th>", bench_percentiles[i].name);
-    fputs("<th>cpu µs/op</th><th>others' cpu</th><th>written/byte put</th><th>resident</th><th>files</th><th>settle</th></tr>\n", out);
+    fputs("<th>cpu µs/op</th><th>others' cpu</th><th>written/byte put</th><th>read/op</th><th>reads/op</th><th>resident</th><th>files</th><th>settle</th></tr>\n", out);
     for (unsigned e = 0; e < plan->engine_count; e++) engine_row(plan->engines[e], compare_report_summary(report, s, e, w), out);
     fputs("</table>\n", out);
     if (load->kind != COMPARE_SCAN_FULL) curves(report, s, w, out);
@@ -271,6 +284,7 @@ void compare_report_html(const compare_report *report, FILE *out)
                 bench_text_count((double)stage->records), stage->settings.key_size, stage->settings.value_size, bench_text_bytes(stage->settings.cache_bytes), stage->seconds);
         for (unsigned e = 0; e < plan->engine_count; e++) {
             char settings[COMPARE_TEXT];
+            if (!compare_report_takes_part(stage, plan->engines[e])) continue;
             plan->engines[e]->describe(&stage->settings, settings);
             bool unlimited = compare_report_is_unlimited(stage, plan->engines[e]);
             const char *note = unlimited ? "no direct I/O: its cache is the kernel's, which nothing limits here" : "";

@@ -19,9 +19,14 @@ static json_t *engines_json(const compare_plan *plan)
         const compare_adapter *a = plan->engines[i];
         char version[COMPARE_TEXT];
         a->version(version);
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "title", a->title, "version", version, "async",
+        if (a->yardstick) {
+            json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:b}", "name", a->name, "title", a->title, "version", version, "yardstick", 1));
+            continue;
+        }
+        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "title", a->title, "version", version, "async",
                                                a->async_words, "durable", a->durable_words, "memory", a->memory_words, "read_modify_write",
-                                               a->modify_words, "multi_get", a->multi_get != NULL ? a->multi_get_words : "single gets"));
+                                               a->modify_words, "multi_get", a->multi_get != NULL ? a->multi_get_words : "single gets",
+                                               "in_flight", a->submit != NULL ? a->in_flight_words : "threads"));
     }
     return array;
 }
@@ -34,6 +39,7 @@ static json_t *spread_json(const compare_spread *spread)
 
 static json_t *latency_json(const rw_histogram *histogram)
 {
+    if (histogram->count == 0) return json_null();
     json_t *object = json_pack("{s:f}", "mean", rw_histogram_mean(histogram) / 1000);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++)
         json_object_set_new(object, bench_percentiles[i].name, json_real((double)rw_histogram_quantile(histogram, bench_percentiles[i].fraction) / 1000));
@@ -61,6 +67,25 @@ static json_t *round_json(const compare_measurement *m, unsigned round, bool ser
     return object;
 }
 
+static json_t *label_json(const compare_workload *workload)
+{
+    char label[64];
+    compare_workload_label(workload, label, sizeof label);
+    return json_string(label);
+}
+
+/* null where operations are not in flight, or nobody else is there. */
+static json_t *best_other_json(const compare_report *report, unsigned s, unsigned w)
+{
+    const compare_plan *plan = report->results->plan;
+    const compare_workload *workload = &plan->stages[s].workloads[w];
+    compare_summary sum;
+    unsigned best = workload->in_flight > 0 ? compare_results_best_other(report->results, s, w, &sum) : plan->engine_count;
+    if (best == plan->engine_count) return json_null();
+    return json_pack("{s:s, s:o, s:f, s:f}", "engine", plan->engines[best]->name, "workload", label_json(sum.instead != NULL ? sum.instead : workload), "operations_per_second",
+                     sum.rate.median, "ratio", sum.ratio.median);
+}
+
 static json_t *engine_json(const compare_report *report, unsigned s, unsigned w, unsigned e)
 {
     const compare_results *results = report->results;
@@ -70,6 +95,8 @@ static json_t *engine_json(const compare_report *report, unsigned s, unsigned w,
                                "written_per_byte_put", sum->write_bytes, "read_bytes_per_op", sum->read_bytes, "resident_bytes_max", sum->resident_max,
                                "anonymous_bytes", sum->anonymous, "file_bytes", sum->file_bytes, "settle_seconds", sum->settle_seconds, "behind",
                                (json_int_t)sum->behind);
+    json_object_set_new(object, "reads_per_op", sum->reads >= 0 ? json_real(sum->reads) : json_null());
+    json_object_set_new(object, "instead", sum->instead != NULL ? label_json(sum->instead) : json_null());
     json_t *rounds = json_array();
     for (unsigned round = 0; round < results->rounds; round++) {
         const compare_measurement *m = compare_results_measurement(results, s, e, round, w);
@@ -87,8 +114,9 @@ static json_t *workloads_json(const compare_report *report, unsigned s)
         if (!compare_report_shows(stage, w)) continue;
         json_t *engines = json_array();
         for (unsigned e = 0; e < report->results->plan->engine_count; e++) json_array_append_new(engines, engine_json(report, s, w, e));
-        json_array_append_new(array, json_pack("{s:s, s:s, s:i, s:o}", "workload", stage->workloads[w].name, "text", stage->workloads[w].text, "threads",
-                                               (int)stage->workloads[w].threads, "engines", engines));
+        json_array_append_new(array, json_pack("{s:s, s:s, s:i, s:i, s:o, s:o}", "workload", stage->workloads[w].name, "text", stage->workloads[w].text, "threads",
+                                               (int)stage->workloads[w].threads, "in_flight", (int)stage->workloads[w].in_flight, "best_other",
+                                               best_other_json(report, s, w), "engines", engines));
     }
     return array;
 }

@@ -34,10 +34,12 @@ static void engines_print(const compare_plan *plan, FILE *out)
         char version[COMPARE_TEXT];
         a->version(version);
         fprintf(out, "\n%s %s\n", a->title, version);
+        if (a->yardstick) continue;
         if (async) fprintf(out, "  async writes        %s\n", a->async_words);
         if (durable) fprintf(out, "  durable writes      %s\n", a->durable_words);
         fprintf(out, "  read-modify-write   %s\n", a->modify_words);
         fprintf(out, "  multi-get           %s\n", a->multi_get != NULL ? a->multi_get_words : "single gets: it has no such call");
+        fprintf(out, "  many under way      %s\n", a->submit != NULL ? a->in_flight_words : "with threads: it has no such calls");
         fprintf(out, "  memory              %s\n", a->memory_words);
     }
 }
@@ -50,6 +52,7 @@ static void stage_head_print(const compare_plan *plan, const compare_stage *stag
             s->key_size, s->value_size, bench_text_bytes(s->data_bytes), bench_text_bytes(s->cache_bytes), stage->seconds);
     for (unsigned i = 0; i < plan->engine_count; i++) {
         char settings[COMPARE_TEXT];
+        if (!compare_report_takes_part(stage, plan->engines[i])) continue;
         plan->engines[i]->describe(s, settings);
         fprintf(out, "  %-11s %s\n", plan->engines[i]->title, settings);
     }
@@ -62,20 +65,35 @@ static void unlimited_print(const compare_plan *plan, const compare_stage *stage
     if (any) fputs("* without direct I/O: the kernel's page cache is its cache, which nothing limits here, so its rates do not compare with the others'\n", out);
 }
 
+/* fio: only how often it did it. */
+static void yardstick_row_print(const compare_adapter *adapter, const compare_summary *sum, const char *spread, const char *ratio, FILE *out)
+{
+    fprintf(out, "  %-11s %11s %23s %7s\n", adapter->title, bench_text_count(sum->rate.median), spread, ratio);
+}
+
 static void engine_row_print(const compare_adapter *adapter, const compare_summary *sum, FILE *out)
 {
     if (sum->rate.count == 0) {
-        fprintf(out, "  %-11s not done\n", adapter->title);
+        if (!adapter->yardstick) fprintf(out, "  %-11s not done\n", adapter->title);
         return;
     }
-    char spread[64] = "", ratio[32] = "", written[16] = "-";
+    char spread[64] = "", ratio[32] = "", written[16] = "-", reads[16] = "-", label[64];
     if (sum->rate.count > 1) snprintf(spread, sizeof spread, "%s-%s", bench_text_count(sum->rate.min), bench_text_count(sum->rate.max));
     if (sum->ratio.count > 0) snprintf(ratio, sizeof ratio, "%.2f", sum->ratio.median);
     if (sum->write_bytes > 0) snprintf(written, sizeof written, "%.2f", sum->write_bytes);
+    if (sum->reads >= 0) snprintf(reads, sizeof reads, "%.2f", sum->reads);
+    if (adapter->yardstick) {
+        yardstick_row_print(adapter, sum, spread, ratio, out);
+        return;
+    }
     fprintf(out, "  %-11s %11s %23s %7s", adapter->title, bench_text_count(sum->rate.median), spread, ratio);
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_text_us(rw_histogram_quantile(&sum->latency, bench_percentiles[p].fraction)));
-    fprintf(out, " %8.2f %7.2f %8s %9s %9s %7.1f%s\n", sum->cpu_us, sum->others_cpu, written, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
+    fprintf(out, " %8.2f %7.2f %8s %9s %6s %9s %9s %7.1f%s\n", sum->cpu_us, sum->others_cpu, written, bench_text_bytes((uint64_t)sum->read_bytes), reads, bench_text_bytes((uint64_t)sum->resident_max), bench_text_bytes((uint64_t)sum->file_bytes),
             sum->settle_seconds, sum->settled ? "" : " not at rest");
+    if (sum->instead != NULL) {
+        compare_workload_label(sum->instead, label, sizeof label);
+        fprintf(out, "  %-11s this is %s: it has no calls that leave operations under way\n", "", label);
+    }
     if (sum->behind > 0) fprintf(out, "  %-11s %s operations that were due had not begun at the end\n", "", bench_text_count((double)sum->behind));
 }
 
@@ -88,7 +106,7 @@ static void workload_print(const compare_report *report, unsigned s, unsigned w,
     fprintf(out, "\n%s  %s\n", label, workload->text);
     fprintf(out, "  %-11s %11s %23s %7s", "", "per second", "spread", "ratio");
     for (unsigned p = 0; p < BENCH_PERCENTILES; p++) fprintf(out, " %8s", bench_percentiles[p].name);
-    fprintf(out, " %8s %7s %8s %9s %9s %7s\n", "cpu us", "others", "written", "resident", "files", "settle");
+    fprintf(out, " %8s %7s %8s %9s %6s %9s %9s %7s\n", "cpu us", "others", "written", "read", "reads", "resident", "files", "settle");
     for (unsigned e = 0; e < plan->engine_count; e++) engine_row_print(plan->engines[e], compare_report_summary(report, s, e, w), out);
 }
 
@@ -114,6 +132,24 @@ static void matrix_title(const compare_report *report, const compare_stage *stag
     else fprintf(out, "%s's rate divided by the other's; above 1, %s is faster; medians of the rounds' ratios (least to most)\n", base, base);
 }
 
+/* Beside workloads in flight: who of the others comes nearest, and with what. */
+static void best_others_print(const compare_report *report, unsigned s, FILE *out)
+{
+    const compare_plan *plan = report->results->plan;
+    const compare_stage *stage = &plan->stages[s];
+    for (unsigned w = 0; w < stage->count; w++) {
+        char label[64], instead[64];
+        compare_summary sum;
+        if (stage->workloads[w].in_flight == 0) continue;
+        unsigned best = compare_results_best_other(report->results, s, w, &sum);
+        if (best == plan->engine_count) continue;
+        compare_workload_label(&stage->workloads[w], label, sizeof label);
+        compare_workload_label(sum.instead != NULL ? sum.instead : &stage->workloads[w], instead, sizeof instead);
+        fprintf(out, "%s is %.2f times the best of the others: %s with %s, %s a second\n", label, sum.ratio.median, plan->engines[best]->title, instead,
+                bench_text_count(sum.rate.median));
+    }
+}
+
 /* Workloads down, engines across. */
 static void matrix_print(const compare_report *report, unsigned s, matrix kind, FILE *out)
 {
@@ -126,7 +162,7 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
     for (unsigned e = 0; e < plan->engine_count; e++) {
         char title[32];
         snprintf(title, sizeof title, "%s%s", plan->engines[e]->title, compare_report_is_unlimited(stage, plan->engines[e]) ? " *" : "");
-        if (e != left_out) fprintf(out, " %*s", width, title);
+        if (e != left_out && compare_report_takes_part(stage, plan->engines[e])) fprintf(out, " %*s", width, title);
     }
     fputc('\n', out);
     for (unsigned w = 0; w < stage->count; w++) {
@@ -135,12 +171,13 @@ static void matrix_print(const compare_report *report, unsigned s, matrix kind, 
         compare_workload_label(&stage->workloads[w], label, sizeof label);
         fprintf(out, "%-14s", label);
         for (unsigned e = 0; e < plan->engine_count; e++) {
-            if (e == left_out) continue;
+            if (e == left_out || !compare_report_takes_part(stage, plan->engines[e])) continue;
             matrix_cell(compare_report_summary(report, s, e, w), kind, cell, sizeof cell);
             fprintf(out, " %*s", width, cell);
         }
         fputc('\n', out);
     }
+    if (kind == MATRIX_RATIOS) best_others_print(report, s, out);
     unlimited_print(plan, stage, out);
 }
 
@@ -151,7 +188,8 @@ void compare_report_table(const compare_report *report, FILE *out)
     engines_print(plan, out);
     fputs("\nratio: the first's rate divided by this one's. Latencies in microseconds, of all rounds together. cpu us: of all threads of the process, for each\n"
           "operation, until the engine rests again. others: processors that were taken by others meanwhile, on average; much of it spoils the numbers.\n"
-          "written: bytes written for each byte put, until the engine rests. resident: the most memory in the workload, pages of files that are mapped\n"
+          "written: bytes written for each byte put, until the engine rests. read: bytes read from the device for each operation; reads: and how often, where the\n"
+          "engine counts it. resident: the most memory in the workload, pages of files that are mapped\n"
           "included. files: disk space at its end. settle: seconds until the engine rested after the writes.\n", out);
     for (unsigned s = 0; s < plan->stage_count; s++) {
         stage_head_print(plan, &plan->stages[s], out);

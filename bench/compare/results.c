@@ -39,8 +39,29 @@ double compare_measurement_rate(const compare_measurement *m)
     return m->seconds > 0 ? (double)m->operations / m->seconds : 0;
 }
 
+unsigned compare_results_stands_with(const compare_results *results, unsigned stage, unsigned engine, unsigned workload)
+{
+    const compare_stage *s = &results->plan->stages[stage];
+    const compare_adapter *adapter = results->plan->engines[engine];
+    const char *name = s->workloads[workload].instead;
+    unsigned found = workload;
+    double highest = 0;
+    if (name == NULL || adapter->submit != NULL || adapter->yardstick) return workload;
+    for (unsigned w = 0; w < s->count; w++) {
+        double rates[COMPARE_ROUNDS_MAX];
+        unsigned count = 0;
+        for (unsigned round = 0; round < results->rounds && strcmp(s->workloads[w].name, name) == 0; round++) {
+            const compare_measurement *m = compare_results_measurement(results, stage, engine, round, w);
+            if (m != NULL) rates[count++] = compare_measurement_rate(m);
+        }
+        double median = compare_spread_of(rates, count).median;
+        if (median > highest) found = w, highest = median;
+    }
+    return found;
+}
+
 /* What is taken from each round, and of which the summary holds the median. */
-typedef enum { RATE, RATIO, CPU, OTHERS, WRITTEN, READ, RESIDENT, ANONYMOUS, FILES, SETTLE, QUANTITIES } quantity;
+typedef enum { RATE, RATIO, CPU, OTHERS, WRITTEN, READ, READS, RESIDENT, ANONYMOUS, FILES, SETTLE, QUANTITIES } quantity;
 
 typedef struct {
     double values[QUANTITIES][COMPARE_ROUNDS_MAX];
@@ -61,6 +82,7 @@ static void gather_round(gathered *g, const compare_measurement *m, const compar
     gather(g, OTHERS, m->others_cpu);
     if (m->puts > 0) gather(g, WRITTEN, (double)m->write_bytes / ((double)m->puts * (double)record_bytes));
     gather(g, READ, (double)m->read_bytes / operations);
+    if (m->reads_counted) gather(g, READS, (double)m->reads / operations);
     gather(g, RESIDENT, (double)m->resident_max);
     gather(g, ANONYMOUS, (double)m->anonymous);
     gather(g, FILES, (double)m->file_bytes);
@@ -70,13 +92,14 @@ static void gather_round(gathered *g, const compare_measurement *m, const compar
 void compare_results_summarise(const compare_results *results, unsigned stage, unsigned engine, unsigned workload, compare_summary *summary)
 {
     const compare_stage *s = &results->plan->stages[stage];
-    unsigned base = compare_results_base(results->plan);
+    unsigned base = compare_results_base(results->plan), own = compare_results_stands_with(results, stage, engine, workload);
     gathered g = {.counts = {0}};
     memset(summary, 0, sizeof *summary);
+    summary->instead = own != workload ? &s->workloads[own] : NULL;
     rw_histogram_init(&summary->latency);
     summary->settled = true;
     for (unsigned round = 0; round < results->rounds; round++) {
-        const compare_measurement *m = compare_results_measurement(results, stage, engine, round, workload);
+        const compare_measurement *m = compare_results_measurement(results, stage, engine, round, own);
         if (m == NULL) continue;
         gather_round(&g, m, compare_results_measurement(results, stage, base, round, workload), s->settings.key_size + s->settings.value_size);
         rw_histogram_merge(&summary->latency, &m->latency);
@@ -90,10 +113,28 @@ void compare_results_summarise(const compare_results *results, unsigned stage, u
     summary->others_cpu = compare_spread_of(g.values[OTHERS], g.counts[OTHERS]).median;
     summary->write_bytes = compare_spread_of(g.values[WRITTEN], g.counts[WRITTEN]).median;
     summary->read_bytes = compare_spread_of(g.values[READ], g.counts[READ]).median;
+    summary->reads = g.counts[READS] > 0 ? compare_spread_of(g.values[READS], g.counts[READS]).median : -1;
     summary->resident_max = compare_spread_of(g.values[RESIDENT], g.counts[RESIDENT]).median;
     summary->anonymous = compare_spread_of(g.values[ANONYMOUS], g.counts[ANONYMOUS]).median;
     summary->file_bytes = compare_spread_of(g.values[FILES], g.counts[FILES]).median;
     summary->settle_seconds = compare_spread_of(g.values[SETTLE], g.counts[SETTLE]).median;
+}
+
+unsigned compare_results_best_other(const compare_results *results, unsigned stage, unsigned workload, compare_summary *summary)
+{
+    const compare_plan *plan = results->plan;
+    unsigned base = compare_results_base(plan), best = plan->engine_count;
+    double least = 0;
+    for (unsigned e = 0; e < plan->engine_count; e++) {
+        bool unlimited = plan->stages[stage].settings.direct && !plan->engines[e]->direct_possible;
+        if (e == base || plan->engines[e]->yardstick || unlimited) continue;
+        compare_results_summarise(results, stage, e, workload, summary);
+        if (summary->ratio.count == 0 || (best < plan->engine_count && summary->ratio.median >= least)) continue;
+        best = e;
+        least = summary->ratio.median;
+    }
+    if (best < plan->engine_count) compare_results_summarise(results, stage, best, workload, summary);
+    return best;
 }
 
 int compare_results_code(const compare_results *results)

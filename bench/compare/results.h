@@ -23,14 +23,20 @@ compare_turn *compare_results_turn(const compare_results *results, unsigned stag
 /* NULL: it was not done. */
 const compare_measurement *compare_results_measurement(const compare_results *results, unsigned stage, unsigned engine, unsigned round, unsigned workload);
 
+/* The workload with which an engine stands in a comparison: itself; but for one in flight and an engine that has no such calls the one with threads in which its median rate
+ * is the highest. */
+unsigned compare_results_stands_with(const compare_results *results, unsigned stage, unsigned engine, unsigned workload);
+
 /* One workload of one engine over all rounds. */
 typedef struct {
+    const compare_workload *instead; /* all of this is of that one: the engine cannot do the workload itself. NULL: it is its own */
     compare_spread rate;            /* operations a second */
     compare_spread ratio;           /* of the base engine's rate to this one's, each round by itself */
     rw_histogram latency;           /* all rounds together */
     double cpu_us;                  /* for each operation; from here on medians */
     double write_bytes;             /* for each byte put; 0 when nothing was put */
     double read_bytes;              /* for each operation */
+    double reads;                   /* for each operation; negative: the engine does not count them */
     double others_cpu;              /* processors that were not the engine's */
     double resident_max, anonymous, file_bytes, settle_seconds;
     bool settled;                   /* in every round */
@@ -41,6 +47,9 @@ typedef struct {
 /* The engine that ratios refer to: ringwood, or the first one when ringwood does not take part. */
 unsigned compare_results_base(const compare_plan *plan);
 void compare_results_summarise(const compare_results *results, unsigned stage, unsigned engine, unsigned workload, compare_summary *summary);
+/* The engine that comes nearest to the base engine in a workload, or leaves it behind: of those that are no yardstick and keep to the cache that they were given. Its ratio
+ * is in *summary. engine_count of the plan: there is none. */
+unsigned compare_results_best_other(const compare_results *results, unsigned stage, unsigned workload, compare_summary *summary);
 /* Operations a second; 0 when nothing was done. */
 double compare_measurement_rate(const compare_measurement *m);
 

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "bench/compare/fio.h"
 #include "bench/compare/process.h"
 #include "bench/measure.h"
 #include "bench/scratch.h"
@@ -192,11 +193,20 @@ static int measure_writes(const turn_state *state, bool durable, compare_measure
     return engine_settle(state, m);
 }
 
+/* What the engine has read so far. */
+static int reads_count(const turn_state *state, compare_measurement *m, uint64_t *count)
+{
+    m->reads_counted = state->adapter->reads != NULL;
+    return m->reads_counted ? state->adapter->reads(state->engine, count) : 0;
+}
+
 static int workload_run(const turn_state *state, const compare_workload *workload, compare_measurement *m, compare_turn *turn)
 {
     crew c;
     process_counters before, after;
+    uint64_t reads = 0;
     int code = crew_init(&c, state, workload);
+    if (code == 0) code = reads_count(state, m, &reads);
     process_resident_reset();
     process_counters_read(&before);
     double cpu = bench_cpu_us();
@@ -204,6 +214,8 @@ static int workload_run(const turn_state *state, const compare_workload *workloa
     if (code == 0) code = crew_run(&c, state->plan, state->stage);
     if (code == 0) code = lanes_gather(&c, m, turn);
     if (code == 0 && compare_workload_writes(workload)) code = measure_writes(state, state->settings.durable, m);
+    if (code == 0) code = reads_count(state, m, &m->reads);
+    m->reads = code == 0 ? m->reads - reads : 0;
     m->cpu_us = bench_cpu_us() - cpu;
     double elapsed_us = (double)(bench_clock_monotonic_ns() - begin) / 1e3;
     process_counters_read(&after);
@@ -239,7 +251,7 @@ static int workloads_run(turn_state *state, bool sequential, compare_turn *turn)
     int code = 0;
     for (unsigned i = 0; i < stage->count && code == 0; i++) {
         const compare_workload *workload = &stage->workloads[i];
-        if ((workload->kind == COMPARE_LOAD_SEQUENTIAL) != sequential) continue;
+        if ((workload->kind == COMPARE_LOAD_SEQUENTIAL) != sequential || (workload->in_flight > 0 && state->adapter->submit == NULL)) continue;
         code = workload_run(state, workload, &turn->workloads[i], turn);
         if (code == 0 && workload->kind == COMPARE_LOAD && i + 1 < stage->count) code = load_follow(state, turn);
     }
@@ -253,6 +265,10 @@ void compare_stage_run(const compare_plan *plan, const compare_stage *stage, con
     turn_state state = {.plan = plan, .stage = stage, .adapter = adapter, .settings = stage->settings, .dataset = &dataset, .round = round};
     state.settings.directory = directory;
     state.settings.durable = false;
+    if (adapter->yardstick) {
+        compare_fio_run(stage, directory, turn);
+        return;
+    }
     int code = bench_dataset_init(&dataset);
     if (code == 0) code = adapter->open(&state.settings, &state.engine);
     if (code == 0) code = workloads_run(&state, sequential, turn);
@@ -300,7 +316,7 @@ static void child_run(const compare_plan *plan, const compare_stage *stage, cons
 void compare_turn_run(const compare_plan *plan, const compare_stage *stage, const compare_adapter *adapter, unsigned round, compare_turn *turn)
 {
     bool has_sequential = false;
-    for (unsigned i = 0; i < stage->count; i++) has_sequential |= stage->workloads[i].kind == COMPARE_LOAD_SEQUENTIAL;
+    for (unsigned i = 0; i < stage->count; i++) has_sequential |= stage->workloads[i].kind == COMPARE_LOAD_SEQUENTIAL && !adapter->yardstick;
     for (int sequential = has_sequential; sequential >= 0 && turn->code == 0 && !atomic_load(&compare_interrupted); sequential--) {
         char path[PATH_MAX];
         snprintf(path, sizeof path, "%s/%s", plan->scratch, adapter->name);

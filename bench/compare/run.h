@@ -25,6 +25,8 @@ typedef struct {
     double others_cpu;              /* processors that other processes, the kernel's threads and other machines on this one took meanwhile, on average */
     uint64_t write_bytes;           /* that the process had the kernel write, until then; memory that is mapped and the file system's own not counted */
     uint64_t read_bytes;            /* from the device */
+    uint64_t reads;                 /* from its files, if the engine counts them */
+    bool reads_counted;
     uint64_t resident_max;          /* the most memory resident in this workload */
     uint64_t anonymous;             /* at its end, without what maps files */
     uint64_t file_bytes;            /* at its end: disk space of the database's files */

@@ -48,12 +48,13 @@ is(join(' ', map { $_->{set} } @{$report->{sets}}), 'cached durable large', 'all
 is($report->{ratios_of}, 'ringwood', 'ratios are of ringwood');
 is_deeply($report->{failures}, [], 'no failures');
 my $only_read = 2 * grep { $_->{workload} =~ /^(get|get-zipf|absent|multi-get|scan|scan-full)$/ } map { @{$_->{workloads}} } @{$report->{sets}};
+$only_read++; # get-queue, which one of the two can do
 is($report->{disturbed_measurements} + $report->{undisturbed_measurements}, $only_read, 'whether the machine was quiet is told by what only reads');
 like($report->{environment}{kernel}, qr/^Linux /, 'the environment is told');
 is_deeply([map { $_->{name} } @{$report->{engines}}], ['ringwood', 'sqlite'], 'engines in order');
 for my $engine (@{$report->{engines}}) {
     like($engine->{version}, qr/^\d+\.\d+\.\d+$/, "$engine->{name}: version");
-    isnt($engine->{$_}, '', "$engine->{name}: $_") for qw(async durable memory read_modify_write multi_get);
+    isnt($engine->{$_}, '', "$engine->{name}: $_") for qw(async durable memory read_modify_write multi_get in_flight);
 }
 my %seen;
 for my $set (@{$report->{sets}}) {
@@ -76,12 +77,54 @@ for my $set (@{$report->{sets}}) {
 }
 is($seen{'cached load'}, 1, 'the load is a workload');
 ok(!$seen{'durable load'}, 'but not where it is not what is asked about');
-ok($seen{$_}, $_) for ('cached ycsb-f', 'cached multi-get', 'cached scan-full', 'durable put', 'large load-seq', 'large overwrite');
+ok($seen{$_}, $_) for ('cached ycsb-f', 'cached multi-get', 'cached scan-full', 'durable put', 'durable put-queue', 'large get-queue', 'large load-seq', 'large overwrite');
 is_deeply($report->{sets}[2]{cache_not_limited}, ['sqlite'], 'who has no direct I/O is told');
 my ($load) = grep { $_->{workload} eq 'load' } @{$report->{sets}[0]{workloads}};
 is($_->{rounds}[0]{operations}, 3000, "$_->{engine}: a load writes every record once") for @{$load->{engines}};
 cmp_ok($_->{written_per_byte_put}, '>', 0.5, "$_->{engine}: and at least its bytes") for @{$load->{engines}};
 is(leftovers(), '', 'nothing is left behind');
+
+# many under way: who has no such calls stands with what it did best with threads
+for my $set (@{$report->{sets}}[1, 2]) {
+    my ($queue) = grep { $_->{in_flight} > 0 } @{$set->{workloads}};
+    my ($ours, $theirs) = @{$queue->{engines}};
+    (my $name = $queue->{workload}) =~ s/-queue//;
+    is($queue->{threads}, 1, "$queue->{workload}: in one thread, whatever --threads says");
+    is($ours->{instead}, undef, "$queue->{workload}: ringwood itself");
+    like($theirs->{instead}, qr/^$name:\d+$/, 'SQLite with threads');
+    is(@{$theirs->{rounds}}, 0, 'and not by a round of its own');
+    my @rates = map { $_->{engines}[1]{operations_per_second}{median} } grep { $_->{workload} eq $name } @{$set->{workloads}};
+    cmp_ok(abs($theirs->{operations_per_second}{median} / max(@rates) - 1), '<', 1e-6, 'with the best that it did');
+    is("$queue->{best_other}{engine} $queue->{best_other}{workload}", "sqlite $theirs->{instead}", 'the best of the others') if $set->{set} eq 'durable';
+    is($queue->{best_other}, undef, 'of whom there is none without direct I/O') if $set->{set} eq 'large';
+    cmp_ok($ours->{reads_per_op}, '<', 2, 'ringwood counts its reads');
+    is($theirs->{reads_per_op}, undef, 'SQLite does not');
+}
+
+# the device itself
+SKIP: {
+    skip 'fio is not installed', 1 if system('sh', '-c', 'command -v fio > /dev/null') != 0;
+    my $beside = compare_json('--engines=ringwood,fio', '--set=durable,large', '--workloads=put:1,put-queue,get');
+    is(join(' ', map { $_->{name} } grep { $_->{yardstick} } @{$beside->{engines}}), 'fio', 'fio is told from engines');
+    for my $set (@{$beside->{sets}}) {
+        for my $workload (@{$set->{workloads}}) {
+            my ($ours, $device) = @{$workload->{engines}};
+            my $name = "$set->{set} $workload->{workload}:$workload->{threads}";
+            if ($workload->{workload} eq 'put-queue') { is($device->{operations_per_second}, undef, "$name: fio has nothing beside it") }
+            else { cmp_ok(abs($device->{ratio}{median} * $device->{operations_per_second}{median} / $ours->{operations_per_second}{median} - 1), '<', 1e-6, "$name: the ratio to fio") }
+            is($workload->{best_other}, undef, "$name: fio is nobody's peer");
+        }
+    }
+    is(leftovers(), '', 'nothing is left behind');
+}
+
+# a set made smaller
+is(compare_json('--engines=sqlite', '--set=durable', '--workloads=put:1', '--records=100', '--scale=0.5')->{sets}[0]{records}, 100, 'what is given is not scaled');
+{
+    my ($code, $out, $err) = compare('--engines=sqlite', '--set=durable', '--workloads=put:1', '--scale=0.01', '--seconds=0.1', '--rounds=1', '--format=json');
+    my $set = decode_json($out)->{sets}[0];
+    is("$set->{records} $set->{cache_bytes}", '2000 ' . int((1 << 30) * 0.01 + 0.5), 'records and cache are');
+}
 
 # rounds: median, spread, ratios
 $report = compare_json('--workloads=get:1,load', '--rounds=3');
@@ -113,9 +156,14 @@ for my $workload (@{$report->{sets}[0]{workloads}}) {
 # table, CSV, page
 ($code, $out, $err) = compare(@two, '--workloads=get:2,ycsb-a', "--report=$scratch/page.html", '--series');
 is($code, 0, 'table') or diag($err);
+like($out, qr/^  many under way +with threads/m, 'says who cannot have many under way');
 like($out, qr/^rounds .*^loop +closed.*^file system .*^kernel .*^machine .*^ringwood 0.*^  async writes .*^SQLite 3.*^get:2 .*^ycsb-a:2 .*^cached: operations a second.*^cached: ringwood's rate divided/ms,
      'has a head, engines, workloads, rates and ratios');
 unlike($out, qr/^load:1/m, 'a load that was not asked for is not shown');
+($code, $out, $err) = compare(@two, '--set=durable', '--workloads=put,put-queue', "--report=$scratch/queue.html");
+like($out, qr/^put-queue:1 .*\n.*\n  ringwood .*\n  SQLite .*\n +this is put:\d+: it has no calls/m, 'says with what an engine stands in for calls that it does not have');
+like($out, qr/^put-queue:1 is [\d.]+ times the best of the others: SQLite with put:\d+,/m, 'and who comes nearest');
+like(do { open my $file, '<:encoding(UTF-8)', "$scratch/queue.html" or die $!; local $/; <$file> }, qr/this is put:\d+: it has no calls/, 'the page says so too');
 my $page = do { open my $file, '<:encoding(UTF-8)', "$scratch/page.html" or die $!; local $/; <$file> };
 is(() = $page =~ /<svg/g, 8, 'the page has a curve and three series for each workload');
 is(() = $page =~ /<svg/g, scalar(() = $page =~ m{</svg>}g), 'each whole');
@@ -158,7 +206,7 @@ is(join(' ', glob("$scratch/elsewhere/*")), '', '--dir is used and left empty');
 }
 
 # mistakes
-for my $mistake (['--set=huge'], ['--set=cached,cached'], ['--workloads=fastest'], ['--workloads=put:1', '--set=cached'], ['--engines=oracle'], ['--engines=sqlite,sqlite'],
+for my $mistake (['--scale=0'], ['--scale=5000'], ['--set=huge'], ['--set=cached,cached'], ['--workloads=fastest'], ['--workloads=put:1', '--set=cached'], ['--engines=oracle'], ['--engines=sqlite,sqlite'],
                  ['--rounds=0'], ['--rounds=32'], ['--records=0'], ['--key-size=7'], ['--seconds=0'], ['--rate=0'], ['--threads=257'], ['--format=xml'], ['--dir=/nowhere'],
                  ['--report=/nowhere/page.html'], ['--engines='], ['--cache=1K'], ['--nonsense'], ['more']) {
     ($code, $out, $err) = compare(@$mistake);

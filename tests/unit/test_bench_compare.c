@@ -2,6 +2,9 @@
  * The comparison's judge: an engine in memory that can be made to answer wrongly in every way that is looked for, and each must be noticed; the arithmetic
  * of medians and ratios; the open loop and what it records of each second. None of it is part of the library, so it is compiled in here. Argument: seed.
  */
+#include "bench/compare/fio.c"
+#include "bench/compare/in_flight.c"
+#include "bench/compare/lane.c"
 #include "bench/compare/operations.c"
 #include "bench/compare/plan.c"
 #include "bench/compare/process.c"
@@ -17,7 +20,7 @@
 #include "tests/support/dirs.h"
 #include "tests/support/tap.h"
 
-enum { RECORDS = 3000, KEY_SIZE = 16, VALUE_SIZE = 40 };
+enum { RECORDS = 3000, KEY_SIZE = 16, VALUE_SIZE = 40, DEPTH_MAX = 1024 };
 
 /* ---- an engine in memory, and its faults ------------------------------------------------------------------------------- */
 
@@ -29,6 +32,7 @@ typedef enum {
     FAULT_SCAN_SKIPS, FAULT_SCAN_TWICE, FAULT_SCAN_WRONG, FAULT_SCAN_SHORT, FAULT_SCAN_FAILS,
     FAULT_MODIFY_WRONG, FAULT_MODIFY_MISSING,
     FAULT_MULTI_LOSES, FAULT_MULTI_WRONG,
+    FAULT_SUBMIT_FAILS, FAULT_REAP_FAILS, FAULT_REAP_SWAPS,
     FAULT_STALLS,
 } fault;
 
@@ -37,6 +41,8 @@ static struct {
     unsigned char keys[RECORDS][KEY_SIZE], values[RECORDS][VALUE_SIZE + 1];
     bool there[RECORDS];
     _Atomic unsigned calls;      /* of the kind that the fault is about */
+    _Atomic unsigned under_way_max, slots_twice; /* of one session; requests that had the slot of another one under way */
+    _Atomic uint64_t reads;
     fault planted;
 } mock = {.mutex = PTHREAD_MUTEX_INITIALIZER};
 
@@ -58,6 +64,7 @@ static void mock_describe(const compare_settings *settings, char text[COMPARE_TE
 static int mock_close(void *engine) { (void)engine; return 0; }
 static int mock_flush(void *engine) { (void)engine; return 0; }
 static void mock_session_close(void *session) { free(session); }
+static int mock_reads(void *engine, uint64_t *count) { (void)engine; *count = mock.reads; return 0; }
 
 static int mock_open(const compare_settings *settings, void **engine)
 {
@@ -67,17 +74,26 @@ static int mock_open(const compare_settings *settings, void **engine)
     return 0;
 }
 
-/* A session is the value that it returned last. */
+/* Begins with the value that it returned last. */
+typedef struct {
+    unsigned char value[VALUE_SIZE + 1];
+    compare_request *under_way[DEPTH_MAX];
+    bool taken[DEPTH_MAX];       /* slots */
+    unsigned char answers[DEPTH_MAX][VALUE_SIZE + 1];
+    unsigned count;
+} mock_session;
+
 static int mock_session_open(void *engine, void **session)
 {
     (void)engine;
-    *session = malloc(VALUE_SIZE + 1);
+    *session = calloc(1, sizeof(mock_session));
     return *session != NULL ? 0 : rw_error(RW_ENOMEM, "no memory");
 }
 
 static int mock_get(void *session, rw_slice key, rw_slice *value)
 {
     unsigned number = number_of(key);
+    mock.reads += 3;
     if (strikes(FAULT_STALLS)) nanosleep(&(struct timespec){.tv_nsec = 60000000}, NULL);
     if (strikes(FAULT_GET_FAILS)) return rw_error(RW_EIO, "the planted failure of get");
     if (number == RECORDS && !strikes(FAULT_ABSENT_FOUND)) return RW_ENOTFOUND;
@@ -149,10 +165,44 @@ static int mock_multi_get(void *session, const rw_slice *keys, unsigned count, c
     return 0;
 }
 
+/* What was submitted is done at once and kept until it is reaped. */
+static int mock_submit(void *session, compare_request **requests, unsigned count)
+{
+    mock_session *s = session;
+    if (strikes(FAULT_SUBMIT_FAILS)) return rw_error(RW_EIO, "the planted failure of submit");
+    for (unsigned i = 0; i < count; i++) {
+        compare_request *r = requests[i];
+        rw_slice value = {0};
+        mock.slots_twice += s->taken[r->slot];
+        s->taken[r->slot] = true;
+        r->code = r->put ? mock_put(s, r->key, r->value) : mock_get(s, r->key, &value);
+        if (!r->put && r->code == 0) r->value = rw_slice_of(memcpy(s->answers[r->slot], value.data, VALUE_SIZE), value.size);
+        s->under_way[s->count++] = r;
+    }
+    if (s->count > mock.under_way_max) mock.under_way_max = s->count;
+    return 0;
+}
+
+/* A third of it, the newest first: nobody may rely on an order. */
+static int mock_reap(void *session, compare_request **ended, unsigned max, int64_t timeout_ns)
+{
+    mock_session *s = session;
+    unsigned count = RW_MIN((s->count + 2) / 3, max);
+    if (timeout_ns > 0) nanosleep(&(struct timespec){.tv_nsec = (long)RW_MIN(timeout_ns, (int64_t)100000)}, NULL);
+    if (strikes(FAULT_REAP_FAILS)) return rw_error(RW_EIO, "the planted failure of reap");
+    for (unsigned i = 0; i < count; i++) {
+        ended[i] = s->under_way[--s->count];
+        s->taken[ended[i]->slot] = false;
+    }
+    if (count > 1 && strikes(FAULT_REAP_SWAPS)) ended[0]->value = ended[1]->value;
+    return (int)count;
+}
+
 static compare_adapter mock_adapter = {
     .name = "mock", .title = "Mock", .version = mock_version, .describe = mock_describe, .open = mock_open, .close = mock_close, .flush = mock_flush,
     .session_open = mock_session_open, .session_close = mock_session_close, .get = mock_get, .put = mock_put, .batch = mock_batch, .scan = mock_scan,
-    .modify = mock_modify, .multi_get = mock_multi_get,
+    .modify = mock_modify, .multi_get = mock_multi_get, .submit = mock_submit,
+    .reap = mock_reap, .reads = mock_reads,
 };
 
 /* ---- turns ------------------------------------------------------------------------------------------------------------------ */
@@ -163,7 +213,7 @@ static compare_turn *turn;
 static compare_stage stage_of(const compare_workload *workload)
 {
     compare_stage stage = {.set = &compare_sets[COMPARE_CACHED], .records = RECORDS, .seconds = 0.05, .count = 1,
-                           .settings = {.key_size = KEY_SIZE, .value_size = VALUE_SIZE, .threads = 2}};
+                           .settings = {.key_size = KEY_SIZE, .value_size = VALUE_SIZE, .threads = 2, .in_flight = workload != NULL ? workload->in_flight : 0}};
     stage.workloads[0] = compare_sets[COMPARE_CACHED].workloads[0];
     if (workload != NULL) stage.workloads[stage.count++] = *workload;
     return stage;
@@ -176,9 +226,40 @@ static void turn_run(const compare_workload *workload, fault planted)
     if (planted == FAULT_STALLS) stage.seconds = 0.3;
     memset(mock.there, 0, sizeof mock.there);
     memset(turn, 0, sizeof *turn);
-    mock.calls = 0;
+    mock.calls = mock.under_way_max = mock.slots_twice = 0;
     mock.planted = planted;
     compare_stage_run(&plan, &stage, &mock_adapter, ".", false, 0, turn);
+}
+
+static const compare_workload *in_flight_of(compare_set_name set)
+{
+    const compare_workload *w = compare_sets[set].workloads;
+    while (w->in_flight == 0) w++;
+    return w;
+}
+
+static void test_in_flight(void)
+{
+    for (int set = COMPARE_DURABLE; set <= COMPARE_LARGE; set++) {
+        const compare_workload *w = in_flight_of((compare_set_name)set);
+        turn_run(w, FAULT_NONE);
+        const compare_measurement *m = &turn->workloads[1];
+        bool right = turn->finished && m->operations > w->in_flight && m->latency.count == m->operations;
+        if (!tap_ok(right && (m->puts == m->operations) == (w->kind == COMPARE_PUT), "%s: right answers pass", w->name)) tap_diag("%s", turn->complaint);
+        tap_ok(mock.under_way_max == w->in_flight && mock.slots_twice == 0, "as many as were asked for are under way, each in a slot of its own: %u", mock.under_way_max);
+    }
+    tap_ok(turn->workloads[1].reads_counted && turn->workloads[1].reads == 3 * turn->workloads[1].operations, "what the engine read is counted");
+    plan.rate = 1000;
+    turn_run(in_flight_of(COMPARE_LARGE), FAULT_STALLS);
+    plan.rate = 0;
+    const compare_measurement *m = &turn->workloads[1];
+    uint64_t due = m->operations + m->behind;
+    tap_ok(due >= 299 && due <= 301 && rw_histogram_quantile(&m->latency, 0.5) > 5000000, "in an open loop each begins when it is due: %llu done, %llu behind",
+           (unsigned long long)m->operations, (unsigned long long)m->behind);
+    mock_adapter.submit = NULL;
+    turn_run(in_flight_of(COMPARE_LARGE), FAULT_NONE);
+    tap_ok(turn->finished && !turn->workloads[1].done, "an engine without such calls is not asked");
+    mock_adapter.submit = mock_submit;
 }
 
 static void test_right_answers(void)
@@ -192,6 +273,7 @@ static void test_right_answers(void)
         right = TAP_CHECK(w->kind == COMPARE_MULTI_GET || w->kind == COMPARE_BATCH || w->kind == COMPARE_SCAN_FULL || m->latency.count == m->operations) && right;
         tap_ok(right, "%s:%u: right answers pass", w->name, w->threads) ? (void)0 : tap_diag("%s", turn->complaint);
     }
+    test_in_flight();
     mock_adapter.multi_get = NULL;
     compare_workload many = {.name = "multi-get", .kind = COMPARE_MULTI_GET, .threads = 1};
     turn_run(&many, FAULT_NONE);
@@ -205,6 +287,7 @@ static void test_wrong_answers(void)
 {
     static const compare_workload get = {.name = "get", .kind = COMPARE_GET, .threads = 2}, absent = {.name = "absent", .kind = COMPARE_GET_ABSENT, .threads = 1},
         scan_some = {.name = "scan", .kind = COMPARE_SCAN, .threads = 1}, mix = {.name = "ycsb-f", .kind = COMPARE_MIX, .threads = 1, .get_share = 50, .modifies = true},
+        gets_queued = {.name = "get-queue", .kind = COMPARE_GET, .threads = 1, .in_flight = 64}, puts_queued = {.name = "put-queue", .kind = COMPARE_PUT, .threads = 2, .in_flight = 7},
         many = {.name = "multi-get", .kind = COMPARE_MULTI_GET, .threads = 1}, puts_ = {.name = "overwrite", .kind = COMPARE_PUT, .threads = 1};
     static const struct {
         fault planted;
@@ -229,6 +312,14 @@ static void test_wrong_answers(void)
         {FAULT_MULTI_WRONG, &many, 1, "the value is not the key's"},
         {FAULT_PUT_LOST, &get, 1, "reading all after the load"},
         {FAULT_PUT_FAILS, &puts_, RW_EIO, "the planted failure of put"},
+        {FAULT_GET_WRONG, &gets_queued, 1, "the value is not the key's"},
+        {FAULT_GET_LONG, &gets_queued, 1, "the value is not the key's"},
+        {FAULT_GET_MISSING, &gets_queued, 1, "an existing record was not found"},
+        {FAULT_REAP_SWAPS, &gets_queued, 1, "the value is not the key's"},
+        {FAULT_GET_FAILS, &gets_queued, RW_EIO, "the planted failure of get"},
+        {FAULT_SUBMIT_FAILS, &gets_queued, RW_EIO, "the planted failure of submit"},
+        {FAULT_REAP_FAILS, &puts_queued, RW_EIO, "the planted failure of reap"},
+        {FAULT_PUT_FAILS, &puts_queued, RW_EIO, "the planted failure of put"},
         {FAULT_OPEN_FAILS, &get, RW_EIO, "the planted failure of open"},
     };
     for (size_t i = 0; i < RW_ARRAY_SIZE(cases); i++) {
@@ -377,6 +468,44 @@ static void test_summaries(void)
     tap_ok(compare_results_code(&results) == 1, "until one turn failed");
 }
 
+/* ringwood does a workload in flight; the mock cannot, and stands with its threads; the yardstick only with its own. */
+static void test_stand_ins(void)
+{
+    enum { OURS, MOCK, FIO };
+    static compare_adapter ours = {.name = "ringwood", .submit = mock_submit, .direct_possible = true}, theirs = {.name = "mock", .direct_possible = true};
+    compare_plan three = {.stage_count = 1, .engine_count = 3, .rounds = 2, .engines = {&ours, &theirs, &compare_fio}};
+    compare_stage *stage = &three.stages[0];
+    *stage = stage_of(NULL);
+    stage->workloads[0] = (compare_workload){.name = "put", .kind = COMPARE_PUT, .threads = 1, .fio = COMPARE_FIO_WRITE_SYNC};
+    stage->workloads[1] = (compare_workload){.name = "put", .kind = COMPARE_PUT, .threads = 64};
+    stage->workloads[2] = (compare_workload){.name = "put-queue", .kind = COMPARE_PUT, .threads = 1, .in_flight = 1024, .instead = "put"};
+    stage->count = 3;
+    compare_results results = {.plan = &three, .rounds = 2, .turns = compare_turns_new((size_t)COMPARE_ENGINES_MAX * COMPARE_ROUNDS_MAX)};
+    if (!TAP_CHECK(results.turns != NULL)) return;
+    static const uint64_t done[3][3] = {[OURS] = {10, 20, 900}, [MOCK] = {8, 50, 0}, [FIO] = {12, 0, 0}};
+    for (unsigned e = 0; e < 3; e++)
+        for (unsigned round = 0; round < 2; round++)
+            for (unsigned w = 0; w < 3 && done[e][w] > 0; w++) {
+                compare_measurement *m = &compare_results_turn(&results, 0, e, round)->workloads[w];
+                *m = (compare_measurement){.done = true, .operations = done[e][w] * (round + 1), .seconds = 1, .reads_counted = e == OURS, .reads = 2 * done[e][w] * (round + 1)};
+                rw_histogram_init(&m->latency);
+            }
+    static compare_summary sum;
+    compare_results_summarise(&results, 0, MOCK, 2, &sum);
+    tap_ok(sum.instead == &stage->workloads[1] && near(sum.rate.median, 75) && near(sum.ratio.median, 18), "who has no such calls stands with its best thread count");
+    tap_ok(sum.reads < 0, "and has counted no reads");
+    compare_results_summarise(&results, 0, OURS, 2, &sum);
+    tap_ok(sum.instead == NULL && near(sum.rate.median, 1350) && near(sum.reads, 2), "who has them with its own; reads are for each operation");
+    compare_results_summarise(&results, 0, FIO, 2, &sum);
+    tap_ok(sum.rate.count == 0, "fio stands with nothing that it did not do");
+    compare_results_summarise(&results, 0, FIO, 0, &sum);
+    tap_ok(near(sum.ratio.median, 10.0 / 12), "but beside what it did");
+    tap_ok(compare_results_best_other(&results, 0, 2, &sum) == MOCK && near(sum.ratio.median, 18), "the best of the others");
+    three.engine_count = 1;
+    tap_ok(compare_results_best_other(&results, 0, 2, &sum) == 1, "of whom there may be none");
+    tap_ok(terse_number("3;fio-3.33;job;0;0;44;11;9", TERSE_READ) == 44 && terse_number("3;fio", 7) == 0, "fields of fio's line");
+}
+
 int main(int argc, char **argv)
 {
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL);
@@ -392,5 +521,6 @@ int main(int argc, char **argv)
     test_pacer();
     test_series(seed);
     test_summaries();
+    test_stand_ins();
     return tap_done();
 }
