@@ -184,6 +184,19 @@ static inline void kio_event_close(kio *k, int fd) { k->ops->event_close(k, fd);
 static inline void kio_event_raise(kio *k, int fd) { k->ops->event_raise(k, fd); }
 static inline void kio_event_clear(kio *k, int fd) { k->ops->event_clear(k, fd); }
 
+/* How long it takes on a device until one block is durable, in either way: medians. device 0: nothing was measured. */
+typedef struct {
+    uint64_t device;             /* kio_file_device of the file that it was measured with */
+    uint32_t sync_ns;            /* a write, then a sync */
+    uint32_t durable_write_ns;   /* a durable write; 0: the file system has none */
+} kio_sync_times;
+/*
+ * Measures, within some 50 ms, by writing zeros (a block of them, aligned) over the range of the file, block by block; all of it must have been written before,
+ * and nobody else use it. *times is set on success. A failed sync or durable write is as final as any other.
+ */
+int kio_sync_times_measure(kio *k, kio_file *file, uint64_t offset, uint64_t bytes, const void *zeros, kio_sync_times *times);
+bool kio_sync_times_prefer_durable_write(const kio_sync_times *times);
+
 /* Writes the thread's error sentence for a failed operation and returns its code. */
 int kio_op_error(const kio_op *op);
 const char *kio_file_path(const kio_file *file);
