@@ -132,6 +132,28 @@ static void test_file_transfer(kio *k)
     free(in);
 }
 
+static void test_sync_times(kio *k)
+{
+    kio_file *file = file_make(k, "measured", KIO_DIRECT);
+    kio_sync_times times = {0};
+    unsigned char *blocks = blocks_make(6), *zeros = blocks_make(1);
+    memset(blocks, 'm', 6 * BLOCK);
+    memset(zeros, 0, BLOCK);
+    TAP_CHECK(kio_file_write(k, file, blocks, 6 * BLOCK, 0) == 0 && kio_file_sync(k, file) == 0);
+    uint64_t begin = kio_now_ns(k);
+    int code = kio_sync_times_measure(k, file, BLOCK, 4 * BLOCK, zeros, &times);
+    uint64_t took = kio_now_ns(k) - begin;
+    tap_ok(code == 0 && times.device == kio_file_device(k, file) && times.sync_ns > 0 && took < UINT64_C(20000000000),
+           "%s: measured: %u ns with a sync, %u ns with a durable write, in %u us", backend, times.sync_ns, times.durable_write_ns, (unsigned)(took / 1000));
+    TAP_CHECK(kio_file_read(k, file, blocks, 6 * BLOCK, 0) == 0);
+    bool zero = true;
+    for (size_t i = BLOCK; i < 2 * BLOCK; i++) zero = zero && blocks[i] == 0;
+    tap_ok(zero && blocks[BLOCK - 1] == 'm' && blocks[5 * BLOCK] == 'm', "%s: by writing within the range, and nowhere else", backend);
+    kio_file_close(k, file);
+    free(blocks);
+    free(zeros);
+}
+
 static void test_file_direct(kio *k)
 {
     kio_file *file = file_make(k, "direct", KIO_DIRECT);
@@ -356,6 +378,7 @@ static void test_backend(const char *name)
     test_file_size(k);
     test_file_transfer(k);
     test_file_direct(k);
+    test_sync_times(k);
     test_names(k);
     child_test(files_on_ramfs, NULL, "files on ramfs");
     child_test(files_on_full, NULL, "a full file system");
