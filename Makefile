@@ -180,6 +180,12 @@ $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a -lrocksdb -lwiredtiger $(LIBS) -lm
 
+# sizes that grow; needs no peers
+SCALE_OBJ := $(patsubst %,$(OBJ)/bench/%.o,figures/scale figures/scale_recovery figures/scale_curve environment measure parse scratch)
+$(OUT)/figures/scale: $(SCALE_OBJ) $(OUT)/libringwood-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lm
+
 # the README's figures
 figures: deps
 	@tools/install-deps $(COMPARE_PACKAGES) fio
