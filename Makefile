@@ -53,7 +53,7 @@ API_BIN := $(API_SRC:tests/api/%.c=$(OUT)/tests/%)
 ISOLATION_OBJ := $(patsubst %.c,$(OBJ)/%.o,$(filter-out $(ISOLATION_SRC),$(wildcard tests/isolation/*.c)))
 ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 
-.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick figures crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick figures figures-scale crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -185,6 +185,14 @@ SCALE_OBJ := $(patsubst %,$(OBJ)/bench/%.o,figures/scale figures/scale_recovery 
 $(OUT)/figures/scale: $(SCALE_OBJ) $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lm
+
+# what grows with the data, at full size: half an hour, 15 GB under SCALE_DIR. bench/README.md says what is measured
+SCALE_DIR ?= .
+figures-scale: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) build/figures/scale
+	build/figures/scale recovery $(SCALE_DIR) --json build/figures/recovery.json
+	build/figures/scale open $(SCALE_DIR) --json build/figures/open.json
+	build/figures/scale curve $(SCALE_DIR) --records 100M --json build/figures/curve.json
 
 # the README's figures
 figures: deps

@@ -14,7 +14,7 @@
 #define WAL_SEGMENT_PAYLOAD ((uint64_t)WAL_SEGMENT_BLOCKS * WAL_PAYLOAD_BYTES)
 /* Room held back for the padding of batches, so that the limit need not be lowered at each. */
 #define WAL_MARGIN_BYTES (WAL_SEGMENT_PAYLOAD / 4)
-#define WAL_IO_BYTES RW_MIN(256u << 10, RW_LOG_SEGMENT_BYTES)   /* one read or zero-write */
+#define WAL_IO_BYTES RW_MIN(256u << 10, RW_LOG_SEGMENT_BYTES)   /* one zero-write */
 #define WAL_RESERVE_TAG ((uint64_t)7)
 #define WAL_TEXT_BYTES 256
 
@@ -45,6 +45,7 @@ struct wal {
     wal_sync sync;                 /* in effect; WAL_SYNC_AUTO: not decided */
     kio_sync_times sync_times;     /* of this device, device 0: not known */
     uint64_t replay_end_lsn;
+    uint64_t examined_from;        /* where the replay began that ended there, and looked through what lies beyond */
     unsigned char *staging;        /* ring: the byte of LSN x is at x & WAL_STAGING_MASK; zero from reserve to consumed + its size */
     uint64_t epoch;
 
