@@ -72,8 +72,8 @@ static void sync_recall(wal *w)
 }
 
 /*
- * Decides, once the epoch has begun and before anything is appended. Behind the start block, where the first records will come: what is there belongs to no segment of this epoch, and zeros never do. So a crash in the middle leaves
- * nothing that a crash after the start block could not leave.
+ * Decides, once the epoch has begun and before anything is appended. It writes behind the start block, where the first records will come: what is there
+ * belongs to no segment of this epoch, and zeros never do. So a crash in the middle leaves nothing that a crash after the start block could not leave.
  */
 static int sync_choose(wal *w)
 {

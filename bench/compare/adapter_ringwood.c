@@ -53,6 +53,15 @@ static int ringwood_close(void *engine)
     return code;
 }
 
+static void ringwood_sync_way(void *engine, char text[COMPARE_TEXT])
+{
+    ringwood_engine *e = engine;
+    rw_stats_t stats;
+    if (rw_stats(e->db, &stats) != 0) return;
+    snprintf(text, COMPARE_TEXT, "%s (measured: write and fdatasync %.0f us, RWF_DSYNC %.0f us)", stats.log_sync, (double)stats.log_fdatasync_ns / 1000,
+             (double)stats.log_dsync_ns / 1000);
+}
+
 static int ringwood_flush(void *engine)
 {
     ringwood_engine *e = engine;
@@ -174,6 +183,7 @@ const compare_adapter compare_ringwood = {
     .describe = ringwood_describe,
     .open = ringwood_open,
     .close = ringwood_close,
+    .sync_way = ringwood_sync_way,
     .flush = ringwood_flush,
     .settle = ringwood_settle,
     .session_open = ringwood_session_open,

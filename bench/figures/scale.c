@@ -158,8 +158,8 @@ static void head_print(const scale_plan *plan, const char *figure)
     printf("%s: keys %u B, values %u B, cache %llu MiB\n%s, %u processors; %s; %s (%s) on %s\n", figure, SCALE_KEY_BYTES, plan->value_bytes,
            (unsigned long long)(plan->options.cache_bytes >> 20), e.processor, e.cpus, e.kernel, e.file_system, e.mount_options, e.device);
     if (plan->json == NULL) return;
-    fprintf(plan->json, "{\n  \"processor\": \"%s\", \"processors\": %u, \"kernel\": \"%s\", \"file_system\": \"%s\", \"device\": \"%s\",\n", e.processor, e.cpus, e.kernel,
-            e.file_system, e.device);
+    fprintf(plan->json, "{\n  \"processor\": \"%s\", \"processors\": %u, \"kernel\": \"%s\", \"file_system\": \"%s\", \"device\": \"%s\",\n", e.processor,
+            e.cpus, e.kernel, e.file_system, e.device);
     fprintf(plan->json, "  \"key_bytes\": %u, \"value_bytes\": %u, \"cache_bytes\": %llu,\n  \"rows\": [", SCALE_KEY_BYTES, plan->value_bytes,
             (unsigned long long)plan->options.cache_bytes);
 }
@@ -225,7 +225,8 @@ int main(int argc, char **argv)
         fputs(usage, stderr);
         return 2;
     }
-    scale_plan plan = {.directory = argv[2], .records = chosen->records, .log_bytes = (uint64_t)1 << 30, .value_bytes = chosen->value_bytes, .rounds = 3, .seconds = 3};
+    scale_plan plan = {.directory = argv[2], .records = chosen->records, .log_bytes = (uint64_t)1 << 30,
+                       .value_bytes = chosen->value_bytes, .rounds = 3, .seconds = 3};
     rw_options_init(&plan.options);
     plan.options.cache_bytes = chosen->cache_bytes;
     optind = 3;
