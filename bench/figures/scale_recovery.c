@@ -12,7 +12,7 @@ typedef struct {
     uint64_t puts, log_bytes;      /* since the last checkpoint */
     uint64_t number;               /* of some record */
     uint64_t records, replayed_us;
-    double open_seconds, answer_seconds;
+    double open_seconds, answer_seconds, cpu_us;
 } recovery;
 
 static uint64_t log_length(rw_db *db)
@@ -61,6 +61,7 @@ static void recover_and_die(const scale_plan *plan, const char *path, void *resu
     r->open_seconds = scale_seconds() - begin;
     scale_get(plan, db, r->number);
     r->answer_seconds = scale_seconds() - begin;
+    r->cpu_us = bench_cpu_us();
     scale_expect(rw_stats(db, &stats), "stats");
     r->records = stats.recovery_records;
     r->replayed_us = stats.recovery_us;
@@ -81,6 +82,7 @@ void scale_recovery(scale_plan *plan)
         scale_column columns[] = {
             {"log_MiB", (double)r->log_bytes / 1048576, 1},  {"operations", (double)r->records, 0},       {"replay_s", seconds, 3},
             {"operations_per_s", (double)r->records / seconds, 0}, {"open_s", r->open_seconds, 3}, {"first_answer_s", r->answer_seconds, 3},
+            {"cpu_us_per_operation", r->cpu_us / (double)r->records, 3},
         };
         scale_row_print(plan, "recovery", columns, RW_ARRAY_SIZE(columns));
     }
