@@ -56,7 +56,7 @@ ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 # what callgrind counts is the code that users get
 INSTRUCTIONS_BIN := $(if $(filter release,$(VARIANT)),$(OUT)/tests/instructions)
 
-.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures figures-scale crash fuzz valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -194,6 +194,20 @@ profile: deps
 $(OUT)/figures/transactions: bench/figures/transactions.c bench/figures/figures.h include/ringwood.h $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a
 	@mkdir -p $(@D)
 	$(CC) $(CPPFLAGS) $(CFLAGS) $(LDFLAGS) -o $@ $< $(OBJ)/bench/keys.o $(OUT)/libringwood-internal.a -lrocksdb -lwiredtiger $(LIBS) -lm
+
+# sizes that grow; needs no peers
+SCALE_OBJ := $(patsubst %,$(OBJ)/bench/%.o,figures/scale figures/scale_recovery figures/scale_curve environment measure parse scratch)
+$(OUT)/figures/scale: $(SCALE_OBJ) $(OUT)/libringwood-internal.a
+	@mkdir -p $(@D)
+	$(CC) $(LDFLAGS) -o $@ $^ $(LIBS) -lm
+
+# what grows with the data, at full size: half an hour, 15 GB under SCALE_DIR. bench/README.md says what is measured
+SCALE_DIR ?= .
+figures-scale: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) build/figures/scale
+	build/figures/scale recovery $(SCALE_DIR) --json build/figures/recovery.json
+	build/figures/scale open $(SCALE_DIR) --json build/figures/open.json
+	build/figures/scale curve $(SCALE_DIR) --records 100M --json build/figures/curve.json
 
 # the README's figures
 figures: deps

@@ -8,6 +8,7 @@
 /* name, which kind of run must find it (crashes or faults), what goes wrong */
 #define RW_PLANTED_MAP(X)                                                                                          \
     X(skip_log_sync, crashes, "a batch of the log counts as durable without its sync")                             \
+    X(skip_log_dsync, crashes, "a batch of the log counts as durable though its writes lack the flag")               \
     X(ack_before_sync, crashes, "a commit is acknowledged before it is durable")                                   \
     X(lose_async_flush, crashes, "rw_flush returns at once")                                                       \
     X(drop_log_block, crashes, "recovery takes a block with little in it for torn")                       \

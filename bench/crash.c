@@ -106,6 +106,7 @@ static void shared_prepare(crash_run_state *run)
     /* Opening with another number of workers only assigns partitions anew. */
     if (shared->options.workers == 0) shared->options.workers = 1 + (uint32_t)rw_random_below(&run->random, WORKERS_MAX);
     snprintf(shared->io_backend, sizeof shared->io_backend, "%s", run->request->options.io_backend);
+    snprintf(shared->log_sync, sizeof shared->log_sync, "%s", run->request->options.log_sync);
     shared->state = run->state;
 }
 

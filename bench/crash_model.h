@@ -81,7 +81,7 @@ typedef struct {
     /* set by the parent before the writer starts */
     uint64_t seed, round;
     rw_options options;
-    char io_backend[16];         /* options.io_backend, as text that crosses processes */
+    char io_backend[16], log_sync[16];    /* those of the options, as text that crosses processes */
     crash_state state;           /* what the database holds when the round begins */
     /* written by the parent, read by the writer */
     _Atomic bool close_wanted;

@@ -220,6 +220,7 @@ static void writer_open(writer *w, const char *directory)
     crash_shared *shared = w->shared;
     rw_options options = shared->options;
     options.io_backend = shared->io_backend;
+    options.log_sync = shared->log_sync;
     int code = rw_open(directory, &options, &w->db);
     for (unsigned i = 0; code == 0 && i < CRASH_BUCKETS; i++) code = rw_bucket_open(w->db, crash_bucket_names[i], i == 0 ? 0 : RW_CREATE, &w->buckets[i]);
     if (code != 0) writer_fail(shared, "the writer cannot open the database (%d): %s", code, rw_last_error(w->db));

@@ -79,7 +79,7 @@ static void end_csv(const bench_report *report)
 {
     const bench_dataset *d = report->dataset;
     const rw_stats_t *s = report->opened;
-    fputs("workload,threads,durability,batch,records,key_size,value_size,cache_bytes,page_size,workers,io_backend,file_system,kernel,"
+    fputs("workload,threads,durability,batch,records,key_size,value_size,cache_bytes,page_size,workers,io_backend,log_sync,file_system,kernel,"
           "operations,seconds,operations_per_second,rate,behind,txn_mode,aborts,abort_rate",
           stdout);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(",%s_us", bench_percentiles[i].name);
@@ -87,9 +87,9 @@ static void end_csv(const bench_report *report)
     for (unsigned i = 0; i < report->count; i++) {
         const bench_result *r = &report->results[i];
         bench_costs c = bench_result_costs(r);
-        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f,%.1f,%" PRIu64 ",%s,%" PRIu64 ",%.6f", r->request.workload->name,
+        printf("%s,%u,%s,%u,%" PRIu64 ",%u,%u,%" PRIu64 ",%" PRIu64 ",%" PRIu64 ",%s,%s,%s,\"%s\",%" PRIu64 ",%.6f,%.1f,%.1f,%" PRIu64 ",%s,%" PRIu64 ",%.6f", r->request.workload->name,
                r->request.threads, bench_result_durability(r), r->request.workload->batches ? r->request.batch : 1, d->records, d->key_size, d->value_size,
-               s->cache_bytes, s->page_size, s->workers, s->io_backend, report->environment->file_system, report->environment->kernel, r->operations,
+               s->cache_bytes, s->page_size, s->workers, s->io_backend, s->log_sync, report->environment->file_system, report->environment->kernel, r->operations,
                r->seconds, bench_result_rate(r), r->paced ? r->request.rate : 0, r->behind, bench_result_mode(r), bench_result_aborts(r), bench_result_abort_rate(r));
         for (unsigned p = 0; p < BENCH_PERCENTILES; p++)
             printf(",%.3f", (double)rw_histogram_quantile(&r->all, bench_percentiles[p].fraction) / 1000);

@@ -111,10 +111,11 @@ static json_t *settings_json(const bench_report *report)
 {
     const bench_dataset *d = report->dataset;
     const rw_stats_t *s = report->opened;
-    return json_pack("{s:I, s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:i}", "records", (json_int_t)d->records, "key_size", (int)d->key_size, "value_size",
+    return json_pack("{s:I, s:i, s:i, s:s, s:I, s:I, s:I, s:I, s:s, s:s, s:i, s:s, s:I, s:I}", "records", (json_int_t)d->records, "key_size", (int)d->key_size, "value_size",
                      (int)d->value_size, "keys", d->hashed ? "hashed" : "numeric", "seed", (json_int_t)d->seed, "cache_bytes", (json_int_t)s->cache_bytes,
                      "page_size", (json_int_t)s->page_size, "workers", (json_int_t)s->workers, "io_backend", s->io_backend, "io_backend_note",
-                     s->io_backend_note, "async_delay_ms", (int)report->arguments->options.async_delay_ms);
+                     s->io_backend_note, "async_delay_ms", (int)report->arguments->options.async_delay_ms, "log_sync", s->log_sync,
+                     "log_fdatasync_ns", (json_int_t)s->log_fdatasync_ns, "log_dsync_ns", (json_int_t)s->log_dsync_ns);
 }
 
 static void json_print(json_t *root)

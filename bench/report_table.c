@@ -1,6 +1,7 @@
 /* The table: a head, a line for each workload as it ends, then costs, distributions and a summary. */
 #include <inttypes.h>
 #include <stdio.h>
+#include <string.h>
 
 #include "base/base.h"
 #include "bench/measure.h"
@@ -16,7 +17,15 @@ static void durability_print(const bench_report *report)
         sync |= job->sync;
         async |= !job->sync;
     }
+    const rw_stats_t *s = report->opened;
     if (sync) puts("sync         each write returns when it is durable");
+    if (sync || async) {
+        printf("log          made durable %s", strcmp(s->log_sync, "dsync") == 0 ? "by writes with RWF_DSYNC" : "by fdatasync after its writes");
+        if (s->log_fdatasync_ns != 0) printf(" (measured: write and fdatasync %s us", bench_text_us(s->log_fdatasync_ns));
+        if (s->log_fdatasync_ns != 0 && s->log_dsync_ns != 0) printf(", RWF_DSYNC %s us)", bench_text_us(s->log_dsync_ns));
+        else if (s->log_fdatasync_ns != 0) printf(", RWF_DSYNC not possible)");
+        puts("");
+    }
     if (async)
         printf("async        each write returns when it is visible, is durable within %u ms, and the clock stops when all are\n",
                report->arguments->options.async_delay_ms);

@@ -7,11 +7,17 @@
 
 #include "base/base.h"
 
+int bench_scratch_make_in(bench_scratch *scratch, const char *directory, const char *prefix)
+{
+    int size = snprintf(scratch->path, sizeof scratch->path, "%s/%s-XXXXXX", directory, prefix);
+    if (size >= (int)sizeof scratch->path) return rw_error(RW_EINVAL, "the name of the directory %s is too long", directory);
+    if (mkdtemp(scratch->path) != NULL) return 0;
+    return rw_error_errno(rw_error_from_errno(errno), errno, "cannot make a directory in %s", directory);
+}
+
 int bench_scratch_make(bench_scratch *scratch, const char *prefix)
 {
-    snprintf(scratch->path, sizeof scratch->path, "./%s-XXXXXX", prefix);
-    if (mkdtemp(scratch->path) != NULL) return 0;
-    return rw_error_errno(rw_error_from_errno(errno), errno, "cannot make a directory under the present one");
+    return bench_scratch_make_in(scratch, ".", prefix);
 }
 
 static int entry_remove(const char *path, const struct stat *status, int kind, struct FTW *place)

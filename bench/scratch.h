@@ -10,6 +10,8 @@ typedef struct {
 
 /* Makes ./prefix-XXXXXX. 0, or a negative code. */
 int bench_scratch_make(bench_scratch *scratch, const char *prefix);
+/* Makes directory/prefix-XXXXXX. The same. */
+int bench_scratch_make_in(bench_scratch *scratch, const char *directory, const char *prefix);
 /* Removes a directory with all that is in it. 0, or a negative code; what is not there is success. */
 int bench_scratch_remove(const char *path);
 

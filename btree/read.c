@@ -166,7 +166,7 @@ void trees_get_ahead(trees *t, rw_slice key, trees_ahead step)
     hint h;
     uint64_t hash = hints_hash(key);
     if (step == TREES_AHEAD_HINT) hints_prefetch(&t->hints, hash);
-    else (void)tree_hint_find(t, hash, &h);
+    else if (tree_hint_find(t, hash, &h) && step == TREES_AHEAD_CHANGE) __builtin_prefetch(&tree_node(t, h.frame)->page.newest_timestamp);
 }
 
 RW_RACY static void page_copy(trees *t, uint32_t f, node *to)

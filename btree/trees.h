@@ -81,8 +81,8 @@ typedef struct {
  */
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss);
 
-/* For gets of several keys: fetches from memory what each needs first, then what its hint names; so that they wait together. */
-typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF } trees_ahead;
+/* For several keys: fetches from memory what each needs first, then what its hint names, for a get or for a change; so that they wait together. */
+typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF, TREES_AHEAD_CHANGE } trees_ahead;
 void trees_get_ahead(trees *t, rw_slice key, trees_ahead step);
 
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */

@@ -10,14 +10,14 @@ static const char *const stat_names[] = {
 #define STAT_NAME(name, text) #name,
     RW_STATS_MAP(STAT_NAME)
 #undef STAT_NAME
-    "io_backend", "io_backend_note", "read_only_reason",
+    "io_backend", "io_backend_note", "read_only_reason", "log_sync",
 };
 
 static const char *const stat_meanings[] = {
 #define STAT_MEANING(name, text) text,
     RW_STATS_MAP(STAT_MEANING)
 #undef STAT_MEANING
-    "the I/O back end in effect", "why it is not the one asked for", "why the database takes no writes",
+    "the I/O back end in effect", "why it is not the one asked for", "why the database takes no writes", "how commits are made durable",
 };
 
 void stat_print(FILE *file, output_format format, const rw_stats_t *stats)
@@ -27,6 +27,7 @@ void stat_print(FILE *file, output_format format, const rw_stats_t *stats)
         RW_STATS_MAP(STAT_CELL)
 #undef STAT_CELL
         output_cell_text(stats->io_backend), output_cell_text(stats->io_backend_note), output_cell_text(stats->read_only_reason),
+        output_cell_text(stats->log_sync),
     };
     static const char *const columns[] = {"name", "value", "meaning"};
     output o;

@@ -65,11 +65,27 @@ static void log_failed(void *arg, int code, const char *text)
     engine_fail(arg, code, text);
 }
 
+static wal_sync log_sync_asked(const engine *e)
+{
+    const char *asked = e->options.log_sync;
+    return strcmp(asked, "fdatasync") == 0 ? WAL_SYNC_FDATASYNC : strcmp(asked, "dsync") == 0 ? WAL_SYNC_DSYNC : WAL_SYNC_AUTO;
+}
+
+/* What this open has measured goes into the next superblock. */
+static void log_sync_keep(engine *e)
+{
+    kio_sync_times times;
+    (void)wal_sync_mode(e->wal, &times);
+    if (times.device != 0) store_sync_times_keep(e->store, &times);
+}
+
 static wal_options log_options(engine *e)
 {
     return (wal_options){.database_id = e->database_id,
                          .async_delay_ms = e->options.async_delay_ms,
                          .read_only = e->read_only,
+                         .sync = log_sync_asked(e),
+                         .sync_times = store_sync_times(e->store),
                          .sync_data = log_sync_data,
                          .sync_data_arg = e,
                          .on_failure = log_failed,
@@ -147,6 +163,7 @@ static int database_create(engine *e)
     uint64_t end_lsn;
     if (error == 0) error = wal_replay(e->wal, WAL_LSN_FIRST, WAL_LSN_FIRST, log_must_be_empty, e, &end_lsn);
     if (error == 0) error = wal_start(e->wal, end_lsn);
+    if (error == 0) log_sync_keep(e);
     if (error == 0) error = checkpoint_all(e, false);
     return error;
 }
@@ -173,7 +190,9 @@ static int database_open(engine *e)
     error = recovery_run(e);
     e->trees.recovering = false;
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
-    if (error == 0 && !e->read_only) error = wal_start(e->wal, checkpoint_lsn);
+    if (error != 0 || e->read_only) return error;
+    error = wal_start(e->wal, checkpoint_lsn);
+    if (error == 0) log_sync_keep(e);
     return error;
 }
 

@@ -18,6 +18,7 @@ void rw_options_init(rw_options *options)
         .create = 1,
         .txn_bytes_max = (uint64_t)1 << 30,
         .lock_timeout_ms = 10000,
+        .log_sync = "auto",
     };
 }
 
@@ -58,22 +59,51 @@ static const option_entry number_options[] = {
     OPTION("snapshot_bytes", snapshot_bytes_max, true), OPTION("txn_bytes", txn_bytes_max, true), OPTION("lock_timeout_ms", lock_timeout_ms, false),
 };
 
-static const char *const backends[] = {"auto", "uring", "psync"};
+/* Options that are one of three words. */
+typedef struct {
+    const char *name;
+    size_t offset;
+    const char *words[3];
+} option_words;
 
-static int backend_parse(const char *value, const char **out)
+static const option_words word_options[] = {
+    {"io_backend", offsetof(rw_options, io_backend), {"auto", "uring", "psync"}},
+    {"log_sync", offsetof(rw_options, log_sync), {"auto", "fdatasync", "dsync"}},
+};
+
+/* The word as it is in the table, which outlives the caller's text. */
+static int word_parse(const option_words *option, const char *value, const char **out)
 {
-    for (size_t i = 0; i < RW_ARRAY_SIZE(backends); i++) {
-        if (strcmp(value, backends[i]) != 0) continue;
-        *out = backends[i];
+    const char *const *words = option->words;
+    if (value == NULL) return rw_error(RW_EINVAL, "%s is NULL", option->name);
+    for (size_t i = 0; i < RW_ARRAY_SIZE(option->words); i++) {
+        if (strcmp(value, words[i]) != 0) continue;
+        *out = words[i];
         return 0;
     }
-    return rw_error(RW_EINVAL, "io_backend: '%s' is none of auto, uring, psync", value);
+    return rw_error(RW_EINVAL, "%s: '%s' is none of %s, %s, %s", option->name, value, words[0], words[1], words[2]);
+}
+
+static int words_check(const rw_options *options)
+{
+    for (size_t i = 0; i < RW_ARRAY_SIZE(word_options); i++) {
+        const char *value, *ignored = NULL;
+        memcpy(&value, (const char *)options + word_options[i].offset, sizeof value);
+        if (word_parse(&word_options[i], value, &ignored) != 0) return RW_EINVAL;
+    }
+    return 0;
 }
 
 int rw_options_set(rw_options *options, const char *name, const char *value)
 {
     if (options == NULL || name == NULL || value == NULL) return rw_error(RW_EINVAL, "an argument of rw_options_set is NULL");
-    if (strcmp(name, "io_backend") == 0) return backend_parse(value, &options->io_backend);
+    for (size_t i = 0; i < RW_ARRAY_SIZE(word_options); i++) {
+        const char *word = NULL;
+        if (strcmp(name, word_options[i].name) != 0) continue;
+        int error = word_parse(&word_options[i], value, &word);
+        if (error == 0) memcpy((char *)options + word_options[i].offset, &word, sizeof word);
+        return error;
+    }
     for (size_t i = 0; i < RW_ARRAY_SIZE(number_options); i++) {
         const option_entry *entry = &number_options[i];
         if (strcmp(name, entry->name) != 0 && strcmp(name, entry->field) != 0) continue;
@@ -93,7 +123,6 @@ int rw_options_set(rw_options *options, const char *name, const char *value)
 
 int options_check(const rw_options *o)
 {
-    const char *ignored;
     if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "struct_size: %zu: the options were not set up by rw_options_init", o->struct_size);
     if (o->cache_bytes < RW_CACHE_BYTES_MIN)
         return rw_error(RW_EINVAL, "cache_bytes: %llu is less than %u", (unsigned long long)o->cache_bytes, RW_CACHE_BYTES_MIN);
@@ -101,8 +130,7 @@ int options_check(const rw_options *o)
     if (rw_key_size_max(o->page_size) == 0)
         return rw_error(RW_EINVAL, "page_size: %u is none of 4096, 8192, 16384, 32768, 65536", o->page_size);
     if (o->workers > RW_WORKERS_MAX) return rw_error(RW_EINVAL, "workers: %u is more than %u", o->workers, RW_WORKERS_MAX);
-    if (o->io_backend == NULL) return rw_error(RW_EINVAL, "io_backend is NULL");
-    if (backend_parse(o->io_backend, &ignored) != 0) return RW_EINVAL;
+    if (words_check(o) != 0) return RW_EINVAL;
     if (o->log_bytes < 4 * RW_LOG_STAGING_BYTES)
         return rw_error(RW_EINVAL, "log_bytes: %llu is less than %u", (unsigned long long)o->log_bytes, 4 * RW_LOG_STAGING_BYTES);
     if (o->log_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "log_bytes: %llu is absurd", (unsigned long long)o->log_bytes);

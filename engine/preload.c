@@ -1,6 +1,6 @@
 /*
- * Recovery's readers: before a piece of the log is applied, by one thread, many read the pages that it will change, so that as many reads are in flight
- * as the device likes. What they cannot read is met again, and reported, when it is applied.
+ * Recovery's readers: before a piece of the log is applied, by one thread, many find the places that it will change, so that as many reads are in flight
+ * as the device likes, and the places are known. What they cannot read is met again, and reported, when it is applied.
  */
 #include "engine/preload.h"
 
@@ -12,7 +12,7 @@ struct preload {
     engine *e;
     kio_thread *threads[PRELOAD_THREADS];
     unsigned thread_count;
-    /* set by preload_run before the round is raised */
+    /* set by preload_begin before the round is raised */
     const rw_slice *keys;
     uint32_t key_count;
     /* any thread */
@@ -22,12 +22,17 @@ struct preload {
     _Atomic uint32_t stop;
 };
 
-static void keys_touch(preload *p)
+/* Looks for the keys, not only for their leaves: so a hint is left for who applies the piece, and the descent, with its chain of cache misses, is made here. */
+static void keys_find(preload *p)
 {
+    trees *t = &p->e->trees;
+    tree_value ignored;
     for (;;) {
         uint32_t from = atomic_fetch_add(&p->next, PRELOAD_CLAIM), to = RW_MIN(from + PRELOAD_CLAIM, p->key_count);
         if (from >= p->key_count) return;
-        for (uint32_t i = from; i < to; i++) (void)trees_touch(&p->e->trees, p->keys[i], NULL);
+        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i], TREES_AHEAD_HINT);
+        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i], TREES_AHEAD_LEAF);
+        for (uint32_t i = from; i < to; i++) (void)trees_get(t, p->keys[i], NULL, 0, false, &ignored, NULL);
     }
 }
 
@@ -38,7 +43,7 @@ static void preload_thread(void *arg)
     for (uint32_t seen = 0;; seen++) {
         while (atomic_load(&p->round) == seen) kio_sleep(k, &p->round, seen, -1);
         if (atomic_load(&p->stop) != 0) return;
-        keys_touch(p);
+        keys_find(p);
         if (atomic_fetch_sub(&p->busy, 1) == 1) kio_wake(k, &p->busy, 1);
     }
 }
@@ -68,13 +73,18 @@ int preload_open(engine *e, preload **out)
     return 0;
 }
 
-void preload_run(preload *p, const rw_slice *keys, uint32_t count)
+void preload_begin(preload *p, const rw_slice *keys, uint32_t count)
 {
+    RW_ASSERT(atomic_load(&p->busy) == 0);
     p->keys = keys;
     p->key_count = count;
     atomic_store(&p->next, 0);
     atomic_store(&p->busy, p->thread_count);
     round_begin(p);
+}
+
+void preload_wait(preload *p)
+{
     for (;;) {
         uint32_t busy = atomic_load(&p->busy);
         if (busy == 0) return;
@@ -84,6 +94,7 @@ void preload_run(preload *p, const rw_slice *keys, uint32_t count)
 
 void preload_close(preload *p)
 {
+    preload_wait(p);
     atomic_store(&p->stop, 1);
     round_begin(p);
     for (unsigned i = 0; i < p->thread_count; i++) kio_thread_join(p->e->kio, p->threads[i]);

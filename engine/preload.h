@@ -7,8 +7,10 @@
 typedef struct preload preload;
 
 int preload_open(engine *e, preload **out);
-/* Brings the leaves of these keys into the cache. No token is held. */
-void preload_run(preload *p, const rw_slice *keys, uint32_t count);
+/* Begins to bring the leaves of these keys, which stay the caller's and where they are, into the cache; none may be under way. */
+void preload_begin(preload *p, const rw_slice *keys, uint32_t count);
+/* Returns when what was begun, if anything was, is done. No token is held. */
+void preload_wait(preload *p);
 void preload_close(preload *p);
 
 #endif

@@ -51,6 +51,15 @@ static void files_count(engine *e, rw_stats_t *stats)
     stats->checkpoints = atomic_load(&e->checkpointer.published);
 }
 
+static void log_sync_show(engine *e, rw_stats_t *stats)
+{
+    static const char *const names[] = {[WAL_SYNC_AUTO] = "auto", [WAL_SYNC_FDATASYNC] = "fdatasync", [WAL_SYNC_DSYNC] = "dsync"};
+    kio_sync_times times;
+    snprintf(stats->log_sync, sizeof stats->log_sync, "%s", names[wal_sync_mode(e->wal, &times)]);
+    stats->log_fdatasync_ns = times.sync_ns;
+    stats->log_dsync_ns = times.durable_write_ns;
+}
+
 static void transactions_count(engine *e, rw_stats_t *stats)
 {
     lock_counters counters;
@@ -86,6 +95,7 @@ int rw_stats(rw_db *db, rw_stats_t *out)
     pool_count(e, &stats);
     files_count(e, &stats);
     transactions_count(e, &stats);
+    log_sync_show(e, &stats);
     stats.reads_restarted = atomic_load(&e->trees.restarts);
     stats.recovery_records = e->recovery_records;
     stats.recovery_us = e->recovery_ns / 1000;

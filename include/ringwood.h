@@ -122,6 +122,8 @@ typedef struct rw_options {
     uint32_t lock_timeout_ms;    /* how long a lock is waited for before RW_ETIMEOUT, 1 to 3600000; 10000 */
     rw_logger_fn logger;         /* NULL: silent */
     void *logger_arg;
+    const char *log_sync;        /* how commits are made durable: "fdatasync" (after the writes), "dsync" (writes with RWF_DSYNC), or "auto": the faster of them,
+                                    measured on the log's device when the database is created, or is found on another device, and kept; "auto" */
 } rw_options;
 
 /* Fills in the defaults. Any thread. */
@@ -129,9 +131,10 @@ RW_PUBLIC void rw_options_init(rw_options *options);
 
 /*
  * Sets one option by name, as text: "cache" "256M", "page_size" "16K", "workers" "2", "io_backend" "psync", "log" "64M",
- * "async_delay_ms" "10", "partition" "64M", "create" "0", "read_only" "1", "snapshot_bytes" "64M", "txn_bytes" "1G", "lock_timeout_ms" "500". The names of the fields are accepted too. Sizes take K, M, G
+ * "async_delay_ms" "10", "partition" "64M", "create" "0", "read_only" "1", "snapshot_bytes" "64M", "txn_bytes" "1G", "lock_timeout_ms" "500",
+ * "log_sync" "dsync". The names of the fields are accepted too. Sizes take K, M, G
  * (powers of 1024). RW_EINVAL for an unknown name or a value that does not parse or is out of range. The text of
- * io_backend is not copied when it is one of the known names.
+ * io_backend and of log_sync is not copied when it is one of the known names.
  */
 RW_PUBLIC int rw_options_set(rw_options *options, const char *name, const char *value);
 
@@ -468,7 +471,9 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(version_bytes_max, "limit of it")                                                        \
     X(reads_restarted, "optimistic reads that met a change and began again")                   \
     X(recovery_records, "log records replayed by rw_open")                                     \
-    X(recovery_us, "time rw_open spent replaying, microseconds")
+    X(recovery_us, "time rw_open spent replaying, microseconds")                               \
+    X(log_fdatasync_ns, "median time of a 4 KiB write and fdatasync on this device, nanoseconds; 0: not measured") \
+    X(log_dsync_ns, "the same of a write with RWF_DSYNC; 0: not measured, or not possible")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;
@@ -477,6 +482,7 @@ typedef struct {
     char io_backend[16];        /* the back end in effect */
     char io_backend_note[112];  /* why, when it is not the one asked for */
     char read_only_reason[128]; /* empty while the database takes writes */
+    char log_sync[16];          /* how commits are made durable: fdatasync or dsync; auto: not decided, as nothing is written */
 } rw_stats_t;
 
 RW_PUBLIC int rw_stats(rw_db *db, rw_stats_t *stats);

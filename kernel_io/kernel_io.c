@@ -13,7 +13,8 @@ static void posix_close(kio *k)
 #define POSIX_OPERATIONS                                                                                                   \
     .close = posix_close, .file_open = posix_file_open, .file_close = posix_file_close, .file_size = posix_file_size,      \
     .file_resize = posix_file_resize, .file_allocate = posix_file_allocate, .file_read = posix_file_read,                  \
-    .file_write = posix_file_write, .file_sync = posix_file_sync, .file_is_direct = posix_file_is_direct,                  \
+    .file_write = posix_file_write, .file_write_durable = posix_file_write_durable, .file_sync = posix_file_sync,          \
+    .file_is_direct = posix_file_is_direct, .file_device = posix_file_device,                                              \
     .directory_create = posix_directory_create, .directory_sync = posix_directory_sync, .unlink = posix_unlink,            \
     .rename = posix_rename, .lock = posix_lock, .unlock = posix_unlock, .now_ns = posix_now_ns, .random = posix_random,    \
     .thread_start = posix_thread_start, .thread_join = posix_thread_join, .sleep = posix_sleep, .wake = posix_wake,        \
@@ -85,7 +86,7 @@ const char *kio_file_path(const kio_file *file)
 
 int kio_op_error(const kio_op *op)
 {
-    static const char *const names[] = {[KIO_READ] = "read", [KIO_WRITE] = "write", [KIO_SYNC] = "sync"};
+    static const char *const names[] = {[KIO_READ] = "read", [KIO_WRITE] = "write", [KIO_WRITE_DURABLE] = "write durably", [KIO_SYNC] = "sync"};
     const char *name = names[op->kind], *path = kio_file_path(op->file);
     RW_ASSERT(op->result < 0);
     if (op->kind == KIO_SYNC) {

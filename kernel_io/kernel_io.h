@@ -9,7 +9,8 @@
  *     called inline. An operation, its buffer included, is the ring's from submit until it is reaped.
  *  3. Files opened for direct I/O take offsets, lengths and buffers aligned to RW_BLOCK_SIZE.
  *  4. A write is durable when a sync of its file succeeded that was issued after the write completed. A failed sync is never
- *     retried by this layer, and not by those above.
+ *     retried by this layer, and not by those above. Or it was a durable write: when that has succeeded, its own bytes are durable, as long as they
+ *     lie within the file's durable size and space, and nothing that was written before is. A failed durable write is as final as a failed sync.
  *  5. Every function that returns int returns 0 or a negative RW_E code, and has set the thread's error sentence, naming the file,
  *     offset and errno. kio_ring_reap's results carry codes without a sentence: kio_op_error writes it.
  */
@@ -33,13 +34,13 @@ typedef struct kio_lock kio_lock;
 #define KIO_READ_ONLY 4u
 #define KIO_DIRECT 8u      /* O_DIRECT where the file system takes it; kio_file_is_direct tells */
 
-typedef enum { KIO_READ, KIO_WRITE, KIO_SYNC } kio_kind;
+typedef enum { KIO_READ, KIO_WRITE, KIO_WRITE_DURABLE, KIO_SYNC } kio_kind;
 
 typedef struct kio_op {
     /* set by the caller before submit */
     kio_kind kind;
     kio_file *file;
-    void *buffer;              /* KIO_READ, KIO_WRITE */
+    void *buffer;              /* all but KIO_SYNC */
     uint64_t offset;           /* bytes */
     uint32_t length;           /* bytes */
     void *context;             /* the caller's */
@@ -63,8 +64,10 @@ typedef struct kio_vtable {
     int (*file_allocate)(kio *, kio_file *, uint64_t offset, uint64_t bytes);
     int (*file_read)(kio *, kio_file *, void *buffer, size_t length, uint64_t offset);
     int (*file_write)(kio *, kio_file *, const void *buffer, size_t length, uint64_t offset);
+    int (*file_write_durable)(kio *, kio_file *, const void *buffer, size_t length, uint64_t offset);
     int (*file_sync)(kio *, kio_file *);
     bool (*file_is_direct)(kio *, kio_file *);
+    uint64_t (*file_device)(kio *, kio_file *);
     int (*directory_create)(kio *, const char *path);
     int (*directory_sync)(kio *, const char *path);
     int (*unlink)(kio *, const char *path);
@@ -117,9 +120,16 @@ static inline int kio_file_allocate(kio *k, kio_file *f, uint64_t offset, uint64
 /* Reading past the end of the file is RW_EIO, with a sentence that says so. */
 static inline int kio_file_read(kio *k, kio_file *f, void *b, size_t n, uint64_t at) { return k->ops->file_read(k, f, b, n, at); }
 static inline int kio_file_write(kio *k, kio_file *f, const void *b, size_t n, uint64_t at) { return k->ops->file_write(k, f, b, n, at); }
+/* RWF_DSYNC: see rule 4. RW_ENOTSUP where the file system has none; then nothing was written. */
+static inline int kio_file_write_durable(kio *k, kio_file *f, const void *b, size_t n, uint64_t at)
+{
+    return k->ops->file_write_durable(k, f, b, n, at);
+}
 /* fdatasync: data and, where it changed, the file's size. */
 static inline int kio_file_sync(kio *k, kio_file *f) { return k->ops->file_sync(k, f); }
 static inline bool kio_file_is_direct(kio *k, kio_file *f) { return k->ops->file_is_direct(k, f); }
+/* A number, not 0, that is another one when the file lies on another device or file system: what was measured here need not hold there. */
+static inline uint64_t kio_file_device(kio *k, kio_file *f) { return k->ops->file_device(k, f); }
 /* One level; present already: 0. */
 static inline int kio_directory_create(kio *k, const char *path) { return k->ops->directory_create(k, path); }
 /* Makes the directory's entries durable: creations, renames, unlinks. */
@@ -173,6 +183,19 @@ static inline int kio_event_open(kio *k, int *fd) { return k->ops->event_open(k,
 static inline void kio_event_close(kio *k, int fd) { k->ops->event_close(k, fd); }
 static inline void kio_event_raise(kio *k, int fd) { k->ops->event_raise(k, fd); }
 static inline void kio_event_clear(kio *k, int fd) { k->ops->event_clear(k, fd); }
+
+/* How long it takes on a device until one block is durable, in either way: medians. device 0: nothing was measured. */
+typedef struct {
+    uint64_t device;             /* kio_file_device of the file that it was measured with */
+    uint32_t sync_ns;            /* a write, then a sync */
+    uint32_t durable_write_ns;   /* a durable write; 0: the file system has none */
+} kio_sync_times;
+/*
+ * Measures, within some 50 ms, by writing zeros (a block of them, aligned) over the range of the file, block by block; all of it must have been written before,
+ * and nobody else use it. *times is set on success. A failed sync or durable write is as final as any other.
+ */
+int kio_sync_times_measure(kio *k, kio_file *file, uint64_t offset, uint64_t bytes, const void *zeros, kio_sync_times *times);
+bool kio_sync_times_prefer_durable_write(const kio_sync_times *times);
 
 /* Writes the thread's error sentence for a failed operation and returns its code. */
 int kio_op_error(const kio_op *op);

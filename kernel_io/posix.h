@@ -33,6 +33,7 @@ int posix_file_size(kio *k, kio_file *file, uint64_t *bytes);
 int posix_file_resize(kio *k, kio_file *file, uint64_t bytes);
 int posix_file_allocate(kio *k, kio_file *file, uint64_t offset, uint64_t bytes);
 bool posix_file_is_direct(kio *k, kio_file *file);
+uint64_t posix_file_device(kio *k, kio_file *file);
 int posix_directory_create(kio *k, const char *path);
 int posix_directory_sync(kio *k, const char *path);
 int posix_unlink(kio *k, const char *path);
@@ -41,6 +42,7 @@ int posix_rename(kio *k, const char *from, const char *to);
 /* posix_transfer.c */
 int posix_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t offset);
 int posix_file_write(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset);
+int posix_file_write_durable(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset);
 int posix_file_sync(kio *k, kio_file *file);
 
 /* Makes an operation ready for its first step. */

@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/statfs.h>
 #include <unistd.h>
 
 #include "kernel_io/posix.h"
@@ -93,6 +94,19 @@ bool posix_file_is_direct(kio *k, kio_file *file)
 {
     (void)k;
     return file->direct;
+}
+
+/* The device number alone is often the same on another machine; the file system's own identity alone is 0 for some. */
+uint64_t posix_file_device(kio *k, kio_file *file)
+{
+    (void)k;
+    struct stat information;
+    struct statfs system;
+    uint64_t device = 0, identity = 0;
+    if (fstat(posix_file_fd(file), &information) == 0) device = information.st_dev;
+    if (fstatfs(posix_file_fd(file), &system) == 0) memcpy(&identity, &system.f_fsid, RW_MIN(sizeof identity, sizeof system.f_fsid));
+    uint64_t both = (device * 0x9E3779B97F4A7C15u) ^ identity;
+    return both != 0 ? both : 1;
 }
 
 int posix_file_size(kio *k, kio_file *file, uint64_t *bytes)

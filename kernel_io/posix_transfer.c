@@ -1,6 +1,7 @@
 /* Reads, writes and syncs: what a short or failed transfer means, the same for both back ends. */
 #include <errno.h>
 #include <sys/stat.h>
+#include <sys/uio.h>
 #include <unistd.h>
 
 #include "kernel_io/posix.h"
@@ -84,7 +85,10 @@ static int64_t op_step(kio_op *op)
         unsigned char *at = (unsigned char *)op->buffer + op->done;
         uint32_t left = op->length - op->done;
         off_t offset = (off_t)(op->offset + op->done);
-        returned = op->kind == KIO_READ ? pread(fd, at, left, offset) : pwrite(fd, at, left, offset);
+        struct iovec piece = {.iov_base = at, .iov_len = left};
+        if (op->kind == KIO_READ) returned = pread(fd, at, left, offset);
+        else if (op->kind == KIO_WRITE) returned = pwrite(fd, at, left, offset);
+        else returned = pwritev2(fd, &piece, 1, offset, RWF_DSYNC);
     }
     return returned < 0 ? -(int64_t)errno : returned;
 }
@@ -125,6 +129,13 @@ int posix_file_write(kio *k, kio_file *file, const void *buffer, size_t length, 
     (void)k;
     /* an operation's buffer serves both directions; a write only reads it */
     return transfer(KIO_WRITE, file, (void *)(uintptr_t)buffer, length, offset);
+}
+
+/* Each piece is durable when its call returns, so all of them are at the end. */
+int posix_file_write_durable(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset)
+{
+    (void)k;
+    return transfer(KIO_WRITE_DURABLE, file, (void *)(uintptr_t)buffer, length, offset);
 }
 
 int posix_file_sync(kio *k, kio_file *file)

@@ -50,7 +50,7 @@ static struct io_uring_sqe *entry_get(kio_ring *r)
 static void op_sanitize(const kio_op *op)
 {
     if (op->kind == KIO_READ) sanitize_kernel_writes(op->buffer, op->length);
-    if (op->kind == KIO_WRITE) sanitize_kernel_reads(op->buffer, op->length);
+    if (op->kind == KIO_WRITE || op->kind == KIO_WRITE_DURABLE) sanitize_kernel_reads(op->buffer, op->length);
 }
 
 /* Prepares what remains of the operation. */
@@ -64,6 +64,10 @@ static void op_prepare(kio_ring *r, kio_op *op)
     switch (op->kind) {
     case KIO_READ: io_uring_prep_read(entry, fd, at, left, offset); break;
     case KIO_WRITE: io_uring_prep_write(entry, fd, at, left, offset); break;
+    case KIO_WRITE_DURABLE:
+        io_uring_prep_write(entry, fd, at, left, offset);
+        entry->rw_flags = RWF_DSYNC;
+        break;
     case KIO_SYNC: io_uring_prep_fsync(entry, fd, IORING_FSYNC_DATASYNC); break;
     }
     io_uring_sqe_set_data(entry, op);

@@ -69,6 +69,16 @@ const store_image *store_image_opened(const store *s)
     return &s->image;
 }
 
+kio_sync_times store_sync_times(const store *s)
+{
+    return s->sync_times;
+}
+
+void store_sync_times_keep(store *s, const kio_sync_times *times)
+{
+    s->sync_times = *times;
+}
+
 /* ---- creating ---- */
 
 bool store_is_unfinished(kio *k, const char *dir)
@@ -183,6 +193,7 @@ static int superblock_adopt(store *s, superblock *block, uint64_t file_bytes)
         return rw_error(RW_ECORRUPT, "%s: %llu bytes are no possible size of a data file", kio_file_path(s->file), (unsigned long long)file_bytes);
     s->params.database_id = block->database_id;
     s->params.page_size = block->page_size;
+    s->sync_times = block->sync_times;
     s->image = block->image;
     block->image = (store_image){0};
     int result = segments_init(&s->segments, (uint32_t)count);
@@ -333,6 +344,7 @@ int store_publish(store *s, const store_image *image, bool clean)
         .page_size = s->params.page_size,
         .segments = atomic_load_explicit(&s->segments.count, memory_order_relaxed),
         .clean = clean,
+        .sync_times = s->sync_times,
     };
     if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no checkpoint", kio_file_path(s->file));
     RW_ASSERT(!s->segments.claiming);

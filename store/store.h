@@ -55,6 +55,9 @@ void store_close(store *s);
 kio_file *store_file(store *s);
 /* The image as the newest superblock on disk has it: read at open, or published since. */
 const store_image *store_image_opened(const store *s);
+/* What was measured of the device, as the superblock read at open has it, or as it was given since; device 0: nothing. Kept by the next publish. The publisher's. */
+kio_sync_times store_sync_times(const store *s);
+void store_sync_times_keep(store *s, const kio_sync_times *times);
 /* Makes completed writes to the data file durable, as extents need before the log names them. A failure is final: RW_EIO from every later
  * store_publish and store_sync. Thread-safe. */
 int store_sync(store *s);

@@ -26,6 +26,7 @@ typedef struct {
     uint32_t segments;
     bool clean;
     store_run map;
+    kio_sync_times sync_times;
     store_image image;         /* partitions: one piece of memory, keys behind them */
 } superblock;
 
@@ -136,6 +137,7 @@ struct store {
     /* the publisher's */
     store_image image;         /* of the newest superblock on disk */
     store_run map;             /* that it names */
+    kio_sync_times sync_times; /* goes into the next superblock */
 };
 
 /* Zeroed memory for direct I/O, bytes a multiple of a block; free with free. NULL: none. */

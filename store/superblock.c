@@ -73,6 +73,12 @@ static void superblock_encode(const superblock *block, unsigned char *bytes, uin
         .segments = block->segments,
         .flags = block->clean ? SUPERBLOCK_CLEAN : 0,
     };
+    if (block->sync_times.device != 0) {
+        header.features_compatible |= SUPERBLOCK_COMPATIBLE_SYNC_TIMES;
+        header.sync_device = block->sync_times.device;
+        header.sync_ns = block->sync_times.sync_ns;
+        header.durable_write_ns = block->sync_times.durable_write_ns;
+    }
     unsigned char *at = bytes + sizeof header, *key = at + image->partition_count * sizeof(superblock_partition);
     for (uint32_t i = 0; i < image->partition_count; i++) {
         const store_partition *p = &image->partitions[i];

@@ -32,7 +32,9 @@
  *      100    4  space map: checksum
  *      104    4  segments in the file, segment 0 included
  *      108    4  flags: bit 0 closed cleanly (there is a space map)
- *      112   16  zero
+ *      112    8  with compatible feature 0: the device on which syncs of the log were measured (kio_file_device); else zero
+ *      120    4  and the median time of a write and a sync, ns
+ *      124    4  and that of a durable write, ns; 0: not possible
  *      128       one superblock_partition for each partition, in the order of low keys
  *        .       the low keys, one behind the other; the first is empty
  *        .       zeros up to a whole block
@@ -62,6 +64,7 @@
 #define SUPERBLOCK_SLOTS 2u
 #define SUPERBLOCK_SLOT_BYTES (RW_SEGMENT_BYTES / SUPERBLOCK_SLOTS)
 #define SUPERBLOCK_FEATURES_KNOWN 0ull
+#define SUPERBLOCK_COMPATIBLE_SYNC_TIMES 1ull
 #define SUPERBLOCK_CLEAN 1u
 
 typedef struct {
@@ -85,7 +88,9 @@ typedef struct {
     uint32_t map_checksum;
     uint32_t segments;
     uint32_t flags;
-    uint8_t zero[16];
+    uint64_t sync_device;
+    uint32_t sync_ns;
+    uint32_t durable_write_ns;
 } superblock_header;
 
 typedef struct {
@@ -103,7 +108,7 @@ typedef struct {
 _Static_assert(sizeof(superblock_header) == 128, "format");
 _Static_assert(offsetof(superblock_header, checksum) == 12 && offsetof(superblock_header, length) == 60, "format");
 _Static_assert(offsetof(superblock_header, checkpoint_lsn) == 64 && offsetof(superblock_header, map_address) == 88, "format");
-_Static_assert(offsetof(superblock_header, flags) == 108, "format");
+_Static_assert(offsetof(superblock_header, flags) == 108 && offsetof(superblock_header, sync_device) == 112, "format");
 _Static_assert(sizeof(superblock_partition) == 40 && offsetof(superblock_partition, low_key_length) == 32, "format");
 _Static_assert(SUPERBLOCK_SLOT_BYTES % RW_BLOCK_SIZE == 0, "a slot is whole blocks");
 _Static_assert(RW_SEGMENT_BYTES / RW_BLOCK_SIZE < SPACE_MAP_SPANNED, "the live blocks of a segment fit the space map");

@@ -110,6 +110,8 @@ static int slot_decode(slot_reader *r, const superblock_header *h)
         .clean = (h->flags & SUPERBLOCK_CLEAN) != 0,
         .map = {.address = h->map_address, .blocks = h->map_blocks, .checksum = h->map_checksum},
     };
+    if ((h->features_compatible & SUPERBLOCK_COMPATIBLE_SYNC_TIMES) != 0)
+        block->sync_times = (kio_sync_times){.device = h->sync_device, .sync_ns = h->sync_ns, .durable_write_ns = h->durable_write_ns};
     int result = superblock_image_copy(&block->image, &image);
     if (result == 0) r->out->code = 0;
     return result;

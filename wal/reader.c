@@ -4,6 +4,8 @@
 #include "base/planted.h"
 #include "wal/wal_internal.h"
 
+#define WAL_READ_BYTES RW_MIN(1u << 20, RW_LOG_SEGMENT_BYTES)   /* one read: the device's throughput grows up to this */
+
 typedef unsigned long long ull;
 
 typedef struct {
@@ -12,7 +14,7 @@ typedef struct {
     wal_slot **segments;       /* those found, in the log's order */
     uint32_t count;
     bool *walked;              /* of each slot: nothing in it can tell more about the tail */
-    unsigned char *buffer;     /* WAL_IO_BYTES */
+    unsigned char *buffer;     /* WAL_READ_BYTES */
     uint64_t buffer_offset;    /* in the file, of what the buffer holds */
     uint64_t buffer_length;
     uint64_t file_size;
@@ -128,7 +130,7 @@ static int block_read(reader *r, uint64_t offset, const unsigned char **block)
     if (offset < r->buffer_offset || offset + RW_BLOCK_SIZE > r->buffer_offset + r->buffer_length) {
         uint64_t slot_left = RW_LOG_SEGMENT_BYTES - offset % RW_LOG_SEGMENT_BYTES;
         uint64_t file_left = (r->file_size - offset) / RW_BLOCK_SIZE * RW_BLOCK_SIZE;
-        uint64_t length = RW_MIN(RW_MIN(slot_left, file_left), WAL_IO_BYTES);
+        uint64_t length = RW_MIN(RW_MIN(slot_left, file_left), WAL_READ_BYTES);
         r->buffer_length = 0;
         int rc = kio_file_read(r->w->k, r->w->file, r->buffer, (size_t)length, offset);
         if (rc != 0) return rc;
@@ -260,7 +262,9 @@ static int decide_end(reader *r, uint64_t from_lsn, uint64_t must_reach_lsn, uin
     const wal_slot *slot = r->count > 0 ? r->segments[r->position] : NULL;
     uint64_t stopped_at = slot == NULL ? 0 : (uint64_t)slot_number(r, slot) * RW_LOG_SEGMENT_BYTES + (uint64_t)r->index * RW_BLOCK_SIZE;
     uint64_t end = slot == NULL ? WAL_LSN_FIRST : r->assembler.whole_end;
-    int rc = examine_tail(r, slot == NULL ? 0 : slot->epoch, end, stopped_at);
+    /* Nothing has changed since an earlier walk from the same place came to the same end: then the same slots would be looked through again. */
+    bool examined = r->w->replayed && r->w->examined_from == from_lsn && r->w->replay_end_lsn == end;
+    int rc = examined ? 0 : examine_tail(r, slot == NULL ? 0 : slot->epoch, end, stopped_at);
     if (rc != 0) return rc;
     if (end < from_lsn || end < must_reach_lsn) {
         return rw_error(RW_ECORRUPT, "%s: offset %llu: ends at LSN %llu, but must reach LSN %llu", kio_file_path(r->w->file),
@@ -277,7 +281,7 @@ static int reader_open(reader *r, wal *w)
     *r = (reader){.w = w, .file_size = atomic_load(&w->file_bytes)};
     r->segments = calloc((size_t)w->slot_count + 1, sizeof *r->segments);
     r->walked = calloc((size_t)w->slot_count + 1, sizeof *r->walked);
-    r->buffer = rw_memory_aligned(WAL_IO_BYTES);
+    r->buffer = rw_memory_aligned(WAL_READ_BYTES);
     if (r->segments == NULL || r->walked == NULL || r->buffer == NULL) return rw_error(RW_ENOMEM, "no memory to read the log");
     for (uint32_t i = 0; i < w->slot_count; i++) {
         if (w->slots[i].segment != 0) r->segments[r->count++] = &w->slots[i];
@@ -328,6 +332,7 @@ int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn
     w->replayed = rc == 0;
     if (rc != 0) return rc;
     w->replay_end_lsn = end;
+    w->examined_from = from_lsn;
     *end_lsn = end;
     return 0;
 }

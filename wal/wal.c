@@ -32,6 +32,22 @@ int wal_file_sync(wal *w)
     return rc;
 }
 
+/* Under the same mutex: the two report failures of writes through the same open file, and each failure is reported once. */
+int wal_file_write_durable(wal *w, const void *from, size_t length, uint64_t offset)
+{
+    kio_mutex_lock(w->k, &w->sync_mutex);
+    int rc = wal_has_failed(w) ? wal_failure(w, w->failure_code) : kio_file_write_durable(w->k, w->file, from, length, offset);
+    if (rc != 0) {
+        wal_fail(w, rc);
+    } else {
+        atomic_fetch_add_explicit(&w->writes, 1, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->write_bytes, length, memory_order_relaxed);
+        atomic_fetch_add_explicit(&w->syncs, 1, memory_order_relaxed);
+    }
+    kio_mutex_unlock(w->k, &w->sync_mutex);
+    return rc;
+}
+
 void wal_counters_get(const wal *w, wal_counters *counters)
 {
     *counters = (wal_counters){
@@ -41,6 +57,42 @@ void wal_counters_get(const wal *w, wal_counters *counters)
         .syncs = atomic_load_explicit(&w->syncs, memory_order_relaxed),
         .batches = atomic_load_explicit(&w->batches, memory_order_relaxed),
     };
+}
+
+/* ---- how batches are made durable ---- */
+
+/* What the options say, or what was kept of this device; nothing is measured. */
+static void sync_recall(wal *w)
+{
+    const kio_sync_times *kept = &w->options.sync_times;
+    if (kept->device == kio_file_device(w->k, w->file)) w->sync_times = *kept;
+    w->sync = w->options.sync;
+    if (w->sync != WAL_SYNC_AUTO || w->sync_times.device == 0) return;
+    w->sync = kio_sync_times_prefer_durable_write(&w->sync_times) ? WAL_SYNC_DSYNC : WAL_SYNC_FDATASYNC;
+}
+
+/*
+ * Decides, once the epoch has begun and before anything is appended. It writes behind the start block, where the first records will come: what is there
+ * belongs to no segment of this epoch, and zeros never do. So a crash in the middle leaves nothing that a crash after the start block could not leave.
+ */
+static int sync_choose(wal *w)
+{
+    uint64_t offset = (uint64_t)w->current * RW_LOG_SEGMENT_BYTES + RW_BLOCK_SIZE;
+    RW_ASSERT(w->index == 1);
+    if (w->sync == WAL_SYNC_DSYNC && w->options.sync == WAL_SYNC_DSYNC) {
+        int rc = kio_file_write_durable(w->k, w->file, w->zeros, RW_BLOCK_SIZE, offset);
+        return rc == RW_ENOTSUP ? rw_error(rc, "log_sync: dsync is not possible in the file system of %s", kio_file_path(w->file)) : rc;
+    }
+    if (w->sync != WAL_SYNC_AUTO) return 0;
+    int rc = kio_sync_times_measure(w->k, w->file, offset, RW_LOG_SEGMENT_BYTES - RW_BLOCK_SIZE, w->zeros, &w->sync_times);
+    if (rc == 0) w->sync = kio_sync_times_prefer_durable_write(&w->sync_times) ? WAL_SYNC_DSYNC : WAL_SYNC_FDATASYNC;
+    return rc;
+}
+
+wal_sync wal_sync_mode(const wal *w, kio_sync_times *times)
+{
+    *times = w->sync_times;
+    return w->sync;
 }
 
 /* ---- failure ---- */
@@ -102,6 +154,7 @@ static int open_file(kio *k, const char *dir, const wal_options *options, unsign
         wal_free(w);
         return rc;
     }
+    sync_recall(w);
     *out = w;
     return 0;
 }
@@ -183,6 +236,7 @@ int wal_start(wal *w, uint64_t keep_lsn)
         if (w->growth_failures != failures) return rw_error(w->growth_code, "the log cannot grow: %s", w->growth_text);
     }
     rc = wal_slots_begin(w, w->replay_end_lsn);
+    if (rc == 0) rc = sync_choose(w);
     if (rc != 0) {
         wal_fail(w, rc);
         return rc;

@@ -17,10 +17,15 @@ typedef struct wal wal;
 
 #define WAL_LSN_FIRST ((uint64_t)64)
 
+/* How a batch is made durable: its writes and then a sync of the file, or writes that are durable by themselves. */
+typedef enum { WAL_SYNC_AUTO, WAL_SYNC_FDATASYNC, WAL_SYNC_DSYNC } wal_sync;
+
 typedef struct {
     uint64_t database_id;
     uint32_t async_delay_ms;   /* a record is durable at the latest this long after it was appended */
     bool read_only;            /* replay only; wal_start is refused */
+    wal_sync sync;             /* WAL_SYNC_AUTO: the faster one by sync_times; if they are of another device, or none, wal_start measures */
+    kio_sync_times sync_times; /* as kept from an earlier open */
     /* Called by the writer before a batch that holds a record with WAL_NEEDS_DATA: makes the data file durable. */
     int (*sync_data)(void *arg);
     void *sync_data_arg;
@@ -52,7 +57,8 @@ int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
 
 /* Begins to take records, at end_lsn of the last replay, in a fresh segment with a new epoch. keep_lsn: segments below it may be recycled.
- * Starts the writer thread. RW_ENOSPC: may be tried again; after another failure the log may only be closed. */
+ * Measures how to sync where that is asked for, starts the writer thread. RW_ENOSPC: may be tried again; after another failure the log may only be closed
+ * (RW_ENOTSUP: WAL_SYNC_DSYNC was asked for, and the file system cannot). */
 int wal_start(wal *w, uint64_t keep_lsn);
 
 #define WAL_NEEDS_DATA 1u      /* the record names extents: the data file must be durable before the record is */
@@ -105,7 +111,11 @@ void wal_trim(wal *w, uint64_t lsn);
 /* Gives all but the needed segments back to the file system (those at the file's end). */
 int wal_shrink(wal *w);
 
+/* How batches are made durable, and what was measured on this device (device 0: nothing). WAL_SYNC_AUTO: not decided, as the log was not started. */
+wal_sync wal_sync_mode(const wal *w, kio_sync_times *times);
+
 typedef struct {
+    /* syncs: durable writes count, too */
     uint64_t file_bytes, writes, write_bytes, syncs, batches;
 } wal_counters;
 void wal_counters_get(const wal *w, wal_counters *counters);

@@ -14,7 +14,7 @@
 #define WAL_SEGMENT_PAYLOAD ((uint64_t)WAL_SEGMENT_BLOCKS * WAL_PAYLOAD_BYTES)
 /* Room held back for the padding of batches, so that the limit need not be lowered at each. */
 #define WAL_MARGIN_BYTES (WAL_SEGMENT_PAYLOAD / 4)
-#define WAL_IO_BYTES RW_MIN(256u << 10, RW_LOG_SEGMENT_BYTES)   /* one read or zero-write */
+#define WAL_IO_BYTES RW_MIN(256u << 10, RW_LOG_SEGMENT_BYTES)   /* one zero-write */
 #define WAL_RESERVE_TAG ((uint64_t)7)
 #define WAL_TEXT_BYTES 256
 
@@ -42,7 +42,10 @@ struct wal {
     kio_file *file;
     wal_options options;
     bool replayed, started;
+    wal_sync sync;                 /* in effect; WAL_SYNC_AUTO: not decided */
+    kio_sync_times sync_times;     /* of this device, device 0: not known */
     uint64_t replay_end_lsn;
+    uint64_t examined_from;        /* where the replay began that ended there, and looked through what lies beyond */
     unsigned char *staging;        /* ring: the byte of LSN x is at x & WAL_STAGING_MASK; zero from reserve to consumed + its size */
     uint64_t epoch;
 
@@ -108,7 +111,7 @@ struct wal {
     _Atomic uint32_t writer_asleep;
     _Atomic uint32_t stop;
 
-    kio_mutex sync_mutex;          /* held over a sync of the file, until its failure is known to all */
+    kio_mutex sync_mutex;          /* held over a sync of the file or a durable write, until its failure is known to all */
 
     /* ---- watchers_mutex ---- */
     kio_mutex watchers_mutex;
@@ -152,9 +155,11 @@ static inline bool wal_has_failed(const wal *w)
 }
 /* Returns code, with the failure in the sentence. */
 int wal_failure(wal *w, int code);
-/* Write or sync of the log file, counted. A failed sync is the log's failure. */
+/* Write or sync of the log file, counted. A failed sync is the log's failure. A sync covers all writes before it, a durable write none but itself. */
 int wal_file_write(wal *w, const void *from, size_t length, uint64_t offset);
 int wal_file_sync(wal *w);
+/* A write that is durable when it has returned 0, alone. Failing is the log's failure. */
+int wal_file_write_durable(wal *w, const void *from, size_t length, uint64_t offset);
 
 /* ---- writer.c ---- */
 void wal_writer_kick(wal *w);

@@ -135,16 +135,21 @@ static void format_batch(wal *w, uint64_t lsn, uint64_t end, write_plan *plan)
     }
 }
 
-/* Writes the plan and makes it durable. The one place to change for a device where writes with RWF_DSYNC are the better way. */
+/*
+ * Writes the plan and makes it durable, in the way that was chosen. With durable writes the batch is durable when the last of them has returned: each covers itself
+ * alone, so each carries the flag; nothing else that was written to the file is made durable here, and nothing may rely on that.
+ */
 static int write_durably(wal *w, const write_plan *plan)
 {
+    bool by_write = w->sync == WAL_SYNC_DSYNC && !RW_PLANTED(skip_log_dsync);
     int rc = plan->needs_data && !RW_PLANTED(forget_extent_sync) ? w->options.sync_data(w->options.sync_data_arg) : 0;
     for (unsigned i = 0; i < plan->run_count && rc == 0; i++) {
-        rc = wal_file_write(w, plan->runs[i].from, plan->runs[i].length, plan->runs[i].offset);
+        const write_run *run = &plan->runs[i];
+        rc = by_write ? wal_file_write_durable(w, run->from, run->length, run->offset) : wal_file_write(w, run->from, run->length, run->offset);
     }
     if (RW_PLANTED(ignore_write_error)) rc = 0;
     if (RW_PLANTED(skip_log_sync)) return rc;
-    return rc != 0 ? rc : wal_file_sync(w);
+    return rc != 0 || w->sync == WAL_SYNC_DSYNC ? rc : wal_file_sync(w);
 }
 
 /* The role is held. Writes what is filled, makes it durable, wakes those who wait for it. Bytes taken; 0: there was nothing, or it failed. */

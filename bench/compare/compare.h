@@ -56,6 +56,8 @@ typedef struct {
     void (*describe)(const compare_settings *settings, char text[COMPARE_TEXT]);
     int (*open)(const compare_settings *settings, void **engine);
     int (*close)(void *engine);
+    /* How this engine makes its log durable on this device, where that is chosen by measuring. */
+    void (*sync_way)(void *engine, char text[COMPARE_TEXT]);
     /* Everything acknowledged is on stable storage when it returns. */
     int (*flush)(void *engine);
     /* Asks for what the engine would do sooner or later: a checkpoint, its memory tables written out. */

@@ -204,11 +204,16 @@ static void head(const compare_report *report, FILE *out)
     fputs("</table>\n<table class=\"words\"><tr><td>engine</td><td>writes that are not durable</td><td>durable writes</td><td>memory</td></tr>\n", out);
     for (unsigned i = 0; i < plan->engine_count; i++) {
         const compare_adapter *a = plan->engines[i];
-        char version[COMPARE_TEXT], name[COMPARE_TEXT + 32];
+        char version[COMPARE_TEXT], name[COMPARE_TEXT + 32], durable[3 * COMPARE_TEXT];
         a->version(version);
         snprintf(name, sizeof name, "%s %s", a->title, version);
-        if (a->yardstick) words_row((const char *const[]){name, "-", "-", "-", NULL}, out);
-        else words_row((const char *const[]){name, a->async_words, a->durable_words, a->memory_words, NULL}, out);
+        if (a->yardstick) {
+            words_row((const char *const[]){name, "-", "-", "-", NULL}, out);
+            continue;
+        }
+        const char *sync_way = compare_results_sync_way(report->results, i);
+        snprintf(durable, sizeof durable, "%s%s%s", a->durable_words, sync_way[0] != '\0' ? "; here: " : "", sync_way);
+        words_row((const char *const[]){name, a->async_words, durable, a->memory_words, NULL}, out);
     }
     fputs("</table>\n", out);
 }

@@ -12,8 +12,9 @@ static json_t *environment_json(const bench_environment *e)
                      bench_clock_chosen.tsc ? "tsc" : "clock_gettime", "clock_reading_ns", bench_clock_chosen.reading_ns);
 }
 
-static json_t *engines_json(const compare_plan *plan)
+static json_t *engines_json(const compare_results *results)
 {
+    const compare_plan *plan = results->plan;
     json_t *array = json_array();
     for (unsigned i = 0; i < plan->engine_count; i++) {
         const compare_adapter *a = plan->engines[i];
@@ -23,10 +24,11 @@ static json_t *engines_json(const compare_plan *plan)
             json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:b}", "name", a->name, "title", a->title, "version", version, "yardstick", 1));
             continue;
         }
-        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "title", a->title, "version", version, "async",
+        json_array_append_new(array, json_pack("{s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s, s:s}", "name", a->name, "title", a->title, "version", version, "async",
                                                a->async_words, "durable", a->durable_words, "memory", a->memory_words, "read_modify_write",
                                                a->modify_words, "multi_get", a->multi_get != NULL ? a->multi_get_words : "single gets",
-                                               "in_flight", a->submit != NULL ? a->in_flight_words : "threads"));
+                                               "in_flight", a->submit != NULL ? a->in_flight_words : "threads", "sync_way",
+                                               compare_results_sync_way(results, i)));
     }
     return array;
 }
@@ -149,7 +151,7 @@ void compare_report_json(const compare_report *report, FILE *out)
     json_t *failures = json_array();
     for (unsigned i = 0; i < compare_report_complaints(report); i++) json_array_append_new(failures, json_string(compare_report_complaint(report, i)));
     unsigned total, disturbed = compare_report_disturbed(report, &total);
-    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:I, s:s, s:o, s:o, s:i, s:i, s:b}", "environment", environment_json(report->environment), "engines", engines_json(plan),
+    json_t *root = json_pack("{s:o, s:o, s:s, s:i, s:f, s:I, s:s, s:o, s:o, s:i, s:i, s:b}", "environment", environment_json(report->environment), "engines", engines_json(report->results),
                              "not_built_in", compare_adapters_missing, "rounds", (int)report->results->rounds, "rate", plan->rate, "seed",
                              (json_int_t)plan->seed, "ratios_of", plan->engines[compare_results_base(plan)]->name, "sets", sets_json(report), "failures", failures, "disturbed_measurements", (int)disturbed, "undisturbed_measurements", (int)(total - disturbed),
                              "interrupted", (int)report->interrupted);

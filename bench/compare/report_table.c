@@ -22,8 +22,9 @@ static void head_print(const compare_report *report, FILE *out)
     if (compare_adapters_missing[0] != '\0') fprintf(out, "not built in%s\n", compare_adapters_missing);
 }
 
-static void engines_print(const compare_plan *plan, FILE *out)
+static void engines_print(const compare_report *report, FILE *out)
 {
+    const compare_plan *plan = report->results->plan;
     bool durable = false, async = false;
     for (unsigned s = 0; s < plan->stage_count; s++) {
         durable |= plan->stages[s].settings.durable;
@@ -36,7 +37,9 @@ static void engines_print(const compare_plan *plan, FILE *out)
         fprintf(out, "\n%s %s\n", a->title, version);
         if (a->yardstick) continue;
         if (async) fprintf(out, "  async writes        %s\n", a->async_words);
+        const char *sync_way = compare_results_sync_way(report->results, i);
         if (durable) fprintf(out, "  durable writes      %s\n", a->durable_words);
+        if (sync_way[0] != '\0') fprintf(out, "  made durable by     %s\n", sync_way);
         fprintf(out, "  read-modify-write   %s\n", a->modify_words);
         fprintf(out, "  multi-get           %s\n", a->multi_get != NULL ? a->multi_get_words : "single gets: it has no such call");
         fprintf(out, "  many under way      %s\n", a->submit != NULL ? a->in_flight_words : "with threads: it has no such calls");
@@ -185,7 +188,7 @@ void compare_report_table(const compare_report *report, FILE *out)
 {
     const compare_plan *plan = report->results->plan;
     head_print(report, out);
-    engines_print(plan, out);
+    engines_print(report, out);
     fputs("\nratio: the first's rate divided by this one's. Latencies in microseconds, of all rounds together. cpu us: of all threads of the process, for each\n"
           "operation, until the engine rests again. others: processors that were taken by others meanwhile, on average; much of it spoils the numbers.\n"
           "written: bytes written for each byte put, until the engine rests. read: bytes read from the device for each operation; reads: and how often, where the\n"

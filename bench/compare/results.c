@@ -145,3 +145,13 @@ int compare_results_code(const compare_results *results)
                 if (compare_results_turn(results, s, e, round)->code != 0) return 1;
     return 0;
 }
+
+const char *compare_results_sync_way(const compare_results *results, unsigned engine)
+{
+    for (unsigned s = 0; s < results->plan->stage_count; s++)
+        for (unsigned round = 0; round < results->rounds; round++) {
+            const compare_turn *turn = compare_results_turn(results, s, engine, round);
+            if (turn->sync_way[0] != '\0') return turn->sync_way;
+        }
+    return "";
+}

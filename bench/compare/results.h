@@ -53,6 +53,9 @@ unsigned compare_results_best_other(const compare_results *results, unsigned sta
 /* Operations a second; 0 when nothing was done. */
 double compare_measurement_rate(const compare_measurement *m);
 
+/* What some turn of the engine tells of how its log was made durable; empty: nothing. */
+const char *compare_results_sync_way(const compare_results *results, unsigned engine);
+
 /* 0; 1: there were wrong answers or an engine failed; a negative code is not returned. Interruption is no failure. */
 int compare_results_code(const compare_results *results);
 

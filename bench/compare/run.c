@@ -271,6 +271,7 @@ void compare_stage_run(const compare_plan *plan, const compare_stage *stage, con
     }
     int code = bench_dataset_init(&dataset);
     if (code == 0) code = adapter->open(&state.settings, &state.engine);
+    if (code == 0 && adapter->sync_way != NULL) adapter->sync_way(state.engine, turn->sync_way);
     if (code == 0) code = workloads_run(&state, sequential, turn);
     if (code < 0 && turn->complaint[0] == '\0') snprintf(turn->complaint, sizeof turn->complaint, "%s: %s", adapter->title, rw_error_text());
     int closed = state.engine != NULL ? adapter->close(state.engine) : 0;

@@ -39,6 +39,7 @@ typedef struct {
     bool finished;                  /* all workloads, and closed */
     int code;                       /* 0, a negative code, or 1: wrong answers */
     char complaint[COMPARE_COMPLAINT];
+    char sync_way[COMPARE_TEXT];    /* see compare_adapter; empty: the engine does not choose */
     compare_measurement warm_up;    /* of no interest but that it went well */
     compare_measurement workloads[COMPARE_WORKLOADS_MAX];
 } compare_turn;

@@ -19,6 +19,7 @@ static void test_defaults(void)
     TAP_CHECK(options.partition_bytes == 0);
     TAP_CHECK(options.create == 1 && options.read_only == 0);
     TAP_CHECK(options.logger == NULL && options.logger_arg == NULL);
+    TAP_CHECK(options.log_sync != NULL && strcmp(options.log_sync, "auto") == 0);
     rw_options_init(NULL);
     tap_ok(true, "rw_options_init gives the documented defaults");
 }
@@ -83,7 +84,7 @@ static void test_text_bad(void)
         {"async_delay_ms", "0"}, {"async_delay_ms", "60001"}, {"async_delay_ms", "5s"}, {"create", "2"},
         {"create", "yes"},       {"read_only", "2"},      {"read_only", "-0x1"},   {"partition", "big"},
         {"no_such_option", "1"}, {"", "1"},               {"Cache", "1M"},         {"logger", "1"},
-        {"struct_size", "1"},
+        {"struct_size", "1"},    {"log_sync", "fsync"},   {"log_sync", ""},        {"log_sync", "DSYNC"},
     };
     for (size_t i = 0; i < sizeof(bad) / sizeof(bad[0]); i++) {
         rw_options options, before;
@@ -146,6 +147,8 @@ static void test_struct_bad(void)
     REFUSE(workers, "workers", 65);
     REFUSE(workers, "workers", UINT32_MAX);
     REFUSE(io_backend, "io_backend", "bogus");
+    REFUSE(log_sync, "log_sync", "always");
+    REFUSE(log_sync, "log_sync", NULL);
     REFUSE(log_bytes, "log", 0);
     REFUSE(async_delay_ms, "async_delay_ms", 0);
     REFUSE(async_delay_ms, "async_delay_ms", 60001);
@@ -195,6 +198,43 @@ static void backend_works(const char *name)
     dir_remove(dir);
 }
 
+/* One open: a durable write, and what the figures say of it. */
+static rw_stats_t log_sync_open(const char *dir, const char *log_sync, uint32_t read_only)
+{
+    rw_stats_t stats = {0};
+    rw_options options = options_small();
+    CHECK_OK(rw_options_set(&options, "log_sync", log_sync));
+    options.read_only = read_only;
+    rw_db *db = open_or_exit(dir, &options);
+    if (read_only == 0) CHECK_OK(rw_put(db, BUCKET, slice_text("k"), slice_text(log_sync), RW_SYNC));
+    if (read_only == 0) TAP_CHECK(get_is_text(db, BUCKET, "k", log_sync));
+    CHECK_OK(rw_stats(db, &stats));
+    CHECK_OK(rw_close(db));
+    return stats;
+}
+
+/* Measured once, believed from then on; what is asked for counts more. */
+static void test_log_sync(void)
+{
+    char dir[DIRS_PATH_MAX], told[DIRS_PATH_MAX];
+    if (!dir_make(dir, "log-sync") || !dir_make(told, "log-sync-told")) return;
+    rw_stats_t first = log_sync_open(dir, "auto", 0), again = log_sync_open(dir, "auto", 0), reading = log_sync_open(dir, "auto", 1);
+    bool faster = first.log_dsync_ns != 0 && first.log_dsync_ns * 10 < first.log_fdatasync_ns * 9;
+    tap_ok(first.log_fdatasync_ns > 0 && strcmp(first.log_sync, faster ? "dsync" : "fdatasync") == 0, "a new database measures: fdatasync %llu ns, dsync %llu ns, so %s",
+           (unsigned long long)first.log_fdatasync_ns, (unsigned long long)first.log_dsync_ns, first.log_sync);
+    tap_ok(again.log_fdatasync_ns == first.log_fdatasync_ns && again.log_dsync_ns == first.log_dsync_ns && strcmp(again.log_sync, first.log_sync) == 0,
+           "the next open believes it");
+    tap_ok(reading.log_fdatasync_ns == first.log_fdatasync_ns && strcmp(reading.log_sync, first.log_sync) == 0, "and so does one for reading only");
+    rw_stats_t dsync = log_sync_open(told, "dsync", 0), read_only = log_sync_open(told, "auto", 1), fdatasync = log_sync_open(told, "fdatasync", 0);
+    tap_ok(strcmp(dsync.log_sync, "dsync") == 0 && dsync.log_fdatasync_ns == 0 && dsync.log_syncs > 0, "a database that is told dsync measures nothing");
+    tap_ok(strcmp(read_only.log_sync, "auto") == 0, "so one that only reads it does not know");
+    tap_ok(strcmp(fdatasync.log_sync, "fdatasync") == 0 && fdatasync.log_fdatasync_ns == 0, "it may be told fdatasync the next time");
+    rw_stats_t later = log_sync_open(told, "auto", 0);
+    tap_ok(later.log_fdatasync_ns > 0, "and is measured when it is asked to choose");
+    dir_remove(dir);
+    dir_remove(told);
+}
+
 typedef struct {
     int messages;
     bool newline;
@@ -233,6 +273,7 @@ int main(void)
     test_text_null();
     test_struct_bad();
     test_open_null();
+    test_log_sync();
     backend_works("psync");
     backend_works("uring");
     backend_works("auto");

@@ -10,4 +10,4 @@ run() {
 }
 run 1 "$states crash states are sound" $out --seeds 1..1000000 --states "$states"
 run 2 "failing disks: errors or right data" $out --faults --seeds 1..1000000 --states $((states / 5))
-run 3 "every planted bug is found" $out --planted all --states 6000
+run 3 "every planted bug is found" $out --planted all --states 10000

@@ -64,6 +64,8 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
 
 void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *options)
 {
+    /* Drawn at each open, so that a log is written in both ways, one after the other; auto measures in the machine's own time. */
+    static const char *const log_syncs[] = {"auto", "fdatasync", "dsync"};
     rw_options_init(options);
     options->page_size = plan->page_size;
     options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
@@ -72,6 +74,7 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
     options->snapshot_bytes_max = plan->snapshot_bytes;
     options->lock_timeout_ms = plan->lock_timeout_ms;
     options->log_bytes = PICK(random, 256 << 10, 256 << 10, 1 << 20, 4 << 20);
+    options->log_sync = log_syncs[rw_random_below(random, RW_ARRAY_SIZE(log_syncs))];
     options->partition_bytes = PICK(random, 0, 16 << 10, 64 << 10, 256 << 10);
 }
 

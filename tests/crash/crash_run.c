@@ -74,6 +74,8 @@ void crash_run_met(crash_run *run)
 #define CRASH_MET_ADD(name) crash_met_all.name += stats.name;
     CRASH_MET_MAP(CRASH_MET_ADD)
 #undef CRASH_MET_ADD
+    if (strcmp(stats.log_sync, "dsync") == 0) crash_met_all.rounds_dsync++;
+    else crash_met_all.rounds_fdatasync++;
     crash_met_all.partitions_max = RW_MAX(crash_met_all.partitions_max, stats.partitions);
 }
 
@@ -84,6 +86,7 @@ void crash_met_print(void)
 #undef CRASH_MET_PRINT
     printf("# operations in queues: %llu, cancelled: %llu, queues closed with some under way: %llu\n", (unsigned long long)crash_met_all.queue_operations,
            (unsigned long long)crash_met_all.queue_cancelled, (unsigned long long)crash_met_all.queue_closed);
+    printf("# rounds with fdatasync: %llu, with dsync: %llu\n", (unsigned long long)crash_met_all.rounds_fdatasync, (unsigned long long)crash_met_all.rounds_dsync);
     printf("# partitions, at most: %llu\n", (unsigned long long)crash_met_all.partitions_max);
 }
 

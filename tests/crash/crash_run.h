@@ -76,6 +76,7 @@ typedef struct {
     CRASH_MET_MAP(CRASH_MET_FIELD)
 #undef CRASH_MET_FIELD
     uint64_t partitions_max;
+    uint64_t rounds_fdatasync, rounds_dsync;    /* how their log was made durable */
     uint64_t queue_operations, queue_cancelled, queue_closed;    /* closed: with operations under way */
 } crash_met;
 extern crash_met crash_met_all;

@@ -42,6 +42,8 @@ for my $workload (@{$report->{workloads}}) {
 }
 cmp_ok($report->{workloads}[0]{for_each_operation}{log_bytes}, '>', 100, 'a write costs at least its bytes in the log');
 is($report->{settings}{workers}, 1, 'what is in effect is reported');
+like($report->{settings}{log_sync}, qr/^(?:fdatasync|dsync)$/, 'how the log is made durable, too');
+cmp_ok($report->{settings}{log_fdatasync_ns}, '>', 0, 'and what was measured for it');
 like($report->{environment}{file_system}, qr/^\w+$/, 'so is the file system');
 is(leftovers(), '', 'the directory of its own is gone');
 

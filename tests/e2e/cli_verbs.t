@@ -111,6 +111,10 @@ verb_is('verify of nothing', ['verify', "$scratch/none"], 3, '', qr/\Aerror: ver
     my $stat = $code == 0 ? decode_json($out) : {};
     is($stat->{page_size}, 4096, 'stat as JSON has the page size');
     is($stat->{io_backend}, 'psync', 'and the back end asked for');
+    like($stat->{log_sync}, qr/^(?:fdatasync|dsync)$/, 'and how the log is made durable');
+    cmp_ok($stat->{log_fdatasync_ns}, '>', 0, 'by what was measured');
+    (undef, $out) = run('', 'stat', $db, '--set=log_sync=dsync');
+    like($out, qr/^log_sync +dsync +how commits are made durable$/m, 'or what is asked for');
     my $other = fresh_database();
     run('', 'put', $other, 'a', '1', '--page-size=16K', '--workers=2');
     (undef, $out) = run('', 'stat', $other, '--format=csv', '--workers=2');

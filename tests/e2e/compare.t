@@ -44,6 +44,7 @@ sub leftovers { opendir my $dir, '.' or die $!; return join ' ', grep { /^ringwo
 
 # every workload of every set
 my $report = compare_json('--set=cached,durable,large', '--threads=2');
+like((grep { $_->{name} eq 'ringwood' } @{$report->{engines}})[0]{sync_way}, qr/^(?:fdatasync|dsync) \(measured: /, 'how the log was made durable');
 is(join(' ', map { $_->{set} } @{$report->{sets}}), 'cached durable large', 'all sets');
 is($report->{ratios_of}, 'ringwood', 'ratios are of ringwood');
 is_deeply($report->{failures}, [], 'no failures');

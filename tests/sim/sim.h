@@ -51,6 +51,8 @@ const char *sim_disk_origin(const sim_disk *disk);
 /* Room for file contents in bytes (blocks of 4 KiB); no limit at first. May be raised and lowered at any time. */
 void sim_disk_limit(sim_disk *disk, uint64_t bytes);
 uint64_t sim_disk_used(const sim_disk *disk);
+/* What kio_file_device says of its files: 1 at first. */
+void sim_disk_device(sim_disk *disk, uint64_t device);
 
 /* Direct access for tests, past the running world: writes are durable at once. False: no such file or range. */
 bool sim_disk_read(const sim_disk *disk, const char *path, uint64_t offset, void *buffer, size_t length);
@@ -91,13 +93,13 @@ bool sim_descriptor_wait(kio *k, int descriptor, int64_t timeout_ns);
 
 #define SIM_ON_READ 1u
 #define SIM_ON_WRITE 2u
-#define SIM_ON_SYNC 4u
+#define SIM_ON_SYNC 4u        /* a durable write is both a write and a sync */
 #define SIM_ON_ALLOCATE 8u    /* and resize */
 #define SIM_ON_OPEN 16u
 #define SIM_ON_DIRECTORY 32u  /* create, sync, unlink, rename */
 
 typedef enum {
-    SIM_FAULT_ERROR,       /* fails with errno_value; a write may have been done in part, a sync covers a part and forgets the rest */
+    SIM_FAULT_ERROR,       /* fails with errno_value; a write may have been done in part, a sync covers a part and forgets the rest, a durable write both */
     SIM_FAULT_MISDIRECT,   /* a read or write goes to another place in the same file, and succeeds */
     SIM_FAULT_LOSE,        /* a write succeeds and is not done */
     SIM_FAULT_ROT,         /* one bit in the range read or written turns over on the medium */

@@ -70,7 +70,9 @@ static void apply_sectors(const crash_plan *plan, sim_image *image, const sim_ch
 
 static void apply_change(const crash_plan *plan, sim_image *image, const sim_change *change, uint64_t sequence)
 {
-    if (change->kind == SIM_CHANGE_BYTES && plan_is_by_sector(plan, sequence)) apply_sectors(plan, image, change);
+    if (change->fate == SIM_FATE_LOST) return;
+    if (change->fate == SIM_FATE_DURABLE) sim_change_apply(image, change);
+    else if (change->kind == SIM_CHANGE_BYTES && plan_is_by_sector(plan, sequence)) apply_sectors(plan, image, change);
     else if (plan_keeps(plan, sequence)) sim_change_apply(image, change);
 }
 
@@ -159,6 +161,7 @@ static sim_disk *disk_after(const sim_disk *from, crash_plan *plan, const char *
     sim_disk *disk = sim_disk_create();
     node_map map = {0};
     disk->limit = from->limit;
+    disk->device = from->device;
     snprintf(disk->origin, sizeof disk->origin, "%s", origin);
     bool killed = plan->style == SIM_CRASH_STYLES;
     const sim_directory *names = killed ? &from->current : &from->durable;

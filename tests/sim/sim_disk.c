@@ -9,6 +9,7 @@ sim_disk *sim_disk_create(void)
 {
     sim_disk *disk = sim_allocate(sizeof *disk);
     disk->limit = UINT64_MAX;
+    disk->device = 1;
     disk->name_changes_end = &disk->name_changes;
     snprintf(disk->origin, sizeof disk->origin, "made empty");
     return disk;
@@ -39,6 +40,11 @@ void sim_disk_limit(sim_disk *disk, uint64_t bytes)
 uint64_t sim_disk_used(const sim_disk *disk)
 {
     return disk->used;
+}
+
+void sim_disk_device(sim_disk *disk, uint64_t device)
+{
+    disk->device = device;
 }
 
 const char *sim_disk_origin(const sim_disk *disk)
@@ -152,11 +158,32 @@ static void node_take_off(sim_node *node, sim_change *change)
     else node->in_flight = change->next;
 }
 
-void sim_node_write_complete(sim_disk *disk, sim_node *node, sim_change *change, size_t length)
+/* Takes the oldest change off the list; NULL when that is newer than up_to, or there is none. */
+static sim_change *node_pop(sim_node *node, uint64_t up_to)
+{
+    sim_change *change = node->changes;
+    if (change == NULL || change->sequence > up_to) return NULL;
+    node->changes = change->next;
+    if (node->changes == NULL) node->changes_end = &node->changes;
+    return change;
+}
+
+/* What is settled leaves the list once nothing older is open. Until then it stays in its place: an older change that is kept must not come over it. */
+static void node_settle(sim_node *node)
+{
+    while (node->changes != NULL && node->changes->fate != SIM_FATE_OPEN) {
+        sim_change *change = node_pop(node, UINT64_MAX);
+        if (change->fate == SIM_FATE_DURABLE) sim_change_apply(&node->durable, change);
+        free(change);
+    }
+}
+
+void sim_node_write_complete(sim_disk *disk, sim_node *node, sim_change *change, size_t length, sim_fate fate)
 {
     RW_ASSERT(length <= change->length);
     node_take_off(node, change);
     change->length = length;
+    change->fate = fate;
     if (length == 0) {
         free(change);
         return;
@@ -164,6 +191,7 @@ void sim_node_write_complete(sim_disk *disk, sim_node *node, sim_change *change,
     /* The size first: a power cut that keeps it and drops the bytes leaves zeros, one that drops it leaves neither. */
     if (change->offset + length > node->current.size) node_append_size(disk, node, change->offset + length);
     node_append(disk, node, change);
+    node_settle(node);
 }
 
 void sim_node_write_drop(sim_node *node, sim_change *change)
@@ -182,26 +210,21 @@ void sim_change_apply(sim_image *image, const sim_change *change)
     }
 }
 
-/* Takes the oldest change off the list; NULL when that is newer than up_to, or there is none. */
-static sim_change *node_pop(sim_node *node, uint64_t up_to)
-{
-    sim_change *change = node->changes;
-    if (change == NULL || change->sequence > up_to) return NULL;
-    node->changes = change->next;
-    if (node->changes == NULL) node->changes_end = &node->changes;
-    return change;
-}
-
 void sim_node_sync(sim_node *node, uint64_t up_to)
 {
-    for (sim_change *change; (change = node_pop(node, up_to)) != NULL; free(change)) sim_change_apply(&node->durable, change);
+    for (sim_change *change; (change = node_pop(node, up_to)) != NULL; free(change)) {
+        if (change->fate != SIM_FATE_LOST) sim_change_apply(&node->durable, change);
+    }
+    node_settle(node);
 }
 
 void sim_node_sync_fail(sim_node *node, uint64_t up_to, rw_random *random)
 {
     for (sim_change *change; (change = node_pop(node, up_to)) != NULL; free(change)) {
-        if (change->kind == SIM_CHANGE_SIZE || rw_random_below(random, 2) == 0) sim_change_apply(&node->durable, change);
+        bool kept = change->kind == SIM_CHANGE_SIZE || change->fate == SIM_FATE_DURABLE || (rw_random_below(random, 2) == 0 && change->fate != SIM_FATE_LOST);
+        if (kept) sim_change_apply(&node->durable, change);
     }
+    node_settle(node);
 }
 
 /* ---- direct access ---- */
@@ -230,7 +253,7 @@ void sim_disk_write(sim_disk *disk, const char *path, uint64_t offset, const voi
         sim_disk_sync_names(disk, NULL, disk->sequence);
     }
     RW_ASSERT(sim_node_allocate(disk, node, offset, length));
-    sim_node_write_complete(disk, node, sim_node_write_begin(node, offset, buffer, length), length);
+    sim_node_write_complete(disk, node, sim_node_write_begin(node, offset, buffer, length), length, SIM_FATE_OPEN);
     sim_node_sync(node, disk->sequence);
 }
 

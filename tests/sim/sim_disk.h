@@ -14,11 +14,15 @@
 
 typedef enum { SIM_CHANGE_BYTES, SIM_CHANGE_SIZE } sim_change_kind;
 
+/* Whether a power cut leaves a change: maybe, until a sync covers it; certainly, as what a durable write wrote; never, and no sync can help it any more. */
+typedef enum { SIM_FATE_OPEN, SIM_FATE_DURABLE, SIM_FATE_LOST } sim_fate;
+
 typedef struct sim_change {
     struct sim_change *next;
     struct sim_change *previous;   /* in the in-flight list only */
     uint64_t sequence;             /* when it completed, over the whole disk */
     sim_change_kind kind;
+    sim_fate fate;
     uint64_t offset;               /* of the bytes; or the new size */
     size_t length;
     unsigned char bytes[];
@@ -64,6 +68,7 @@ struct sim_disk {
     uint64_t nodes;                /* made so far */
     uint64_t limit, used;          /* bytes */
     unsigned worlds;               /* open over it */
+    uint64_t device;               /* what kio_file_device says */
     char origin[96];
 };
 
@@ -88,11 +93,12 @@ void sim_node_release(sim_disk *disk, sim_node *node);
 /* False, and nothing done, when the disk has no room for the range. */
 bool sim_node_allocate(sim_disk *disk, sim_node *node, uint64_t offset, uint64_t length);
 void sim_node_resize(sim_disk *disk, sim_node *node, uint64_t size);
-/* A write: handed over, then either completed (its first `length` bytes; it is the node's from then on) or dropped. */
+/* A write: handed over, then either completed (its first `length` bytes; it is the node's from then on) or dropped. fate: of its bytes; a size that it changes
+ * waits for a sync in any case. */
 sim_change *sim_node_write_begin(sim_node *node, uint64_t offset, const void *bytes, size_t length);
-void sim_node_write_complete(sim_disk *disk, sim_node *node, sim_change *change, size_t length);
+void sim_node_write_complete(sim_disk *disk, sim_node *node, sim_change *change, size_t length, sim_fate fate);
 void sim_node_write_drop(sim_node *node, sim_change *change);
-/* Makes the changes up to that sequence number durable. */
+/* Makes the changes up to that sequence number durable, but for those that are lost. */
 void sim_node_sync(sim_node *node, uint64_t up_to);
 /* What a failed sync does: a drawn part of these changes gets durable, none of them is ever covered by a later sync. */
 void sim_node_sync_fail(sim_node *node, uint64_t up_to, rw_random *random);

@@ -125,20 +125,36 @@ int sim_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t 
     return io_wait(sim_world_of(k), &io, "read");
 }
 
-int sim_file_write(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset)
+static int write_of_kind(kio *k, kio_kind kind, kio_file *file, const void *buffer, size_t length, uint64_t offset)
 {
     union {
         const void *in;
         void *out;
     } unconst = {.in = buffer};   /* sim_io holds either direction's buffer */
-    sim_io io = {.kind = KIO_WRITE, .file = file_of(file), .buffer = unconst.out, .offset = offset, .length = length};
-    return io_wait(sim_world_of(k), &io, "write");
+    sim_io io = {.kind = kind, .file = file_of(file), .buffer = unconst.out, .offset = offset, .length = length};
+    return io_wait(sim_world_of(k), &io, kind == KIO_WRITE ? "write" : "durable write");
+}
+
+int sim_file_write(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset)
+{
+    return write_of_kind(k, KIO_WRITE, file, buffer, length, offset);
+}
+
+int sim_file_write_durable(kio *k, kio_file *file, const void *buffer, size_t length, uint64_t offset)
+{
+    return write_of_kind(k, KIO_WRITE_DURABLE, file, buffer, length, offset);
 }
 
 int sim_file_sync(kio *k, kio_file *file)
 {
     sim_io io = {.kind = KIO_SYNC, .file = file_of(file)};
     return io_wait(sim_world_of(k), &io, "sync");
+}
+
+uint64_t sim_file_device(kio *k, kio_file *file)
+{
+    (void)file;
+    return sim_world_of(k)->disk->device;
 }
 
 bool sim_file_is_direct(kio *k, kio_file *file)

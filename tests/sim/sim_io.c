@@ -50,6 +50,7 @@ bool sim_fault_strike(sim_world *world, unsigned operation, const char *path, si
 uint64_t sim_latency_ns(sim_world *world, unsigned operation, uint64_t bytes)
 {
     uint64_t base = operation == SIM_ON_READ ? 20000 : operation == SIM_ON_WRITE ? 10000 : operation == SIM_ON_SYNC ? 60000 : 2000;
+    if (operation == (SIM_ON_WRITE | SIM_ON_SYNC)) base = world->durable_write_ns;
     uint64_t spread = rw_random_below(&world->random, 32) == 0 ? 64 * base : 4 * base;
     return (base + rw_random_below(&world->random, spread)) * world->latency_scale + bytes;
 }
@@ -58,7 +59,12 @@ uint64_t sim_latency_ns(sim_world *world, unsigned operation, uint64_t bytes)
 
 static unsigned io_operation(kio_kind kind)
 {
-    return kind == KIO_READ ? SIM_ON_READ : kind == KIO_WRITE ? SIM_ON_WRITE : SIM_ON_SYNC;
+    switch (kind) {
+    case KIO_READ: return SIM_ON_READ;
+    case KIO_WRITE: return SIM_ON_WRITE;
+    case KIO_WRITE_DURABLE: return SIM_ON_WRITE | SIM_ON_SYNC;
+    default: return SIM_ON_SYNC;
+    }
 }
 
 static void io_fail(sim_io *io, int errno_value)
@@ -73,13 +79,14 @@ void sim_io_start(sim_world *world, sim_io *io)
     sim_node *node = file->node;
     unsigned operation = io_operation(io->kind);
     RW_ASSERT(io->kind == KIO_SYNC || (io->length > 0 && io->buffer != NULL));
-    RW_ASSERT(io->kind != KIO_WRITE || !file->read_only);
+    bool writes = io->kind == KIO_WRITE || io->kind == KIO_WRITE_DURABLE;
+    RW_ASSERT(!writes || !file->read_only);
     if (file->base.direct && io->kind != KIO_SYNC) {
         RW_ASSERT(io->offset % RW_BLOCK_SIZE == 0 && io->length % RW_BLOCK_SIZE == 0);
         RW_ASSERT((uintptr_t)io->buffer % RW_BLOCK_SIZE == 0);
     }
     io->faulty = sim_fault_strike(world, operation, file->base.path, &io->fault);
-    if (io->kind == KIO_WRITE) {
+    if (writes) {
         if (!sim_node_allocate(world->disk, node, io->offset, io->length)) io_fail(io, ENOSPC);
         io->change = sim_node_write_begin(node, io->offset, io->buffer, io->length);
         sim_trace(world, rw_checksum(0, io->buffer, io->length));
@@ -133,6 +140,7 @@ static void finish_write(sim_world *world, sim_io *io)
     sim_node *node = io->file->node;
     /* A buffer is the back end's until the operation is reaped. */
     RW_ASSERT(memcmp(io->buffer, io->change->bytes, io->length) == 0);
+    sim_fate fate = io->kind == KIO_WRITE_DURABLE ? SIM_FATE_DURABLE : SIM_FATE_OPEN;
     bool lost = io->faulty && io->fault.kind == SIM_FAULT_LOSE;
     if (lost || io->errno_value == ENOSPC) {
         sim_node_write_drop(node, io->change);
@@ -140,12 +148,14 @@ static void finish_write(sim_world *world, sim_io *io)
     }
     size_t length = io->length;
     if (io->result != 0) length = (size_t)rw_random_below(&world->random, length / SIM_SECTOR_BYTES + 1) * SIM_SECTOR_BYTES;
+    /* A failed one may have failed in its sync: then what it wrote can be read, and be lost for good. */
+    if (io->result != 0 && fate == SIM_FATE_DURABLE) fate = (sim_fate)rw_random_below(&world->random, 3);
     if (io->faulty && io->fault.kind == SIM_FAULT_MISDIRECT) {
         sim_change *strayed = sim_node_write_begin(node, another_place(world, io), io->buffer, io->length);
         sim_node_write_drop(node, io->change);
         io->change = strayed;
     }
-    sim_node_write_complete(world->disk, node, io->change, length);
+    sim_node_write_complete(world->disk, node, io->change, length, fate);
     if (io->faulty && io->fault.kind == SIM_FAULT_ROT && length > 0) rot(world, node, io->offset, length);
 }
 
@@ -160,7 +170,8 @@ void sim_io_finish(sim_world *world, sim_io *io)
     if (io->result == 0 && io->faulty && io->fault.kind == SIM_FAULT_ERROR) io_fail(io, io->fault.errno_value);
     switch (io->kind) {
     case KIO_READ: finish_read(world, io); break;
-    case KIO_WRITE: finish_write(world, io); break;
+    case KIO_WRITE:
+    case KIO_WRITE_DURABLE: finish_write(world, io); break;
     case KIO_SYNC: finish_sync(world, io); break;
     }
     sim_trace(world, (uint64_t)(uint32_t)io->result);

@@ -254,7 +254,8 @@ void sim_run(sim_world *world, void (*fn)(void *), void *arg)
 
 sim_world *sim_world_open(sim_disk *disk, uint64_t seed)
 {
-    static const uint64_t switch_masks[] = {1, 7, 31, 127}, pause_masks[] = {3, 15, 63, 255}, advance_masks[] = {3, 15, 63, 255}, scales[] = {1, 4, 16};
+    static const uint64_t switch_masks[] = {1, 7, 31, 127}, pause_masks[] = {3, 15, 63, 255}, advance_masks[] = {3, 15, 63, 255}, scales[] = {1, 4, 16},
+                          durable_ns[] = {20000, 70000, 150000};
     RW_ASSERT(disk->worlds == 0);
     sim_world *world = sim_allocate(sizeof *world);
     world->base.ops = &sim_vtable;
@@ -266,6 +267,7 @@ sim_world *sim_world_open(sim_disk *disk, uint64_t seed)
     world->pause_mask = pause_masks[rw_random_below(&world->random, RW_ARRAY_SIZE(pause_masks))];
     world->advance_mask = advance_masks[rw_random_below(&world->random, RW_ARRAY_SIZE(advance_masks))];
     world->latency_scale = scales[rw_random_below(&world->random, RW_ARRAY_SIZE(scales))];
+    world->durable_write_ns = durable_ns[rw_random_below(&world->random, RW_ARRAY_SIZE(durable_ns))];
     return world;
 }
 
@@ -410,6 +412,8 @@ const kio_vtable sim_vtable = {
     .file_write = sim_file_write,
     .file_sync = sim_file_sync,
     .file_is_direct = sim_file_is_direct,
+    .file_device = sim_file_device,
+    .file_write_durable = sim_file_write_durable,
     .directory_create = sim_directory_create,
     .directory_sync = sim_directory_sync,
     .unlink = sim_unlink,

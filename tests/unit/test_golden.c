@@ -269,6 +269,10 @@ static void data_file(kio *k)
     store_space_map_run(s, &address, &blocks);
     file_bytes(k, store_file(s), address * RW_BLOCK_SIZE, bytes, RW_BLOCK_SIZE);
     golden_check("space-map", bytes, (size_t)blocks * RW_BLOCK_SIZE);
+    store_sync_times_keep(s, &(kio_sync_times){.device = 0x0123456789abcdef, .sync_ns = 120000, .durable_write_ns = 45000});
+    must(store_publish(s, &image, false), "publish what was measured");
+    file_bytes(k, store_file(s), SUPERBLOCK_SLOT_BYTES, bytes, RW_BLOCK_SIZE);
+    golden_check("superblock-sync-times", bytes, RW_BLOCK_SIZE);
     store_close(s);
     free(bytes);
     free(scratch);

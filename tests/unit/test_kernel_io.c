@@ -117,6 +117,12 @@ static void test_file_transfer(kio *k)
     TAP_CHECK(kio_file_write(k, file, out, size, 12345) == 0 && kio_file_sync(k, file) == 0);
     TAP_CHECK(kio_file_read(k, file, in, size, 12345) == 0);
     tap_ok(memcmp(out, in, size) == 0, "%s: what was written is read", backend);
+    memset(out + 4096, 'd', 10000);
+    TAP_CHECK(kio_file_write_durable(k, file, out + 4096, 10000, 12345 + 4096) == 0 && kio_file_read(k, file, in, size, 12345) == 0);
+    tap_ok(memcmp(out, in, size) == 0, "%s: so is what was written durably", backend);
+    kio_file *other = file_make(k, "transfer-other", 0);
+    tap_ok(kio_file_device(k, file) != 0 && kio_file_device(k, file) == kio_file_device(k, other), "%s: two files beside each other are on one device", backend);
+    kio_file_close(k, other);
     tap_ok(kio_file_read(k, file, in, 4096, 12345 + size - 100) == RW_EIO && sentence_has(kio_file_path(file)) &&
                sentence_has("the file ends after 100 bytes") && sentence_has("offset 3157973"),
            "%s: a read across the end: %s", backend, rw_error_text());
@@ -124,6 +130,28 @@ static void test_file_transfer(kio *k)
     kio_file_close(k, file);
     free(out);
     free(in);
+}
+
+static void test_sync_times(kio *k)
+{
+    kio_file *file = file_make(k, "measured", KIO_DIRECT);
+    kio_sync_times times = {0};
+    unsigned char *blocks = blocks_make(6), *zeros = blocks_make(1);
+    memset(blocks, 'm', 6 * BLOCK);
+    memset(zeros, 0, BLOCK);
+    TAP_CHECK(kio_file_write(k, file, blocks, 6 * BLOCK, 0) == 0 && kio_file_sync(k, file) == 0);
+    uint64_t begin = kio_now_ns(k);
+    int code = kio_sync_times_measure(k, file, BLOCK, 4 * BLOCK, zeros, &times);
+    uint64_t took = kio_now_ns(k) - begin;
+    tap_ok(code == 0 && times.device == kio_file_device(k, file) && times.sync_ns > 0 && took < UINT64_C(20000000000),
+           "%s: measured: %u ns with a sync, %u ns with a durable write, in %u us", backend, times.sync_ns, times.durable_write_ns, (unsigned)(took / 1000));
+    TAP_CHECK(kio_file_read(k, file, blocks, 6 * BLOCK, 0) == 0);
+    bool zero = true;
+    for (size_t i = BLOCK; i < 2 * BLOCK; i++) zero = zero && blocks[i] == 0;
+    tap_ok(zero && blocks[BLOCK - 1] == 'm' && blocks[5 * BLOCK] == 'm', "%s: by writing within the range, and nowhere else", backend);
+    kio_file_close(k, file);
+    free(blocks);
+    free(zeros);
 }
 
 static void test_file_direct(kio *k)
@@ -138,6 +166,9 @@ static void test_file_direct(kio *k)
     memset(blocks, 'd', 4 * BLOCK);
     TAP_CHECK(kio_file_write(k, file, blocks, 4 * BLOCK, 0) == 0 && kio_file_read(k, file, back, 4 * BLOCK, 0) == 0);
     tap_ok(memcmp(blocks, back, 4 * BLOCK) == 0, "%s: direct write and read", backend);
+    memset(blocks, 'e', 4 * BLOCK);
+    TAP_CHECK(kio_file_write_durable(k, file, blocks, 2 * BLOCK, BLOCK) == 0 && kio_file_read(k, file, back, 4 * BLOCK, 0) == 0);
+    tap_ok(back[0] == 'd' && memcmp(back + BLOCK, blocks, 2 * BLOCK) == 0 && back[3 * BLOCK] == 'd', "%s: durable direct write", backend);
     TAP_CHECK(kio_file_resize(k, file, 2 * BLOCK + 100) == 0);
     tap_ok(kio_file_read(k, file, back, 4 * BLOCK, 0) == RW_EIO && sentence_has("ends after 8292 bytes"), "%s: direct read across an odd end", backend);
     TAP_CHECK(kio_file_resize(k, file, 2 * BLOCK + 512) == 0);
@@ -202,6 +233,10 @@ static int files_on_full(void *arg)
     kio_file *file = file_make(k, "full", KIO_DIRECT);
     bool good = CHILD_CHECK(kio_file_allocate(k, file, 0, 128 * BLOCK) == RW_ENOSPC) && CHILD_CHECK(sentence_has("full")) &&
                 CHILD_CHECK(kio_file_write(k, file, blocks, 128 * BLOCK, 0) == RW_ENOSPC);
+    kio_file *elsewhere = NULL;
+    good = good && CHILD_CHECK(kio_file_open(k, "/proc/self/exe", KIO_READ_ONLY, &elsewhere) == 0) &&
+           CHILD_CHECK(kio_file_device(k, elsewhere) != kio_file_device(k, file));
+    if (elsewhere != NULL) kio_file_close(k, elsewhere);
     kio_ring *ring = NULL;
     kio_op op = {.kind = KIO_WRITE, .file = file, .buffer = blocks, .length = 128 * RW_BLOCK_SIZE}, *ops[] = {&op};
     good = good && CHILD_CHECK(kio_ring_open(k, 4, &ring) == 0);
@@ -343,6 +378,7 @@ static void test_backend(const char *name)
     test_file_size(k);
     test_file_transfer(k);
     test_file_direct(k);
+    test_sync_times(k);
     test_names(k);
     child_test(files_on_ramfs, NULL, "files on ramfs");
     child_test(files_on_full, NULL, "a full file system");

@@ -118,11 +118,12 @@ static bool random_prepare(random_run *run, random_slot *slot)
     if (run->block_busy[block]) return false;
     run->block_busy[block] = slot->busy = true;
     slot->block = block;
-    slot->op = (kio_op){.kind = kind == 0 ? KIO_SYNC : kind < 5 ? KIO_WRITE : KIO_READ, .file = run->file, .buffer = slot->buffer,
+    slot->op = (kio_op){.kind = kind == 0 ? KIO_SYNC : kind == 1 ? KIO_WRITE_DURABLE : kind < 5 ? KIO_WRITE : KIO_READ, .file = run->file, .buffer = slot->buffer,
                         .offset = block * BLOCK, .length = RW_BLOCK_SIZE, .context = slot};
-    if (slot->op.kind == KIO_WRITE) run->content[block] = (unsigned char)rw_random_next(&run->random);
+    bool writes = slot->op.kind == KIO_WRITE || slot->op.kind == KIO_WRITE_DURABLE;
+    if (writes) run->content[block] = (unsigned char)rw_random_next(&run->random);
     slot->expected = run->content[block];
-    memset(slot->buffer, slot->op.kind == KIO_WRITE ? slot->expected : 0xee, BLOCK);
+    memset(slot->buffer, writes ? slot->expected : 0xee, BLOCK);
     return true;
 }
 
@@ -373,6 +374,12 @@ static void test_advance(void)
     tap_ok(posix_op_advance(&op, -EINVAL) && op.result == RW_EIO && op.errno_value == EINVAL, "EINVAL is no argument of the caller's");
     posix_op_start(&op);
     tap_ok(posix_op_advance(&op, -ENOSPC) && op.result == RW_ENOSPC, "ENOSPC");
+    op.kind = KIO_WRITE_DURABLE;
+    posix_op_start(&op);
+    tap_ok(!posix_op_advance(&op, 4096) && posix_op_advance(&op, -EIO) && op.result == RW_EIO && kio_op_error(&op) == RW_EIO && sentence_has("write durably"),
+           "a durable write that fails half-way has failed");
+    posix_op_start(&op);
+    tap_ok(posix_op_advance(&op, -EOPNOTSUPP) && op.result == RW_ENOTSUP, "a file system without durable writes");
     op.kind = KIO_SYNC;
     posix_op_start(&op);
     tap_ok(posix_op_advance(&op, -EINTR) && op.result == RW_EIO && kio_op_error(&op) == RW_EIO && sentence_has("sync file advance"),

@@ -355,6 +355,80 @@ static void test_sync_cover(void)
     tap_ok(covered == SEEDS && wrong == 0, "a sync covers what completed before it was issued, and nothing else");
 }
 
+/* Open bytes over two blocks; durable ones over the first; open ones over its second sector. */
+static void run_durable_write(void *arg)
+{
+    scene *s = arg;
+    unsigned char durable[4096];
+    memset(durable, 'd', sizeof durable);
+    kio_file *file = open_file(s, "file");
+    TAP_CHECK(kio_file_resize(s->k, file, 8192) == 0 && kio_file_sync(s->k, file) == 0 && kio_directory_sync(s->k, "") == 0);
+    write_fill(s, file, 'o', 8192, 0);
+    TAP_CHECK(kio_file_write_durable(s->k, file, durable, sizeof durable, 0) == 0);
+    write_fill(s, file, 'z', 512, 512);
+    s->crashed = sim_disk_crash(sim_world_disk(s->world), &s->random);
+    TAP_CHECK(kio_file_sync(s->k, file) == 0);
+    kio_file_close(s->k, file);
+}
+
+static void test_durable_write(void)
+{
+    unsigned wrong = 0, kept = 0, dropped = 0, later = 0, synced = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        scene s = {0};
+        sim_disk *disk = sim_disk_create();
+        scene_run(&s, disk, seed, run_durable_write);
+        wrong += sectors_of(s.crashed, "file", 'd', 0, 1) != 1 || sectors_of(s.crashed, "file", 'd', 1024, 6) != 6 || sectors_of(s.crashed, "file", 'o', 512, 1) != 0;
+        later += sectors_of(s.crashed, "file", 'z', 512, 1);
+        kept += sectors_of(s.crashed, "file", 'o', 4096, 8) > 0;
+        dropped += sectors_of(s.crashed, "file", 0, 4096, 8) > 0;
+        sim_disk_destroy(s.crashed);
+        s.crashed = sim_disk_crash_styled(disk, SIM_CRASH_DROP_ALL, &s.random);
+        synced += sectors_of(s.crashed, "file", 'd', 0, 8) == 7 && sectors_of(s.crashed, "file", 'z', 512, 1) == 1 && sectors_of(s.crashed, "file", 'o', 4096, 8) == 8;
+        sim_disk_destroy(s.crashed);
+        sim_world_close(s.world);
+        sim_disk_destroy(disk);
+    }
+    tap_ok(wrong == 0, "what a durable write wrote survives, over what was open before it");
+    tap_ok(kept > 0 && dropped > 0 && later > 0 && later < SEEDS, "and what is open before and after it may survive, or not: %u %u %u", kept, dropped, later);
+    tap_ok(synced == SEEDS, "a sync covers the rest, in order");
+}
+
+static void run_durable_write_failing(void *arg)
+{
+    scene *s = arg;
+    unsigned char durable[4096];
+    memset(durable, 'd', sizeof durable);
+    kio_file *file = open_file(s, "file");
+    TAP_CHECK(kio_file_resize(s->k, file, 4096) == 0 && kio_file_sync(s->k, file) == 0 && kio_directory_sync(s->k, "") == 0);
+    sim_fault_add(s->world, (sim_fault){.kind = SIM_FAULT_ERROR, .operations = SIM_ON_SYNC, .countdown = 1, .errno_value = EIO});
+    TAP_CHECK(kio_file_write_durable(s->k, file, durable, sizeof durable, 0) == RW_EIO);
+    s->crashed = sim_disk_crash_styled(sim_world_disk(s->world), SIM_CRASH_DROP_ALL, &s->random);
+    TAP_CHECK(kio_file_sync(s->k, file) == 0);
+    kio_file_close(s->k, file);
+}
+
+static void test_durable_write_failing(void)
+{
+    unsigned durable = 0, by_sync = 0, lost = 0;
+    for (uint64_t seed = 0; seed < SEEDS; seed++) {
+        scene s = {0};
+        sim_disk *disk = sim_disk_create();
+        scene_run(&s, disk, seed, run_durable_write_failing);
+        unsigned at_once = sectors_of(s.crashed, "file", 'd', 0, 8), read = sectors_of(disk, "file", 'd', 0, 8);
+        sim_disk_destroy(s.crashed);
+        s.crashed = sim_disk_crash_styled(disk, SIM_CRASH_KEEP_ALL, &s.random);
+        unsigned at_last = sectors_of(s.crashed, "file", 'd', 0, 8);
+        sim_disk_destroy(s.crashed);
+        durable += at_once > 0;
+        by_sync += at_once == 0 && at_last > 0;
+        lost += read > at_last;
+        sim_world_close(s.world);
+        sim_disk_destroy(disk);
+    }
+    tap_ok(durable > 0 && by_sync > 0 && lost > 0, "one that failed is durable in part, or waits for a sync, or is lost for good: %u %u %u", durable, by_sync, lost);
+}
+
 /* ---- rings ---- */
 
 static void ring_waker(void *arg)
@@ -598,6 +672,8 @@ int main(void)
     test_power_cut();
     test_rename();
     test_sync_cover();
+    test_durable_write();
+    test_durable_write_failing();
     test_rings();
     test_faults();
     test_nested();

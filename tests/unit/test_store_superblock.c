@@ -142,6 +142,35 @@ static void patch(const char *path, size_t at, const void *bytes, size_t size, b
     }
 }
 
+/* What was measured of the device goes through the superblocks, from the publish after it was given on. A reader that does not know it ignores it. */
+static void test_sync_times(void)
+{
+    bed b;
+    kio_sync_times times = {.device = 0x1234567890abcdef, .sync_ns = 81000, .durable_write_ns = 11000}, found;
+    bed_create(&b, "times");
+    must(publish_mark(&b, 10, false), "publish");
+    bed_reopen(&b);
+    found = store_sync_times(b.s);
+    tap_ok(found.device == 0 && found.sync_ns == 0 && found.durable_write_ns == 0, "a database in which nothing was measured says so");
+    store_claims_end(b.s);
+    store_sync_times_keep(b.s, &times);
+    bool kept = true;
+    for (uint64_t round = 0; round < 3; round++) {
+        must(publish_mark(&b, 20 + round, false), "publish");
+        bed_reopen(&b);
+        found = store_sync_times(b.s);
+        kept = kept && memcmp(&found, &times, sizeof times) == 0;
+        store_claims_end(b.s);
+    }
+    tap_ok(kept, "what was measured is kept by each publish from then on");
+    bed_close(&b);
+    uint64_t none = 0;
+    patch(b.path, offsetof(superblock_header, features_compatible), &none, sizeof none, true, 3);
+    must(bed_open(&b), "open");
+    tap_ok(store_sync_times(b.s).device == 0, "without its feature bit it counts for nothing");
+    bed_end(&b);
+}
+
 typedef struct {
     const char *name;
     size_t at;
@@ -355,6 +384,7 @@ int main(void)
     test_torn();
     test_failed_sync();
     test_read_only();
+    test_sync_times();
     test_each_byte();
     test_patches();
     test_create();

@@ -73,6 +73,14 @@ static model model_copy(const model *m)
     return copy;
 }
 
+/* Each open makes the log durable in its own way. */
+static wal_options draw_options(scene *s)
+{
+    wal_options options = wal_test_options();
+    options.sync = (wal_sync)rw_random_below(&s->random, WAL_SYNC_DSYNC + 1);
+    return options;
+}
+
 /* ---- appending ---- */
 
 static uint32_t draw_size(scene *s)
@@ -147,7 +155,7 @@ static int match(void *arg, const wal_record *record)
 /* Replays from the trim mark; forgets in the model what recovery cut. */
 static bool recover(scene *s)
 {
-    wal_options options = wal_test_options();
+    wal_options options = draw_options(s);
     uint64_t end = 0, again = 0;
     size_t kept = 0, expected = 0;
     int rc = wal_open(s->k, "", &options, &s->w);
@@ -200,7 +208,7 @@ static void generation_run(void *arg)
 {
     scene *s = arg;
     if (s->generation == 0) {
-        wal_options options = wal_test_options();
+        wal_options options = draw_options(s);
         uint64_t end = 0;
         CHECK(s, wal_create(s->k, "", &options, &s->w) == 0);
         CHECK(s, wal_replay(s->w, WAL_LSN_FIRST, WAL_LSN_FIRST, match, s, &end) == 0);
