@@ -27,6 +27,7 @@
     X(cancelled_and_done, crashes, "a cancelled operation is carried out all the same")                            \
     X(trust_hint, crashes, "a hint's slot is believed without a look at its key")                                  \
     X(hint_of_freed_page, crashes, "a hint's page is read though its frame is free")                               \
+    X(trust_neighbour, crashes, "a walk takes the leaf that was the next one for the next one")                    \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
     X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")                      \

@@ -163,6 +163,15 @@ RW_RACY static inline bool node_covers(const node *n, uint32_t page_size, rw_sli
            (upper == 0 || node_fence_order(n, page_size, node_load_u16(&n->upper_offset), upper, key) < 0);
 }
 
+/* Whether the keys just below key, which is not empty, lie between the fences. */
+RW_RACY static inline bool node_covers_below(const node *n, uint32_t page_size, rw_slice key)
+{
+    size_t upper = node_load_u16(&n->upper_length);
+    if (key.size == 0) return false;
+    return node_fence_order(n, page_size, node_load_u16(&n->lower_offset), node_load_u16(&n->lower_length), key) > 0 &&
+           (upper == 0 || node_fence_order(n, page_size, node_load_u16(&n->upper_offset), upper, key) <= 0);
+}
+
 /* Inner: the slot whose child covers key. */
 RW_RACY static inline unsigned node_child_slot(const node *n, uint32_t page_size, rw_slice key)
 {

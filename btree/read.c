@@ -10,6 +10,8 @@ typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART } descent;
 typedef struct {
     uint32_t frame;
     uint64_t version;
+    uint32_t parent;           /* FRAME_NONE: it is a root; else it was found in this frame, at this slot */
+    unsigned parent_slot;
 } leaf_seen;
 
 /* The first lines of a page are needed at once: fetch them side by side. */
@@ -34,6 +36,7 @@ RW_RACY static inline bool root_find(trees *t, rw_slice key, trees_side side, le
     uint32_t root = atomic_load_explicit(&p->root, memory_order_acquire);
     if (root >= t->pool.frame_count) return false;
     at->frame = root;
+    at->parent = FRAME_NONE;
     at->version = frame_version(&t->pool.frames[root]);
     return (at->version & 1) == 0 && atomic_load_explicit(&p->root, memory_order_acquire) == root &&
            router_unchanged(&t->router, version);
@@ -56,7 +59,7 @@ RW_RACY static descent descend(trees *t, rw_slice key, trees_side side, leaf_see
             page_prefetch(pool_page(&t->pool, child));
             uint64_t version = frame_version(&t->pool.frames[child]);
             if ((version & 1) != 0 || !frame_unchanged(fr, at->version)) return DESCENT_RESTART;
-            *at = (leaf_seen){.frame = child, .version = version};
+            *at = (leaf_seen){.frame = child, .version = version, .parent = at->frame, .parent_slot = slot};
             continue;
         }
         if (!frame_unchanged(fr, at->version)) return DESCENT_RESTART;
@@ -174,16 +177,53 @@ RW_RACY static void page_copy(trees *t, uint32_t f, node *to)
     rw_racy_copy(to, pool_page(&t->pool, f), t->page_size);
 }
 
+/* Notes the leaf that a walk over leaves will want next, and fetches it from memory while the caller is busy with this one. Whatever it is by now, it is only
+ * looked at. */
+RW_RACY static void neighbour_note(const trees *t, trees_side side, trees_mark *mark)
+{
+    mark->next = 0;
+    if (mark->parent == 0 || (side == TREES_BEFORE && mark->slot == 0)) return;
+    unsigned slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1;
+    page_ref ref = node_child(pool_page(&t->pool, mark->parent - 1), t->page_size, slot);
+    if (!page_ref_is_frame(ref) || page_ref_frame(ref) >= t->pool.frame_count) return;
+    mark->next = page_ref_frame(ref) + 1;
+    const char *page = pool_page(&t->pool, page_ref_frame(ref));
+    __builtin_prefetch(&t->pool.frames[page_ref_frame(ref)]);
+    for (uint32_t line = 0; line < t->page_size; line += RW_CACHE_LINE) __builtin_prefetch(page + line);
+}
+
+/* The neighbour of the copy before, if it is what is wanted: a leaf whose fences enclose key answers for it (T10). */
+RW_RACY static bool neighbour_copy(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark)
+{
+    if (mark->next == 0) return false;
+    uint32_t f = mark->next - 1;
+    frame *fr = &t->pool.frames[f];
+    const node *n = pool_page(&t->pool, f);
+    uint64_t version = frame_version(fr);
+    if ((version & 1) != 0 || rw_racy_u8(&fr->level) != 0) return false;
+    bool holds = side == TREES_COVERING ? node_covers(n, t->page_size, key) : node_covers_below(n, t->page_size, key);
+    if (!holds && !RW_PLANTED(trust_neighbour)) return false;
+    frame_use(fr);
+    page_copy(t, f, page);
+    if (!frame_unchanged(fr, version)) return false;
+    *mark = (trees_mark){.frame = f, .version = version, .parent = mark->parent, .slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1};
+    return true;
+}
+
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss)
 {
     unsigned restarts = 0;
-    for (;;) {
+    bool copied = mark != NULL && neighbour_copy(t, key, side, page, mark);
+    while (!copied) {
         leaf_seen at;
         int error = leaf_find(t, key, side, &at, &restarts, miss);
         if (error != 0) return error;
         page_copy(t, at.frame, page);
-        if (mark != NULL) *mark = (trees_mark){.frame = at.frame, .version = at.version};
-        if (frame_unchanged(&t->pool.frames[at.frame], at.version)) return 0;
-        restart_wait(t, &restarts);
+        copied = frame_unchanged(&t->pool.frames[at.frame], at.version);
+        if (!copied) restart_wait(t, &restarts);
+        else if (mark != NULL)
+            *mark = (trees_mark){.frame = at.frame, .version = at.version, .parent = at.parent + 1, .slot = at.parent_slot};
     }
+    if (mark != NULL) neighbour_note(t, side, mark);
+    return 0;
 }

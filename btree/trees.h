@@ -92,12 +92,16 @@ typedef enum {
     TREES_COVERING,            /* the leaf whose range holds key */
     TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
 } trees_side;
-/* Where a copy comes from, and when. */
+/* Where a copy comes from, and when; and where a walk in the same direction may find the next leaf. Zeros: nothing is known. */
 typedef struct {
     uint32_t frame;
     uint64_t version;
+    uint32_t parent;           /* + 1: the frame that named it, at this slot */
+    unsigned slot;
+    uint32_t next;             /* + 1: the frame of its neighbour. Like a hint it is believed in nothing (T11) */
 } trees_mark;
-/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: may be NULL. miss: as for trees_get. */
+/* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: that of the copy before, or zeros, or NULL. miss: as
+ * for trees_get. */
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);
 /* Whether the leaf is unchanged since: the copy is as good as a new one. */
 static inline bool trees_copy_is_current(const trees *t, trees_mark mark)

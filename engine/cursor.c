@@ -38,6 +38,7 @@ static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_buc
     c->e = e;
     c->db = db;
     c->bucket = bucket;
+    c->live = &e->buckets.live[bucket];
     bucket_prefix_store(c->low, bucket);
     bucket_prefix_store(c->high, bucket + 1);
     atomic_fetch_add(&e->children, 1);
@@ -121,14 +122,13 @@ static int cursor_enter(rw_cursor *c)
 }
 
 /*
- * Whether a call that changes nothing may do without entering: the cursor is nobody's at the moment, stands on something and may be used. Where it must not
- * be used, or has a transaction, entering says why, or does what else is to be done.
+ * Whether the copy of the leaf answers, without entering. Where the cursor must not be used, entering says why. A database is not closed under a cursor, but
+ * its process may fork, and its bucket may be dropped.
  */
-static inline bool cursor_at_rest(const rw_cursor *c)
+static inline bool cursor_rides(const rw_cursor *c)
 {
-    engine *e;
-    return c != NULL && c->txn == NULL && c->state == CURSOR_AT && atomic_load_explicit(&c->busy, memory_order_acquire) == 0 && engine_of(c->db, &e) == 0 &&
-           bucket_check(e, c->bucket) == 0;
+    return c != NULL && c->rides && atomic_load_explicit(&c->busy, memory_order_acquire) == 0 && !handle_is_inherited(c->db) &&
+           atomic_load_explicit(c->live, memory_order_relaxed) != 0;
 }
 
 static int cursor_leave(rw_cursor *c, int result)
@@ -147,6 +147,7 @@ static int stand_past(rw_cursor *c, bool forward)
 {
     c->state = forward ? CURSOR_AFTER_LAST : CURSOR_BEFORE_FIRST;
     c->value_valid = false;
+    c->rides = false;
     return rw_error_fixed(RW_ENOTFOUND, "the cursor is past the end");
 }
 
@@ -174,6 +175,7 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
     c->source = place->source;
     c->index = place->index;
     c->value_valid = own;
+    c->rides = place->source == CURSOR_LEAF && c->txn == NULL;
     if (place->source == CURSOR_LEAF) cursor_run_measure(c, forward);
     return 0;
 }
@@ -181,6 +183,7 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
 /* A move that fails leaves the cursor where it was, so that it can be tried again; without its snapshot it stands nowhere. */
 static int stand_failed(rw_cursor *c, int error)
 {
+    c->rides = false;
     if (error == RW_ESNAPSHOT_TOO_OLD) {
         c->state = CURSOR_NOWHERE;
         c->window.leaf_valid = false;
@@ -208,15 +211,37 @@ static bool steps_plainly(const rw_cursor *c)
     return c->in == NULL || (!c->claims && write_set_count(c->in->writes) == 0);
 }
 
+/* Short strings of unforeseeable length: cheaper than a call of memcpy. The last word overlaps the one before. */
+static inline void bytes_copy(unsigned char *to, const unsigned char *from, size_t size)
+{
+    if (RW_UNLIKELY(size < 8 || size > 32)) {
+        memcpy(to, from, size);
+        return;
+    }
+    for (size_t i = 0; i + 8 < size; i += 8) memcpy(to + i, from + i, 8);
+    memcpy(to + size - 8, from + size - 8, 8);
+}
+
 /* To another slot of the same leaf: the prefix of the key is there already. */
 static int stand_on_slot(rw_cursor *c, unsigned slot)
 {
     const node *n = c->window.leaf;
-    rw_slice rest = node_key_rest(n, slot);
-    memcpy(c->key.bytes + n->prefix_length, rest.data, rest.size);
-    c->key.size = n->prefix_length + rest.size;
+    RW_ASSERT(slot < n->count);
+    size_t size = n->slots[slot].key_length;
+    bytes_copy((unsigned char *)c->key.bytes + n->prefix_length, (const unsigned char *)n + n->slots[slot].offset, size);
+    c->key.size = n->prefix_length + size;
     c->index = slot;
     c->value_valid = false;
+    return 0;
+}
+
+/* A step that costs no locked instruction. Two threads that are in it at once are not told apart, which does no harm beyond their own confusion; one that is elsewhere in
+ * the cursor is seen, and sees this one. */
+static int ride_to(rw_cursor *c, unsigned slot)
+{
+    atomic_store_explicit(&c->busy, 1, memory_order_relaxed);
+    stand_on_slot(c, slot);
+    atomic_store_explicit(&c->busy, 0, memory_order_release);
     return 0;
 }
 
@@ -260,7 +285,10 @@ int rw_cursor_last(rw_cursor *c)
     return error != 0 ? error : cursor_leave(c, move_from_end(c, false));
 }
 
-int rw_cursor_next(rw_cursor *c)
+/* What is not for every record stands apart, so that the rest needs no room on the stack. */
+#define CURSOR_APART __attribute__((noinline)) static
+
+CURSOR_APART int next_entered(rw_cursor *c)
 {
     int error = cursor_enter(c);
     if (RW_UNLIKELY(error != 0)) return error;
@@ -268,12 +296,22 @@ int rw_cursor_next(rw_cursor *c)
     return cursor_leave(c, move_on(c, true));
 }
 
-int rw_cursor_prev(rw_cursor *c)
+int rw_cursor_next(rw_cursor *c)
+{
+    return RW_LIKELY(cursor_rides(c) && c->index + 1 < c->run_end) ? ride_to(c, c->index + 1) : next_entered(c);
+}
+
+CURSOR_APART int prev_entered(rw_cursor *c)
 {
     int error = cursor_enter(c);
     if (RW_UNLIKELY(error != 0)) return error;
     if (RW_LIKELY(steps_plainly(c) && c->index > c->run_first)) return cursor_leave(c, stand_on_slot(c, c->index - 1));
     return cursor_leave(c, move_on(c, false));
+}
+
+int rw_cursor_prev(rw_cursor *c)
+{
+    return RW_LIKELY(cursor_rides(c) && c->index > c->run_first) ? ride_to(c, c->index - 1) : prev_entered(c);
 }
 
 /* ---- what it stands on ------------------------------------------------------------------------------------------- */
@@ -283,20 +321,31 @@ static int cursor_standing(const rw_cursor *c)
     return RW_LIKELY(c->state == CURSOR_AT) ? 0 : rw_error_fixed(RW_ENOTFOUND, "the cursor stands on nothing");
 }
 
+static inline rw_slice key_without_bucket(const rw_cursor *c)
+{
+    return rw_slice_of(c->key.bytes + RW_BUCKET_PREFIX, c->key.size - RW_BUCKET_PREFIX);
+}
+
 static int key_give(const rw_cursor *c, rw_slice *key)
 {
     int error = cursor_standing(c);
     if (error != 0) return error;
     if (key == NULL) return rw_error(RW_EINVAL, "the out-parameter is NULL");
-    *key = rw_slice_of(c->key.bytes + RW_BUCKET_PREFIX, c->key.size - RW_BUCKET_PREFIX);
+    *key = key_without_bucket(c);
     return 0;
+}
+
+CURSOR_APART int key_entered(rw_cursor *c, rw_slice *key)
+{
+    int error = cursor_enter(c);
+    return error != 0 ? error : cursor_leave(c, key_give(c, key));
 }
 
 int rw_cursor_key(rw_cursor *c, rw_slice *key)
 {
-    if (RW_LIKELY(cursor_at_rest(c))) return key_give(c, key);
-    int error = cursor_enter(c);
-    return RW_UNLIKELY(error != 0) ? error : cursor_leave(c, key_give(c, key));
+    if (RW_UNLIKELY(!cursor_rides(c) || key == NULL)) return key_entered(c, key);
+    *key = key_without_bucket(c);
+    return 0;
 }
 
 /* The value as the window has it; *is_extent: it is an extent_ref. */
@@ -360,16 +409,17 @@ static int value_give(rw_cursor *c, rw_slice *value)
     return 0;
 }
 
+CURSOR_APART int value_entered(rw_cursor *c, rw_slice *value)
+{
+    int error = cursor_enter(c);
+    return error != 0 ? error : cursor_leave(c, value_give(c, value));
+}
+
 int rw_cursor_value(rw_cursor *c, rw_slice *value)
 {
-    if (RW_LIKELY(value != NULL && cursor_at_rest(c) && c->source == CURSOR_LEAF)) {
-        bool is_extent;
-        rw_slice there = window_value(c, &is_extent);
-        if (RW_LIKELY(!is_extent)) {
-            *value = there;
-            return 0;
-        }
-    }
-    int error = cursor_enter(c);
-    return RW_UNLIKELY(error != 0) ? error : cursor_leave(c, value_give(c, value));
+    if (RW_UNLIKELY(!cursor_rides(c) || value == NULL)) return value_entered(c, value);
+    const node_slot *slot = &c->window.leaf->slots[c->index];
+    if (RW_UNLIKELY((slot->flags & NODE_SLOT_EXTENT) != 0)) return value_entered(c, value);
+    *value = rw_slice_of((const unsigned char *)c->window.leaf + slot->offset + slot->key_length, slot->value_length);
+    return 0;
 }

@@ -49,6 +49,7 @@ struct rw_cursor {
     rw_db *db;
     rw_txn *txn;                   /* or NULL */
     rw_bucket bucket;
+    const _Atomic(uint8_t) *live;  /* the bucket's mark in the table of buckets */
     unsigned char low[RW_BUCKET_PREFIX], high[RW_BUCKET_PREFIX];   /* the bucket's stored keys are in [low, high) */
     uint64_t moment;               /* what it sees, or SNAPSHOT_NEWEST */
     bool claims;                   /* the transaction wants to know what was gone over */
@@ -67,6 +68,7 @@ struct rw_cursor {
     unsigned char *value;          /* a large value, read when asked for, or an own one */
     size_t value_size;
     bool value_valid;
+    bool rides;                    /* at a slot of the leaf copy, and without a transaction: nothing but the copy has to be asked */
     /* the walk */
     cursor_window window;
     cursor_key found, edge, claimed;

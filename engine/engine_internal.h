@@ -121,6 +121,17 @@ struct engine {
 /* ---- handles (handle.c) ------------------------------------------------------------------------------------------ */
 
 /* What every public call begins with: 0 and the engine, or RW_EINVAL, RW_ECLOSED, RW_EFORK. */
+struct rw_db {
+    _Atomic(engine *) engine;              /* NULL: closed */
+    uint32_t generation;                   /* of the process that made it */
+    struct rw_db *next;
+};
+extern _Atomic uint32_t handle_generation; /* another one in each forked child */
+/* Whether it came into this process by a fork. */
+static inline bool handle_is_inherited(const rw_db *db)
+{
+    return db->generation != atomic_load_explicit(&handle_generation, memory_order_relaxed);
+}
 int engine_of(rw_db *db, engine **e);
 /* The same for calls that write: also RW_EREADONLY. */
 int engine_of_writer(rw_db *db, engine **e);

@@ -3,19 +3,13 @@
 
 #include "engine/engine_internal.h"
 
-struct rw_db {
-    _Atomic(engine *) engine;     /* NULL: closed */
-    uint32_t fork_generation;
-    struct rw_db *next;
-};
-
 static _Atomic(rw_db *) handles;                 /* all ever made; keeps them reachable */
-static _Atomic uint32_t fork_generation;
+_Atomic uint32_t handle_generation;
 static pthread_once_t fork_once = PTHREAD_ONCE_INIT;
 
 static void fork_in_child(void)
 {
-    atomic_fetch_add(&fork_generation, 1);
+    atomic_fetch_add(&handle_generation, 1);
 }
 
 static void fork_watch(void)
@@ -29,7 +23,7 @@ rw_db *handle_make(engine *e)
     if (db == NULL) return NULL;
     pthread_once(&fork_once, fork_watch);
     atomic_init(&db->engine, e);
-    db->fork_generation = atomic_load(&fork_generation);
+    db->generation = atomic_load(&handle_generation);
     db->next = atomic_load(&handles);
     while (!atomic_compare_exchange_weak(&handles, &db->next, db)) continue;
     return db;
@@ -40,7 +34,7 @@ int engine_of(rw_db *db, engine **out)
     if (RW_UNLIKELY(db == NULL)) return rw_error(RW_EINVAL, "the database handle is NULL");
     engine *e = atomic_load_explicit(&db->engine, memory_order_acquire);
     if (RW_UNLIKELY(e == NULL)) return rw_error(RW_ECLOSED, "the database was closed");
-    if (RW_UNLIKELY(db->fork_generation != atomic_load_explicit(&fork_generation, memory_order_relaxed)))
+    if (RW_UNLIKELY(handle_is_inherited(db)))
         return rw_error(RW_EFORK, "the database was opened by the parent process: a forked child must open it itself");
     *out = e;
     return 0;
