@@ -40,6 +40,7 @@ void tree_frame_drop(trees *t, partition *p, uint32_t f)
     frame *fr = tree_frame(t, f);
     RW_ASSERT(fr->resident_children == 0);
     pool_mark_clean(&t->pool, p, f);
+    if (fr->level == 0 && !page_ref_is_none(fr->disk)) filters_drop(&t->filters, fr->disk);
     if (!page_ref_is_none(fr->disk)) store_retire(&p->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
     if (fr->parent != FRAME_NONE) tree_frame(t, fr->parent)->resident_children--;
     pool_frame_free(&t->pool, f);

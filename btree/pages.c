@@ -31,13 +31,20 @@ static uint32_t image_children(pool *p, node *image, bool *dirty_below)
     return estimate;
 }
 
+static trees *trees_of(pool *p)
+{
+    return RW_CONTAINER_OF(p, trees, pool);
+}
+
 static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_t address, bool *dirty_below)
 {
     node *image = to;
     uint32_t estimate;
+    page_ref old = p->frames[f].disk;
     memcpy(image, pool_page(p, f), p->page_size);
     if (image->page.level > 0) estimate = image_children(p, image, dirty_below);
     else estimate = image->count | (image->extents > 0 ? PAGE_REF_HAS_EXTENTS : 0);
+    if (image->page.level == 0 && !page_ref_is_none(old)) filters_drop(&trees_of(p)->filters, old);
     node_tidy(image, p->page_size, scratch);
     image->page.partition = p->partitions[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].id;
     RW_ASSERT_SLOW(node_check(image, p->page_size, true) == 0);
@@ -49,6 +56,7 @@ static void page_detach(pool *p, uint32_t f, page_ref ref)
     frame *fr = &p->frames[f], *parent = &p->frames[fr->parent];
     node *n = pool_page(p, fr->parent);
     RW_ASSERT(parent->resident_children > 0);
+    if (fr->level == 0) filters_keep(&trees_of(p)->filters, ref, pool_page(p, f));
     frame_change_begin(parent);
     node_child_set(n, node_slot_of_frame(n, f), ref);
     frame_change_end(parent);

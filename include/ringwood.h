@@ -468,7 +468,10 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(version_bytes_max, "limit of it")                                                        \
     X(reads_restarted, "optimistic reads that met a change and began again")                   \
     X(recovery_records, "log records replayed by rw_open")                                     \
-    X(recovery_us, "time rw_open spent replaying, microseconds")
+    X(recovery_us, "time rw_open spent replaying, microseconds")                               \
+    X(filter_bytes, "cache memory taken by filters, which tell absent keys of pages on disk")   \
+    X(filter_answers, "absent keys that they told, each a page not read")                      \
+    X(filter_vain, "pages read for absent keys in spite of a filter")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;

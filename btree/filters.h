@@ -1,0 +1,86 @@
+/*
+ * Filters: for a leaf that has left the cache, which keys it surely does not hold. A get of an absent key that meets the leaf's reference in its parent needs no
+ * read of the page then. In memory only, in frames borrowed from the pool, and only since leaves have left.
+ *
+ * A leaf of n records has a cell for every FILTER_CELL_KEYS of them (n is the estimate of its page reference, exact for a leaf), and a key's hash says which cell is
+ * its own. A cell is a small Bloom filter under a tag made of the whole page reference, checksum included. A page's image never changes, so what a cell says is
+ * right for as long as some parent names that image, whatever happened since (T12). Nothing keeps cells: each may be overwritten by the next one that falls
+ * on its bucket.
+ *
+ * The table grows by a frame at a time (linear hashing): a database that is a little larger than its cache gives little of the cache away.
+ */
+#ifndef RW_FILTERS_H
+#define RW_FILTERS_H
+
+#include "btree/node.h"
+#include "buffer/buffer.h"
+
+#define FILTER_CELL_KEYS 32u           /* on average at most; 6 bits for each key then, one answer in 20 useless */
+#define FILTER_CELL_WORDS 3u
+#define FILTER_CELLS_MAX 64u           /* of one leaf; one with more records has fuller cells */
+#define FILTER_WAYS 8u                 /* cells of a bucket: neighbours in memory, 4 cache lines */
+
+/* tag: key (58 bits; 0: empty), version (6 bits; odd: being changed). */
+typedef struct {
+    _Atomic uint64_t tag;
+    _Atomic uint64_t bits[FILTER_CELL_WORDS];
+} filter_cell;
+
+_Static_assert(sizeof(filter_cell) == 32, "two in a cache line");
+
+/* Striped, so that threads seldom meet. */
+#define FILTER_COUNTERS 8u
+typedef struct {
+    RW_ALIGNED(64) _Atomic uint64_t absent, vain;
+} filter_counters;
+
+typedef struct {
+    /* set at open */
+    pool *pool;
+    _Atomic uint32_t *frames;          /* of the pool, one for each chunk; written before chunks is raised */
+    uint32_t chunks_max;
+    uint32_t chunk_buckets;            /* power of two */
+    size_t bytes;                      /* of frames */
+    /* any thread, atomic */
+    RW_ALIGNED(64) _Atomic uint32_t chunks;
+    _Atomic uint32_t growing;          /* 1: a thread adds a chunk */
+    _Atomic uint64_t used;             /* cells that are not empty, about */
+    filter_counters counters[FILTER_COUNTERS];
+} filters;
+
+/* May take frames_max frames of the pool, which may be opened later. RW_ENOMEM. */
+int filters_open(filters *f, pool *p, uint32_t page_size, uint32_t frames_max);
+void filters_close(filters *f);
+
+/* For a leaf that leaves the cache as ref names it, under its partition's token. */
+void filters_keep(filters *f, page_ref ref, const node *leaf);
+/* For an image that no page in memory will name again. */
+void filters_drop(filters *f, page_ref ref);
+
+typedef enum {
+    FILTER_UNKNOWN,            /* there is no filter for that image */
+    FILTER_ABSENT,             /* the leaf does not hold the key */
+    FILTER_MAYBE
+} filter_answer;
+/* hash: hints_hash of the whole key. Any thread. The answer is about the image: whether that is still the leaf is the caller's matter. */
+filter_answer filters_ask(const filters *f, page_ref ref, uint64_t hash);
+
+static inline void filters_count_absent(filters *f, uint64_t hash)
+{
+    atomic_fetch_add_explicit(&f->counters[hash % FILTER_COUNTERS].absent, 1, memory_order_relaxed);
+}
+
+/* A leaf was read, and did not hold the key. */
+static inline void filters_count_vain(filters *f, uint64_t hash)
+{
+    atomic_fetch_add_explicit(&f->counters[hash % FILTER_COUNTERS].vain, 1, memory_order_relaxed);
+}
+
+typedef struct {
+    uint64_t bytes;
+    uint64_t absent;           /* answers that needed no read */
+    uint64_t vain;             /* reads that a filter could not save, though it was there */
+} filter_figures;
+filter_figures filters_figures(const filters *f);
+
+#endif
