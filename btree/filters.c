@@ -214,6 +214,14 @@ void filters_keep(filters *f, page_ref ref, const node *leaf)
     }
 }
 
+void filters_keep_wanted(filters *f, page_ref ref, const node *leaf)
+{
+    uint32_t wanted = atomic_load_explicit(&f->wanted, memory_order_relaxed);
+    if (wanted == 0) return;
+    atomic_store_explicit(&f->wanted, wanted - 1, memory_order_relaxed);
+    filters_keep(f, ref, leaf);
+}
+
 void filters_drop(filters *f, page_ref ref)
 {
     unsigned cells = ref_cells(ref);
@@ -229,6 +237,7 @@ void filters_drop(filters *f, page_ref ref)
 
 filter_answer filters_ask(const filters *f, page_ref ref, uint64_t hash)
 {
+    if (!filters_wanted(f)) return FILTER_UNKNOWN;
     unsigned cells = ref_cells(ref);
     uint64_t key = cell_key(ref, cells, key_cell(hash, cells));
     const filter_cell *bucket = key_bucket(f, key);

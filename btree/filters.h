@@ -8,6 +8,9 @@
  * on its bucket.
  *
  * The table grows by a frame at a time (linear hashing): a database that is a little larger than its cache gives little of the cache away.
+ *
+ * A leaf that is written because it is about to be evicted has its cells made then, from the image, which is in the processor's cache anyway. One that is evicted
+ * without being written, and every question, costs a few memory accesses more than it brings where nobody gets absent keys: so both depend on whether somebody has lately.
  */
 #ifndef RW_FILTERS_H
 #define RW_FILTERS_H
@@ -18,6 +21,7 @@
 #define FILTER_CELL_KEYS 32u           /* on average at most; 6 bits for each key then, one answer in 20 useless */
 #define FILTER_CELL_WORDS 3u
 #define FILTER_CELLS_MAX 64u           /* of one leaf; one with more records has fuller cells */
+#define FILTER_WANTED 1024u            /* leaves evicted since the last get of an absent key, until filters are asked no more */
 #define FILTER_WAYS 8u                 /* cells of a bucket: neighbours in memory, 4 cache lines */
 
 /* tag: key (58 bits; 0: empty), version (6 bits; odd: being changed). */
@@ -45,6 +49,7 @@ typedef struct {
     RW_ALIGNED(64) _Atomic uint32_t chunks;
     _Atomic uint32_t growing;          /* 1: a thread adds a chunk */
     _Atomic uint64_t used;             /* cells that are not empty, about */
+    RW_ALIGNED(64) _Atomic uint32_t wanted;        /* counts down from FILTER_WANTED; exactness does not matter */
     filter_counters counters[FILTER_COUNTERS];
 } filters;
 
@@ -52,13 +57,27 @@ typedef struct {
 int filters_open(filters *f, pool *p, uint32_t page_size, uint32_t frames_max);
 void filters_close(filters *f);
 
-/* For a leaf that leaves the cache as ref names it, under its partition's token. */
+/* An absent key was asked for. */
+static inline void filters_want(filters *f)
+{
+    if (RW_UNLIKELY(atomic_load_explicit(&f->wanted, memory_order_relaxed) < FILTER_WANTED / 2))
+        atomic_store_explicit(&f->wanted, FILTER_WANTED, memory_order_relaxed);
+}
+
+static inline bool filters_wanted(const filters *f)
+{
+    return atomic_load_explicit(&f->wanted, memory_order_relaxed) != 0;
+}
+
+/* For a leaf as ref names it, under its partition's token. */
 void filters_keep(filters *f, page_ref ref, const node *leaf);
+/* The same for one that is evicted: while filters are wanted. */
+void filters_keep_wanted(filters *f, page_ref ref, const node *leaf);
 /* For an image that no page in memory will name again. */
 void filters_drop(filters *f, page_ref ref);
 
 typedef enum {
-    FILTER_UNKNOWN,            /* there is no filter for that image */
+    FILTER_UNKNOWN,            /* there is no filter for that image, or none is wanted */
     FILTER_ABSENT,             /* the leaf does not hold the key */
     FILTER_MAYBE
 } filter_answer;

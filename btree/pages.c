@@ -36,19 +36,27 @@ static trees *trees_of(pool *p)
     return RW_CONTAINER_OF(p, trees, pool);
 }
 
+/* A new image of a leaf. A page that is not cool is written for a checkpoint, and stays. */
+static void leaf_filter(pool *p, const frame *leaf, page_ref ref, const node *image)
+{
+    filters *f = &trees_of(p)->filters;
+    if (!page_ref_is_none(leaf->disk)) filters_drop(f, leaf->disk);
+    if (atomic_load_explicit(&leaf->cool, memory_order_relaxed) != 0) filters_keep(f, ref, image);
+}
+
 static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_t address, bool *dirty_below)
 {
     node *image = to;
     uint32_t estimate;
-    page_ref old = p->frames[f].disk;
     memcpy(image, pool_page(p, f), p->page_size);
     if (image->page.level > 0) estimate = image_children(p, image, dirty_below);
     else estimate = image->count | (image->extents > 0 ? PAGE_REF_HAS_EXTENTS : 0);
-    if (image->page.level == 0 && !page_ref_is_none(old)) filters_drop(&trees_of(p)->filters, old);
     node_tidy(image, p->page_size, scratch);
     image->page.partition = p->partitions[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].id;
     RW_ASSERT_SLOW(node_check(image, p->page_size, true) == 0);
-    return store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
+    page_ref ref = store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
+    if (image->page.level == 0) leaf_filter(p, &p->frames[f], ref, image);
+    return ref;
 }
 
 static void page_detach(pool *p, uint32_t f, page_ref ref)
@@ -56,7 +64,7 @@ static void page_detach(pool *p, uint32_t f, page_ref ref)
     frame *fr = &p->frames[f], *parent = &p->frames[fr->parent];
     node *n = pool_page(p, fr->parent);
     RW_ASSERT(parent->resident_children > 0);
-    if (fr->level == 0) filters_keep(&trees_of(p)->filters, ref, pool_page(p, f));
+    if (fr->level == 0) filters_keep_wanted(&trees_of(p)->filters, ref, pool_page(p, f));
     frame_change_begin(parent);
     node_child_set(n, node_slot_of_frame(n, f), ref);
     frame_change_end(parent);

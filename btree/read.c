@@ -173,6 +173,7 @@ RW_RACY static inline bool hinted_read(trees *t, rw_slice key, uint64_t hash, vo
 /* The commit that deleted the key, if one did, may be of any time: the timestamp says so. */
 static void filter_read(trees *t, const filter_use *use, tree_value *seen)
 {
+    filters_want(&t->filters);
     filters_count_absent(&t->filters, use->hash);
     uint64_t timestamp = RW_PLANTED(filter_hides_old) ? 0 : TREES_TIMESTAMP_UNKNOWN;
     *seen = (tree_value){.found = false, .partition = use->partition, .timestamp = timestamp};
@@ -197,7 +198,10 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
         if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) break;
         restart_wait(t, &restarts);
     }
-    if (RW_UNLIKELY(use.doubted) && !seen->found) filters_count_vain(&t->filters, hash);
+    if (!seen->found) {
+        filters_want(&t->filters);
+        if (use.doubted) filters_count_vain(&t->filters, hash);
+    }
     return 0;
 }
 

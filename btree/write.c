@@ -34,6 +34,7 @@ int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss
 bool tree_denies(trees *t, rw_slice key, const tree_miss *miss)
 {
     uint64_t hash = hints_hash(key);
+    filters_want(&t->filters);
     if (miss->level != 0 || filters_ask(&t->filters, miss->ref, hash) != FILTER_ABSENT) return false;
     filters_count_absent(&t->filters, hash);
     return true;
