@@ -45,7 +45,7 @@ static unsigned key_cell(uint64_t hash, unsigned cells)
     return (unsigned)((hash >> 32) * cells >> 32);
 }
 
-/* Two images share it once in 2^58. Its parts: bits 0-31 the chunk, 32-47 the bucket in it, 48-50 the way that gives way. */
+/* Two images share it once in 2^58. */
 static uint64_t cell_key(page_ref ref, unsigned cells, unsigned cell)
 {
     uint64_t checksum = RW_PLANTED(filter_of_old_image) ? 0 : ref.checksum;
@@ -79,14 +79,22 @@ static uint32_t power_below(uint32_t count)
     return (uint32_t)1 << (31 - (unsigned)__builtin_clz(count));
 }
 
-/* With a count of chunks between two powers of two, the keys of those that are still to come lie with their lower halves. NULL: there is no table. */
-static filter_cell *key_bucket(const filters *f, uint64_t key)
+typedef struct {
+    filter_cell *bucket[FILTER_CHOICES];
+} filter_places;
+
+/* With a count of chunks between two powers of two, what belongs to those still to come lies with their lower halves. False: there is no table. */
+static bool key_places(const filters *f, uint64_t key, filter_places *out)
 {
     uint32_t chunks = atomic_load_explicit(&f->chunks, memory_order_acquire);
-    if (chunks == 0) return NULL;
-    uint32_t power = power_below(chunks), chunk = (uint32_t)key & (2 * power - 1);
-    if (chunk >= chunks) chunk &= power - 1;
-    return chunk_cells(f, chunk) + (key >> 32 & (f->chunk_buckets - 1)) * FILTER_WAYS;
+    if (chunks == 0) return false;
+    uint32_t power = power_below(chunks);
+    for (unsigned i = 0; i < FILTER_CHOICES; i++, key *= 0x9e3779b97f4a7c15u) {
+        uint32_t chunk = (uint32_t)(key >> 20) & (2 * power - 1);
+        if (chunk >= chunks) chunk &= power - 1;
+        out->bucket[i] = chunk_cells(f, chunk) + (key >> 10 & (f->chunk_buckets - 1)) * FILTER_WAYS;
+    }
+    return true;
 }
 
 /* ---- one cell ---------------------------------------------------------------------------------------------------- */
@@ -124,28 +132,60 @@ static filter_cell *bucket_find(filter_cell *bucket, uint64_t key)
     return NULL;
 }
 
-/* In an empty place, or that of any other. */
-static void bucket_put(filters *f, filter_cell *bucket, uint64_t key, const cell_bits *bits)
+static filter_cell *places_find(const filter_places *places, uint64_t key)
 {
-    filter_cell *place = bucket_find(bucket, 0);
-    if (place == NULL) place = &bucket[key >> 48 & (FILTER_WAYS - 1)];
+    filter_cell *cell = NULL;
+    for (unsigned i = 0; i < FILTER_CHOICES && cell == NULL; i++) cell = bucket_find(places->bucket[i], key);
+    return cell;
+}
+
+static unsigned bucket_empty(const filter_cell *bucket)
+{
+    unsigned count = 0;
+    for (unsigned way = 0; way < FILTER_WAYS; way++) count += atomic_load_explicit(&bucket[way].tag, memory_order_relaxed) >> TAG_KEY_SHIFT == 0;
+    return count;
+}
+
+static filter_cell *places_empty(const filter_places *places)
+{
+    return bucket_find(places->bucket[bucket_empty(places->bucket[0]) < bucket_empty(places->bucket[1])], 0);
+}
+
+/* Copies a cell to its other bucket, if there is room: its place may be overwritten then. */
+static bool cell_copy_away(filters *f, const filter_cell *cell)
+{
+    filter_places places;
+    cell_bits bits;
+    uint64_t key = atomic_load_explicit(&cell->tag, memory_order_relaxed) >> TAG_KEY_SHIFT;
+    if (key == 0 || !key_places(f, key, &places)) return true;
+    filter_cell *to = places_empty(&places);
+    if (to == NULL || !cell_read(cell, key, &bits)) return false;
+    return cell_write(f, to, atomic_load_explicit(&to->tag, memory_order_relaxed), key, &bits);
+}
+
+/* In the emptier bucket; or in the place of one that could go elsewhere; or of any other. */
+static void places_put(filters *f, const filter_places *places, uint64_t key, const cell_bits *bits)
+{
+    filter_cell *place = places_empty(places), *others = places->bucket[key & (FILTER_CHOICES - 1)];
+    for (unsigned way = 0; way < FILTER_WAYS && place == NULL; way++)
+        if (cell_copy_away(f, &others[way])) place = &others[way];
+    if (place == NULL) place = &others[key >> 1 & (FILTER_WAYS - 1)];
     cell_write(f, place, atomic_load_explicit(&place->tag, memory_order_relaxed), key, bits);
 }
 
 /* ---- growing ----------------------------------------------------------------------------------------------------- */
 
-/* Moves what belongs into the chunk that was just added from the one that had it so far, to the same places. Who reads meanwhile finds nothing; what is put into the
- * old one by somebody who did not see the new one is lost. */
+/* A chunk was added: what it takes over lies in one other chunk. Who reads meanwhile may find nothing; what is put into the old one by somebody who did not see the
+ * new one is lost. */
 static void chunk_fill(filters *f, uint32_t chunk)
 {
-    uint32_t power = power_below(chunk);
-    filter_cell *from = chunk_cells(f, chunk - power), *to = chunk_cells(f, chunk);
+    filter_cell *from = chunk_cells(f, chunk - power_below(chunk));
     for (uint32_t i = 0; i < f->chunk_buckets * FILTER_WAYS; i++) {
         cell_bits bits;
+        filter_places places;
         uint64_t tag = atomic_load_explicit(&from[i].tag, memory_order_relaxed), key = tag >> TAG_KEY_SHIFT;
-        if (key == 0 || (key & (2 * power - 1)) != chunk || !cell_read(&from[i], key, &bits)) continue;
-        uint64_t there = atomic_load_explicit(&to[i].tag, memory_order_relaxed);
-        if (there >> TAG_KEY_SHIFT == 0) cell_write(f, &to[i], there, key, &bits);
+        if (key == 0 || !key_places(f, key, &places) || places_find(&places, key) != NULL) continue;
+        if (cell_read(&from[i], key, &bits)) places_put(f, &places, key, &bits);
         cell_write(f, &from[i], tag, 0, NULL);
     }
 }
@@ -172,9 +212,9 @@ static void table_grow(filters *f)
 static bool cells_present(const filters *f, page_ref ref, unsigned cells)
 {
     for (unsigned i = 0; i < cells; i++) {
+        filter_places places;
         uint64_t key = cell_key(ref, cells, i);
-        filter_cell *bucket = key_bucket(f, key);
-        if (bucket == NULL || bucket_find(bucket, key) == NULL) return false;
+        if (!key_places(f, key, &places) || places_find(&places, key) == NULL) return false;
     }
     return true;
 }
@@ -205,12 +245,11 @@ void filters_keep(filters *f, page_ref ref, const node *leaf)
     RW_ASSERT(!page_ref_is_frame(ref) && !page_ref_is_none(ref) && leaf->page.level == 0);
     if (cells_present(f, ref, cells)) return;
     table_grow(f);
-    if (atomic_load_explicit(&f->chunks, memory_order_relaxed) == 0) return;
     cells_make(leaf, cells, bits);
     for (unsigned i = 0; i < cells; i++) {
+        filter_places places;
         uint64_t key = cell_key(ref, cells, i);
-        filter_cell *bucket = key_bucket(f, key);
-        if (bucket_find(bucket, key) == NULL) bucket_put(f, bucket, key, &bits[i]);
+        if (key_places(f, key, &places) && places_find(&places, key) == NULL) places_put(f, &places, key, &bits[i]);
     }
 }
 
@@ -227,8 +266,9 @@ void filters_drop(filters *f, page_ref ref)
     unsigned cells = ref_cells(ref);
     if (RW_PLANTED(filter_of_old_image)) return;
     for (unsigned i = 0; i < cells; i++) {
+        filter_places places;
         uint64_t key = cell_key(ref, cells, i);
-        filter_cell *bucket = key_bucket(f, key), *cell = bucket != NULL ? bucket_find(bucket, key) : NULL;
+        filter_cell *cell = key_places(f, key, &places) ? places_find(&places, key) : NULL;
         if (cell == NULL) continue;
         uint64_t tag = atomic_load_explicit(&cell->tag, memory_order_relaxed);
         if (tag >> TAG_KEY_SHIFT == key) cell_write(f, cell, tag, 0, NULL);
@@ -238,16 +278,16 @@ void filters_drop(filters *f, page_ref ref)
 filter_answer filters_ask(const filters *f, page_ref ref, uint64_t hash)
 {
     if (!filters_wanted(f)) return FILTER_UNKNOWN;
+    filter_places places;
     unsigned cells = ref_cells(ref);
     uint64_t key = cell_key(ref, cells, key_cell(hash, cells));
-    const filter_cell *bucket = key_bucket(f, key);
-    if (bucket == NULL) return FILTER_UNKNOWN;
-    for (unsigned way = 0; way < FILTER_WAYS; way += 2) __builtin_prefetch(&bucket[way]);
+    if (!key_places(f, key, &places)) return FILTER_UNKNOWN;
+    for (unsigned i = 0; i < FILTER_CHOICES; i++) __builtin_prefetch(places.bucket[i]), __builtin_prefetch(places.bucket[i] + FILTER_WAYS / 2);
     cell_bits wanted = key_bits(hash), bits;
-    for (unsigned way = 0; way < FILTER_WAYS; way++) {
-        if (!cell_read(&bucket[way], key, &bits)) continue;
+    for (unsigned i = 0; i < FILTER_CHOICES * FILTER_WAYS; i++) {
+        if (!cell_read(&places.bucket[i / FILTER_WAYS][i % FILTER_WAYS], key, &bits)) continue;
         uint64_t lacking = 0;
-        for (unsigned i = 0; i < FILTER_CELL_WORDS; i++) lacking |= wanted.words[i] & ~bits.words[i];
+        for (unsigned w = 0; w < FILTER_CELL_WORDS; w++) lacking |= wanted.words[w] & ~bits.words[w];
         return lacking != 0 ? FILTER_ABSENT : FILTER_MAYBE;
     }
     return FILTER_UNKNOWN;

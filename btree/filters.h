@@ -5,9 +5,10 @@
  * A leaf of n records has a cell for every FILTER_CELL_KEYS of them (n is the estimate of its page reference, exact for a leaf), and a key's hash says which cell is
  * its own. A cell is a small Bloom filter under a tag made of the whole page reference, checksum included. A page's image never changes, so what a cell says is
  * right for as long as some parent names that image, whatever happened since (T12). Nothing keeps cells: each may be overwritten by the next one that falls
- * on its bucket.
+ * on its buckets.
  *
- * The table grows by a frame at a time (linear hashing): a database that is a little larger than its cache gives little of the cache away.
+ * The table grows by a frame at a time (linear hashing): a database that is a little larger than its cache gives little of the cache away. Chunks that are still to
+ * be halved are fuller than others; so each cell has two buckets to choose from, and goes to the emptier one.
  *
  * A leaf that is written because it is about to be evicted has its cells made then, from the image, which is in the processor's cache anyway. One that is evicted
  * without being written, and every question, costs a few memory accesses more than it brings where nobody gets absent keys: so both depend on whether somebody has lately.
@@ -20,9 +21,10 @@
 
 #define FILTER_CELL_KEYS 32u           /* on average at most; 6 bits for each key then, one answer in 20 useless */
 #define FILTER_CELL_WORDS 3u
-#define FILTER_CELLS_MAX 64u           /* of one leaf; one with more records has fuller cells */
+#define FILTER_CELLS_MAX 128u          /* of one leaf; one with more records has fuller cells */
 #define FILTER_WANTED 1024u            /* leaves evicted since the last get of an absent key, until filters are asked no more */
-#define FILTER_WAYS 8u                 /* cells of a bucket: neighbours in memory, 4 cache lines */
+#define FILTER_WAYS 4u                 /* cells of a bucket: neighbours in memory, 2 cache lines */
+#define FILTER_CHOICES 2u              /* buckets in which a cell may lie */
 
 /* tag: key (58 bits; 0: empty), version (6 bits; odd: being changed). */
 typedef struct {
