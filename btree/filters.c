@@ -9,6 +9,8 @@
 #define CELL_BITS (64u * FILTER_CELL_WORDS)
 #define GROW_SHARE_NUMBER 3u           /* a chunk is added when more than 3/4 of all cells are in use */
 #define GROW_SHARE_OF 4u
+#define FULL_SHARE_NUMBER 7u           /* a table that can grow no more is full with so many */
+#define FULL_SHARE_OF 8u
 
 typedef struct {
     uint64_t words[FILTER_CELL_WORDS];
@@ -190,11 +192,21 @@ static void chunk_fill(filters *f, uint32_t chunk)
     }
 }
 
+static uint64_t chunks_cells(const filters *f, uint32_t chunks)
+{
+    return (uint64_t)chunks * f->chunk_buckets * FILTER_WAYS;
+}
+
+static bool table_is_full(const filters *f)
+{
+    return atomic_load_explicit(&f->used, memory_order_relaxed) * FULL_SHARE_OF >= chunks_cells(f, f->chunks_max) * FULL_SHARE_NUMBER;
+}
+
 static void table_grow(filters *f)
 {
     uint32_t chunks = atomic_load_explicit(&f->chunks, memory_order_relaxed), taken, idle = 0;
-    uint64_t cells = (uint64_t)chunks * f->chunk_buckets * FILTER_WAYS;
-    if (chunks >= f->chunks_max || atomic_load_explicit(&f->used, memory_order_relaxed) * GROW_SHARE_OF < cells * GROW_SHARE_NUMBER) return;
+    uint64_t used = atomic_load_explicit(&f->used, memory_order_relaxed);
+    if (chunks >= f->chunks_max || used * GROW_SHARE_OF < chunks_cells(f, chunks) * GROW_SHARE_NUMBER) return;
     if (!atomic_compare_exchange_strong(&f->growing, &idle, 1)) return;
     chunks = atomic_load(&f->chunks);
     taken = chunks < f->chunks_max ? pool_frame_try(f->pool) : FRAME_NONE;
@@ -253,7 +265,13 @@ void filters_keep(filters *f, page_ref ref, const node *leaf)
     }
 }
 
-void filters_keep_wanted(filters *f, page_ref ref, const node *leaf)
+void filters_keep_loaded(filters *f, page_ref ref, const node *leaf)
+{
+    if (atomic_load_explicit(&f->pool->counters.pages_evicted, memory_order_relaxed) == 0) return;
+    if (filters_wanted(f) || !table_is_full(f)) filters_keep(f, ref, leaf);
+}
+
+void filters_keep_evicted(filters *f, page_ref ref, const node *leaf)
 {
     uint32_t wanted = atomic_load_explicit(&f->wanted, memory_order_relaxed);
     if (wanted == 0) return;

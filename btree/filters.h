@@ -10,8 +10,9 @@
  * The table grows by a frame at a time (linear hashing): a database that is a little larger than its cache gives little of the cache away. Chunks that are still to
  * be halved are fuller than others; so each cell has two buckets to choose from, and goes to the emptier one.
  *
- * A leaf that is written because it is about to be evicted has its cells made then, from the image, which is in the processor's cache anyway. One that is evicted
- * without being written, and every question, costs a few memory accesses more than it brings where nobody gets absent keys: so both depend on whether somebody has lately.
+ * A leaf's cells are made when its bytes are in the processor's cache anyway: when it is written to be evicted, and when it was read, as long as the table has room.
+ * Cells that must push out others, those of clean pages that are evicted, and every question cost more than they bring where nobody gets absent keys: all
+ * that depends on whether somebody has lately.
  */
 #ifndef RW_FILTERS_H
 #define RW_FILTERS_H
@@ -71,10 +72,12 @@ static inline bool filters_wanted(const filters *f)
     return atomic_load_explicit(&f->wanted, memory_order_relaxed) != 0;
 }
 
-/* For a leaf as ref names it, under its partition's token. */
+/* For a leaf as ref names it. leaf does not change meanwhile. */
 void filters_keep(filters *f, page_ref ref, const node *leaf);
+/* The same for one that was just read, without a token: while there is room, or filters are wanted; and not before pages had to leave the cache. */
+void filters_keep_loaded(filters *f, page_ref ref, const node *leaf);
 /* The same for one that is evicted: while filters are wanted. */
-void filters_keep_wanted(filters *f, page_ref ref, const node *leaf);
+void filters_keep_evicted(filters *f, page_ref ref, const node *leaf);
 /* For an image that no page in memory will name again. */
 void filters_drop(filters *f, page_ref ref);
 

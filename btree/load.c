@@ -68,7 +68,7 @@ void tree_root_set(partition *p, uint32_t f)
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. */
+/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. A leaf leaves its filter while the processor has its keys at hand. */
 static int page_check(trees *t, const tree_miss *miss, const node *n)
 {
     if (n->page.type != PAGE_NODE || n->page.level != miss->level)
@@ -80,6 +80,7 @@ static int page_check(trees *t, const tree_miss *miss, const node *n)
         return rw_error_prefix(error, "%s: page at offset %llu", kio_file_path(store_file(t->store)),
                                (unsigned long long)(page_ref_address(miss->ref) * RW_BLOCK_SIZE));
     atomic_fetch_add_explicit(&t->pool.counters.pages_read, 1, memory_order_relaxed);
+    if (miss->level == 0) filters_keep_loaded(&t->filters, miss->ref, n);
     return 0;
 }
 

@@ -64,7 +64,7 @@ static void page_detach(pool *p, uint32_t f, page_ref ref)
     frame *fr = &p->frames[f], *parent = &p->frames[fr->parent];
     node *n = pool_page(p, fr->parent);
     RW_ASSERT(parent->resident_children > 0);
-    if (fr->level == 0) filters_keep_wanted(&trees_of(p)->filters, ref, pool_page(p, f));
+    if (fr->level == 0) filters_keep_evicted(&trees_of(p)->filters, ref, pool_page(p, f));
     frame_change_begin(parent);
     node_child_set(n, node_slot_of_frame(n, f), ref);
     frame_change_end(parent);

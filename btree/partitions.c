@@ -3,7 +3,7 @@
 #include "btree/trees_internal.h"
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
-#define FILTERS_SHARE 6u               /* of the frames, at most */
+#define FILTERS_SHARE 8u               /* of the frames, at most */
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {

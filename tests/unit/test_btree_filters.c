@@ -209,13 +209,13 @@ static void test_wanted(void)
     test_leaf *leaf = leaf_new(4096);
     leaf_fill(leaf, &random, 100);
     filters_keep(&t.filters, leaf_ref(leaf, 1, 1), leaf->page);
-    for (uint32_t i = 0; i < FILTER_WANTED; i++) filters_keep_wanted(&t.filters, leaf_ref(leaf, 1, 1), leaf->page);
+    for (uint32_t i = 0; i < FILTER_WANTED; i++) filters_keep_evicted(&t.filters, leaf_ref(leaf, 1, 1), leaf->page);
     tap_ok(ask_present(&t, leaf, leaf_ref(leaf, 1, 1)).unknown == leaf->count, "after many evictions without an absent key no filter is asked");
-    filters_keep_wanted(&t.filters, leaf_ref(leaf, 2, 2), leaf->page);
+    filters_keep_evicted(&t.filters, leaf_ref(leaf, 2, 2), leaf->page);
     filters_want(&t.filters);
     tap_ok(ask_present(&t, leaf, leaf_ref(leaf, 2, 2)).unknown == leaf->count, "nor is one made for what is evicted then");
     tap_ok(ask_present(&t, leaf, leaf_ref(leaf, 1, 1)).maybe == leaf->count, "after an absent key they are asked again");
-    filters_keep_wanted(&t.filters, leaf_ref(leaf, 2, 2), leaf->page);
+    filters_keep_evicted(&t.filters, leaf_ref(leaf, 2, 2), leaf->page);
     tap_ok(ask_present(&t, leaf, leaf_ref(leaf, 2, 2)).maybe == leaf->count, "and made");
     leaf_free(leaf);
     table_close(&t);
