@@ -338,7 +338,7 @@ static void client_multi_get(client *c)
 static void old_snapshot_read(client *c, rw_txn *txn)
 {
     uint32_t slot = client_draw_slot(c);
-    if (c->staged[slot] == 0 || c->history->current[slot] != c->staged[slot]) return;
+    if (c->history->is_stopped || c->staged[slot] == 0 || c->history->current[slot] != c->staged[slot]) return;
     client_commit_begin(c);
     crash_commit_add(c->history, slot, 0);
     client_commit_end(c, rw_del(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), RW_ASYNC), RW_ASYNC, "del");
