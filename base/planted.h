@@ -28,6 +28,9 @@
     X(trust_hint, crashes, "a hint's slot is believed without a look at its key")                                  \
     X(hint_of_freed_page, crashes, "a hint's page is read though its frame is free")                               \
     X(trust_neighbour, crashes, "a walk takes the leaf that was the next one for the next one")                    \
+    X(filter_lacks_key, crashes, "a leaf's filter lacks its last key")                                             \
+    X(filter_of_old_image, crashes, "a leaf's filter is believed for another image at the same place")             \
+    X(filter_hides_old, isolation, "a snapshot takes a filter's word for a key that was there in its time")        \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \
     X(retry_failed_sync, faults, "a failed sync of the log is tried again and then believed")                      \

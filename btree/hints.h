@@ -76,10 +76,10 @@ static inline bool hints_find(const key_hints *h, uint64_t hash, hint *out)
 }
 
 /* In the place of what has the same tag, or of nothing, or of the one that the hash chooses. */
-static inline void hints_note(const key_hints *h, uint64_t hash, uint32_t frame, unsigned slot, unsigned offset)
+static inline void hints_note(const key_hints *h, uint64_t hash, uint32_t leaf, unsigned slot, unsigned offset)
 {
-    if (RW_UNLIKELY(h->entries == NULL || slot > 0xfff || frame >= (1u << 28) - 1)) return;
-    uint64_t entry = (uint64_t)(frame + 1) << 36 | (uint64_t)slot << 24 | (uint64_t)(offset / HINT_UNIT) << 12 | (hash & HINT_TAG);
+    if (RW_UNLIKELY(h->entries == NULL || slot > 0xfff || leaf >= (1u << 28) - 1)) return;
+    uint64_t entry = (uint64_t)(leaf + 1) << 36 | (uint64_t)slot << 24 | (uint64_t)(offset / HINT_UNIT) << 12 | (hash & HINT_TAG);
     _Atomic uint64_t *bucket = hints_bucket(h, hash), *place = &bucket[(hash >> 12) % HINT_PLACES];
     for (unsigned i = HINT_PLACES; i-- > 0;) {
         uint64_t old = atomic_load_explicit(&bucket[i], memory_order_relaxed);

@@ -40,6 +40,7 @@ void tree_frame_drop(trees *t, partition *p, uint32_t f)
     frame *fr = tree_frame(t, f);
     RW_ASSERT(fr->resident_children == 0);
     pool_mark_clean(&t->pool, p, f);
+    if (fr->level == 0 && !page_ref_is_none(fr->disk)) filters_drop(&t->filters, fr->disk);
     if (!page_ref_is_none(fr->disk)) store_retire(&p->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
     if (fr->parent != FRAME_NONE) tree_frame(t, fr->parent)->resident_children--;
     pool_frame_free(&t->pool, f);
@@ -67,7 +68,7 @@ void tree_root_set(partition *p, uint32_t f)
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. */
+/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. A leaf leaves its filter while the processor has its keys at hand. */
 static int page_check(trees *t, const tree_miss *miss, const node *n)
 {
     if (n->page.type != PAGE_NODE || n->page.level != miss->level)
@@ -79,6 +80,7 @@ static int page_check(trees *t, const tree_miss *miss, const node *n)
         return rw_error_prefix(error, "%s: page at offset %llu", kio_file_path(store_file(t->store)),
                                (unsigned long long)(page_ref_address(miss->ref) * RW_BLOCK_SIZE));
     atomic_fetch_add_explicit(&t->pool.counters.pages_read, 1, memory_order_relaxed);
+    if (miss->level == 0) filters_keep_loaded(&t->filters, miss->ref, n);
     return 0;
 }
 

@@ -31,6 +31,19 @@ static uint32_t image_children(pool *p, node *image, bool *dirty_below)
     return estimate;
 }
 
+static trees *trees_of(pool *p)
+{
+    return RW_CONTAINER_OF(p, trees, pool);
+}
+
+/* A new image of a leaf. A page that is not cool is written for a checkpoint, and stays. */
+static void leaf_filter(pool *p, const frame *leaf, page_ref ref, const node *image)
+{
+    filters *f = &trees_of(p)->filters;
+    if (!page_ref_is_none(leaf->disk)) filters_drop(f, leaf->disk);
+    if (atomic_load_explicit(&leaf->cool, memory_order_relaxed) != 0) filters_keep(f, ref, image);
+}
+
 static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_t address, bool *dirty_below)
 {
     node *image = to;
@@ -41,7 +54,9 @@ static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_
     node_tidy(image, p->page_size, scratch);
     image->page.partition = p->partitions[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].id;
     RW_ASSERT_SLOW(node_check(image, p->page_size, true) == 0);
-    return store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
+    page_ref ref = store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
+    if (image->page.level == 0) leaf_filter(p, &p->frames[f], ref, image);
+    return ref;
 }
 
 static void page_detach(pool *p, uint32_t f, page_ref ref)
@@ -49,6 +64,7 @@ static void page_detach(pool *p, uint32_t f, page_ref ref)
     frame *fr = &p->frames[f], *parent = &p->frames[fr->parent];
     node *n = pool_page(p, fr->parent);
     RW_ASSERT(parent->resident_children > 0);
+    if (fr->level == 0) filters_keep_evicted(&trees_of(p)->filters, ref, pool_page(p, f));
     frame_change_begin(parent);
     node_child_set(n, node_slot_of_frame(n, f), ref);
     frame_change_end(parent);

@@ -3,6 +3,7 @@
 #include "btree/trees_internal.h"
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
+#define FILTERS_SHARE 8u               /* of the frames, at most */
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
@@ -16,8 +17,10 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     int error = router_open(&t->router, rw_limits_key_max(page_size) + RW_BUCKET_PREFIX);
     if (error != 0) return error;
     error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
-    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes);
+    if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
+    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->filters.bytes);
     if (error == 0) return 0;
+    filters_close(&t->filters);
     hints_close(&t->hints);
     router_close(&t->router);
     return error;
@@ -30,6 +33,7 @@ void trees_close(trees *t)
         store_retired_free(&t->partitions[i].maturing);
     }
     pool_close(&t->pool);
+    filters_close(&t->filters);
     hints_close(&t->hints);
     router_close(&t->router);
 }

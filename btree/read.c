@@ -1,11 +1,12 @@
 /* Optimistic reads: descend without a token, validate, begin again when something moved (rules T1 to T3). */
 #include "base/planted.h"
+#include "base/preempt.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
 #define RESTARTS_BEFORE_YIELD 16
 
-typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART } descent;
+typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED } descent;
 
 typedef struct {
     uint32_t frame;
@@ -78,14 +79,39 @@ static void restart_wait(trees *t, unsigned *restarts)
     } else rw_cpu_relax();
 }
 
-/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. */
-static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, tree_miss *asked)
+/* What a get knows of filters: its key's hash; whether the last one asked could not exclude the key. */
+typedef struct {
+    uint64_t hash;
+    uint16_t partition;        /* that the leaf belonged to, which a filter answered for */
+    bool doubted;
+} filter_use;
+
+/* Asks the filter of a leaf that is missing, whose parent at stands on. The partition is read last, as that of a leaf is. */
+static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss, filter_use *use)
+{
+    frame *fr = &t->pool.frames[at->frame];
+    filter_answer answer = filters_ask(&t->filters, miss->ref, use->hash);
+    use->doubted = answer == FILTER_MAYBE;
+    if (answer != FILTER_ABSENT) return DESCENT_MISS;
+    RW_PREEMPT(t->kio);
+    atomic_thread_fence(memory_order_acquire);
+    use->partition = atomic_load_explicit(&fr->partition, memory_order_relaxed);
+    return frame_unchanged(fr, at->version) ? DESCENT_DENIED : DESCENT_RESTART;
+}
+
+/* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key. */
+#define LEAF_DENIES 100
+
+/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: filters are not asked. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, filter_use *use, tree_miss *asked)
 {
     page_ref suspect = page_ref_none();
     for (;;) {
         tree_miss miss;
         descent found = descend(t, key, side, at, &miss);
         if (RW_LIKELY(found == DESCENT_LEAF)) return 0;
+        if (found == DESCENT_MISS && use != NULL && miss.level == 0) found = miss_filter(t, at, &miss, use);
+        if (found == DESCENT_DENIED) return LEAF_DENIES;
         if (found == DESCENT_RESTART) {
             restart_wait(t, restarts);
             continue;
@@ -103,7 +129,7 @@ int trees_touch(trees *t, rw_slice key, tree_miss *miss)
 {
     unsigned restarts = 0;
     leaf_seen at;
-    return leaf_find(t, key, TREES_COVERING, &at, &restarts, miss);
+    return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, miss);
 }
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
@@ -147,21 +173,46 @@ RW_RACY static inline bool hinted_read(trees *t, rw_slice key, uint64_t hash, vo
     return frame_unchanged(fr, version);
 }
 
-int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss)
+/* The commit that deleted the key, if one did, may be of any time: the timestamp says so. */
+static void filter_read(trees *t, const filter_use *use, tree_value *seen)
+{
+    filters_want(&t->filters);
+    filters_count_absent(&t->filters, use->hash);
+    uint64_t timestamp = RW_PLANTED(filter_hides_old) ? 0 : TREES_TIMESTAMP_UNKNOWN;
+    *seen = (tree_value){.found = false, .partition = use->partition, .timestamp = timestamp};
+}
+
+/* Without a hint. */
+static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
-    uint64_t hash = hints_hash(key);
-    if (RW_LIKELY(hinted_read(t, key, hash, buf, room, timestamp, seen))) return 0;
+    filter_use use = {.hash = hash};
     for (;;) {
         leaf_seen at;
-        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, miss);
+        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, miss);
+        if (error == LEAF_DENIES) {
+            filter_read(t, &use, seen);
+            return 0;
+        }
         if (error != 0) return error;
         unsigned slot = node_lower_bound(pool_page(&t->pool, at.frame), t->page_size, key, &seen->found);
         if (seen->found) tree_hint_note(t, hash, at.frame, slot);
-        leaf_read(t, at.frame, slot, buf, room, timestamp, seen);
-        if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) return 0;
+        leaf_read(t, at.frame, slot, buf, room, (wanted & TREES_TIMESTAMP) != 0, seen);
+        if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) break;
         restart_wait(t, &restarts);
     }
+    if (!seen->found) {
+        filters_want(&t->filters);
+        if (use.doubted) filters_count_vain(&t->filters, hash);
+    }
+    return 0;
+}
+
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
+{
+    uint64_t hash = hints_hash(key);
+    if (RW_LIKELY(hinted_read(t, key, hash, buf, room, (wanted & TREES_TIMESTAMP) != 0, seen))) return 0;
+    return get_descending(t, key, hash, buf, room, wanted, seen, miss);
 }
 
 void trees_get_ahead(trees *t, rw_slice key, trees_ahead step)
@@ -216,7 +267,7 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_m
     bool copied = mark != NULL && neighbour_copy(t, key, side, page, mark);
     while (!copied) {
         leaf_seen at;
-        int error = leaf_find(t, key, side, &at, &restarts, miss);
+        int error = leaf_find(t, key, side, &at, &restarts, NULL, miss);
         if (error != 0) return error;
         page_copy(t, at.frame, page);
         copied = frame_unchanged(&t->pool.frames[at.frame], at.version);

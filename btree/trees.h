@@ -8,6 +8,7 @@
 #ifndef RW_TREES_H
 #define RW_TREES_H
 
+#include "btree/filters.h"
 #include "btree/hints.h"
 #include "btree/node.h"
 #include "btree/router.h"
@@ -20,6 +21,7 @@ typedef struct trees {
     bool recovering;           /* set by the engine while it replays the log: no records move between existing leaves then (T8) */
     pool pool;
     key_hints hints;
+    filters filters;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
@@ -70,16 +72,24 @@ int trees_partition_join(struct tree_writer *w, partition *left, partition *righ
 typedef struct {
     bool found, fits, is_extent;
     uint16_t partition;        /* that the leaf belonged to when it was read */
-    uint64_t timestamp;        /* the leaf's newest, if asked for: it stands in a cache line of its own */
+    uint64_t timestamp;        /* the leaf's newest, if asked for: it stands in a cache line of its own; or TREES_TIMESTAMP_UNKNOWN */
     size_t size;               /* of the value */
     extent_ref extent;
 } tree_value;
+
+/* A filter has answered for the leaf: it may have changed at any time. */
+#define TREES_TIMESTAMP_UNKNOWN UINT64_MAX
+
+enum {
+    TREES_TIMESTAMP = 1,       /* of the leaf */
+    TREES_LEAF = 2             /* the leaf itself is to be read, no filter may answer for it */
+};
 
 /*
  * Copies the newest value of key to buf, if it fits room bytes. A large value is not read: seen->extent says where it is. 0 also when nothing was found: seen
  * tells. A missing page is read, or, if miss is not NULL, put there with TREE_MISS as the result. RW_ECORRUPT, RW_EIO.
  */
-int trees_get(trees *t, rw_slice key, void *buf, size_t room, bool timestamp, tree_value *seen, tree_miss *miss);
+int trees_get(trees *t, rw_slice key, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss);
 
 /* For several keys: fetches from memory what each needs first, then what its hint names, for a get or for a change; so that they wait together. */
 typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF, TREES_AHEAD_CHANGE } trees_ahead;
@@ -144,6 +154,8 @@ typedef struct {
 
 /* Finds key's place. 0 or TREE_MISS. */
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
+/* After TREE_MISS for key: whether the missing leaf's filter says that it is not there. */
+bool tree_denies(trees *t, rw_slice key, const tree_miss *miss);
 /* Whether a put there needs tree_make_room first. */
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length);
 /* The value of a key that was found, in the page. *flags: NODE_SLOT_EXTENT: it is an extent_ref. */

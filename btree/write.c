@@ -31,6 +31,15 @@ int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss
     return 0;
 }
 
+bool tree_denies(trees *t, rw_slice key, const tree_miss *miss)
+{
+    uint64_t hash = hints_hash(key);
+    filters_want(&t->filters);
+    if (miss->level != 0 || filters_ask(&t->filters, miss->ref, hash) != FILTER_ABSENT) return false;
+    filters_count_absent(&t->filters, hash);
+    return true;
+}
+
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length)
 {
     const node *n = tree_node(t, at->leaf);

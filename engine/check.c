@@ -34,7 +34,7 @@ static void tokens_take(engine *e, partition_order *order)
     }
 }
 
-/* Each frame is free, in a tree, memory of old values or locks, or in the hands of the checkpointer, which may be reading a page, or of
+/* Each frame is free, in a tree, memory of old values, locks or filters, or in the hands of the checkpointer, which may be reading a page, or of
  * workers, which read for queues. More than these are lost. */
 static int frames_check(engine *e)
 {
@@ -43,9 +43,10 @@ static int frames_check(engine *e)
     for (uint32_t f = 0; f < p->frame_count; f++) in_trees += atomic_load(&p->frames[f].partition) != PARTITION_NONE;
     lock_counters locks_now;
     locks_counters(e->locks, &locks_now);
-    uint64_t in_heaps = (versions_bytes(&e->versions) + locks_now.bytes) / e->page_size, known = free_count + in_trees + in_heaps;
+    uint64_t borrowed = versions_bytes(&e->versions) + locks_now.bytes + filters_figures(&e->trees.filters).bytes;
+    uint64_t in_heaps = borrowed / e->page_size, known = free_count + in_trees + in_heaps;
     if (known <= p->frame_count && p->frame_count - known <= FRAMES_IN_HAND_MAX + reads) return 0;
-    return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu hold old values and locks", p->frame_count, free_count, in_trees,
+    return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu hold old values, locks and filters", p->frame_count, free_count, in_trees,
                     (unsigned long long)in_heaps);
 }
 

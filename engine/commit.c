@@ -171,6 +171,7 @@ static int key_attempt(key_commit *c, partition *p)
         locks_conflict(e->locks, c->owner, c->op.key, NULL, LOCK_EXCLUSIVE, &holder)) return COMMIT_LOCKED;
     RW_PREEMPT(e->kio);
     if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
+    if (state == TREE_MISS && c->op.kind == WAL_OP_DELETE && tree_denies(t, c->op.key, &c->miss)) return RW_ENOTFOUND;
     if (state == 0 && c->condition != NULL) state = key_decide(c, &at);
     if (state == 0 && versions_wanted(&e->versions)) state = version_room(c, p, &at);
     if (state != 0) return state;

@@ -131,7 +131,7 @@ int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *see
 {
     for (;;) {
         uint64_t begin = 0, rewrites = rewrites_before(e);
-        int error = trees_get(&e->trees, key, buf, room, true, seen, NULL);
+        int error = trees_get(&e->trees, key, buf, room, TREES_TIMESTAMP | TREES_LEAF, seen, NULL);
         if (error != 0) return error;
         RW_PREEMPT(e->kio);
         apply_slot *slot = slot_hiding(e, seen, &begin);
@@ -149,7 +149,7 @@ int read_newest(engine *e, rw_slice key, void *buf, size_t room, tree_value *see
 
 int read_at(engine *e, rw_slice key, uint64_t moment, void *buf, size_t room, tree_value *seen)
 {
-    int error = trees_get(&e->trees, key, buf, room, true, seen, NULL);
+    int error = trees_get(&e->trees, key, buf, room, TREES_TIMESTAMP, seen, NULL);
     if (error != 0 || seen->timestamp < moment) return error;
     size_t size = 0;
     RW_PREEMPT(e->kio);

@@ -29,6 +29,10 @@ static void pool_count(engine *e, rw_stats_t *stats)
     stats->page_writes = atomic_load(&p->counters.pages_written);
     stats->page_write_bytes = stats->page_writes * e->page_size;
     stats->pages_evicted = atomic_load(&p->counters.pages_evicted);
+    filter_figures figures = filters_figures(&e->trees.filters);
+    stats->filter_bytes = figures.bytes;
+    stats->filter_answers = figures.absent;
+    stats->filter_vain = figures.vain;
 }
 
 static void files_count(engine *e, rw_stats_t *stats)

@@ -108,7 +108,7 @@ typedef void (*rw_logger_fn)(void *arg, int level, const char *message);
 
 typedef struct rw_options {
     size_t struct_size;          /* set by rw_options_init */
-    uint64_t cache_bytes;        /* one hard limit over frames, staging, old values and locks; 256 MiB; at least 1 MiB, and 48 pages */
+    uint64_t cache_bytes;        /* one hard limit over frames, staging, old values, locks and filters; 256 MiB; at least 1 MiB, and 48 pages */
     uint32_t page_size;          /* 4096, 8192, 16384, 32768 or 65536 bytes; fixed at creation; 4096 */
     uint32_t workers;            /* worker threads, 1 to 64; 0: one for each core this process may use */
     const char *io_backend;      /* "auto" (io_uring, or psync where it is forbidden), "uring" or "psync" */
@@ -117,7 +117,7 @@ typedef struct rw_options {
     uint64_t partition_bytes;    /* a partition whose tree has more bytes of pages is split in two; large values lie beside and do not count; 0: 32 MiB; at least 128 KiB */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
-    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most half of them */
+    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most a third of them */
     uint64_t txn_bytes_max;      /* memory for the writes, reads and locks of one transaction; above it RW_ETOOBIG; 1 GiB */
     uint32_t lock_timeout_ms;    /* how long a lock is waited for before RW_ETIMEOUT, 1 to 3600000; 10000 */
     rw_logger_fn logger;         /* NULL: silent */
@@ -473,7 +473,10 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(recovery_records, "log records replayed by rw_open")                                     \
     X(recovery_us, "time rw_open spent replaying, microseconds")                               \
     X(log_fdatasync_ns, "median time of a 4 KiB write and fdatasync on this device, nanoseconds; 0: not measured") \
-    X(log_dsync_ns, "the same of a write with RWF_DSYNC; 0: not measured, or not possible")
+    X(log_dsync_ns, "the same of a write with RWF_DSYNC; 0: not measured, or not possible") \
+    X(filter_bytes, "cache memory taken by filters, which tell absent keys of pages on disk")   \
+    X(filter_answers, "absent keys that they told, each a page not read")                      \
+    X(filter_vain, "pages read for absent keys that a filter did not exclude, by gets that waited")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;

@@ -337,6 +337,18 @@ static void client_multi_get(client *c)
     if (failed) crash_fail("multi_get: %d, which no item says: %s", rc, rw_last_error(c->run->db));
 }
 
+/* Deletes a slot that the transaction sees, and reads so much that its page leaves the cache: the transaction must see it all the same. */
+static void old_snapshot_read(client *c, rw_txn *txn)
+{
+    uint32_t slot = client_draw_slot(c);
+    if (c->history->is_stopped || c->staged[slot] == 0 || c->history->current[slot] != c->staged[slot]) return;
+    client_commit_begin(c);
+    crash_commit_add(c->history, slot, 0);
+    client_commit_end(c, rw_del(c->run->db, own_bucket_of(c, slot), key_of(c, c->history->client, slot), RW_ASYNC), RW_ASYNC, "del");
+    for (unsigned i = 0; i < 6; i++) client_multi_get(c);
+    (void)crash_result(c->run, client_txn_read(c, txn, slot), "txn_get of what was deleted since");
+}
+
 /* Reads the own slots in a transaction that can do nothing else. */
 static void client_read_only(client *c)
 {
@@ -346,6 +358,7 @@ static void client_read_only(client *c)
     uint32_t slot = client_draw_slot(c);
     int rc = rw_txn_put(txn, own_bucket_of(c, slot), key_of(c, c->history->client, slot), rw_slice_of("x", 1));
     if (rc != RW_EREADONLY) crash_fail("txn_put in a read-only transaction returns %d", rc);
+    if (client_draw(c, 4) == 0) old_snapshot_read(c, txn);
     rw_txn_abort(txn);
 }
 
