@@ -25,14 +25,19 @@ void node_merge(node *left, const node *right, uint32_t page_size, void *scratch
     left->page.newest_timestamp = newest_of(left, right);
 }
 
+#define BALANCE_WINDOW_DIVISOR 16u
+
 bool node_balance_plan(const node *left, const node *right, uint32_t page_size, size_t incoming_bytes, node_split *plan)
 {
     RW_ASSERT(left->page.level == right->page.level);
+    uint32_t capacity = node_capacity(page_size), most = capacity - (uint32_t)RW_MIN(incoming_bytes, capacity);
+    /* Most neighbours are about as full: seen here, before slot after slot is looked at. The outer fences stay, whatever else moves. */
+    uint32_t fences = left->upper_length + (uint32_t)right->lower_length;
+    if (node_used(left, page_size) + node_used(right, page_size) > 2 * most + fences) return false;
     node_sequence both = node_sequence_of(left, right);
-    uint32_t total = node_sequence_bytes(&both, 0, both.count), capacity = node_capacity(page_size);
-    uint32_t most = capacity - (uint32_t)RW_MIN(incoming_bytes, capacity);
-    /* Only as far from the middle as leaves room in the fuller one: a shorter separator farther off is of no use. */
-    plan->slot = node_sequence_middle(&both, 2 * most > total ? 2 * most - total : 0);
+    uint32_t total = node_sequence_bytes(&both, 0, both.count);
+    /* Only as far from the middle as leaves room in the fuller one: a shorter separator farther off is of no use. And not far in any case: it is done often. */
+    plan->slot = node_sequence_middle(&both, RW_MIN(2 * most > total ? 2 * most - total : 0, total / BALANCE_WINDOW_DIVISOR));
     if (plan->slot == 0) return false;
     node_sequence_separator(&both, plan->slot, plan);
     rw_slice fence = rw_slice_of(plan->separator, plan->separator_length);

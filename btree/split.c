@@ -27,7 +27,7 @@ void tree_writer_close(tree_writer *w)
 #define RESERVE_TARGET 8u
 #define RESERVE_SPLIT 2u               /* for one split: a new root, and the right half */
 
-#define BALANCE_ROOM_DIVISOR 16u       /* of a leaf, to be free in both after records were moved between neighbours */
+#define BALANCE_ROOM_DIVISOR 8u        /* of a leaf, to be free in both after records were moved between neighbours */
 
 int tree_writer_fill(tree_writer *w)
 {
