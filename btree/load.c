@@ -94,6 +94,26 @@ static int page_read(trees *t, const tree_miss *miss, uint32_t f, const void *by
     return error != 0 ? error : page_check(t, miss, n);
 }
 
+#define HINTS_AHEAD 32u                /* so many places are fetched from memory side by side */
+
+/* While the cache is being warmed: a leaf's hints are there before its first gets. Once pages are evicted, only what is asked for gets one. */
+static void leaf_hints_note(trees *t, uint32_t f)
+{
+    unsigned char key[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX];
+    uint64_t hashes[HINTS_AHEAD];
+    const node *n = tree_node(t, f);
+    if (atomic_load_explicit(&t->pool.counters.pages_evicted, memory_order_relaxed) != 0) return;
+    for (unsigned from = 0; from < n->count; from += HINTS_AHEAD) {
+        unsigned count = RW_MIN(n->count - from, HINTS_AHEAD);
+        for (unsigned i = 0; i < count; i++) {
+            node_key_copy(n, from + i, key);
+            hashes[i] = hints_hash(rw_slice_of(key, node_key_length(n, from + i)));
+            hints_prefetch(&t->hints, hashes[i]);
+        }
+        for (unsigned i = 0; i < count; i++) tree_hint_note(t, hashes[i], f, from + i);
+    }
+}
+
 /* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. */
 static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t f)
 {
@@ -115,6 +135,7 @@ static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t
     frame_change_begin(tree_frame(t, parent));
     node_child_set(n, slot, in_memory);
     frame_change_end(tree_frame(t, parent));
+    if (miss->level == 0) leaf_hints_note(t, f);
     return true;
 }
 

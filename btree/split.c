@@ -154,7 +154,7 @@ static bool pair_balance(tree_writer *w, partition *p, uint32_t parent, unsigned
     return true;
 }
 
-/* Moves records of a full leaf to a neighbour that has room: pages stay fuller than splits alone would leave them (with random inserts 82% instead
+/* Moves records of a full leaf to a neighbour that has room: pages stay fuller than splits alone would leave them (with random inserts 79% instead
  * of 70%). Both are to have some room afterwards, or the next inserts would do it again. */
 static bool leaf_balance(tree_writer *w, partition *p, uint32_t f, size_t incoming_bytes)
 {
