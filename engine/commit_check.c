@@ -164,7 +164,7 @@ static int key_resident(commit *c, placed_op *placed, leaf_growth *growth)
         }
         if (c->writer != NULL) return 0;
         if (!op_fits(c, &placed->op, &placed->at, growth)) return TREE_FRAMES;
-        return engine_record_needs_frame(c->e, placed->part, placed->op.key, &placed->at, c->count - 1) ? TREE_FRAMES : 0;
+        return c->records && engine_record_needs_frame(c->e, placed->part, placed->op.key, &placed->at, c->count - 1) ? TREE_FRAMES : 0;
     }
 }
 
@@ -173,6 +173,7 @@ static int key_resident(commit *c, placed_op *placed, leaf_growth *growth)
 static int pages_check(commit *c)
 {
     leaf_growth growth = {.leaf = FRAME_NONE};
+    c->records = versions_wanted(&c->e->versions) && !(c->txn != NULL && c->txn->snapshot_open && snapshots_is_alone(&c->e->snapshots, &c->txn->snapshot));
     for (size_t i = 0; i < c->count; i++) {
         placed_op *placed = c->sorted[i];
         const wal_op *op = &placed->op;

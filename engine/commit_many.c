@@ -208,6 +208,7 @@ static int commit_log_and_apply(commit *c, uint64_t *end_lsn)
     rw_slice body = c->body;
     partition *first = c->parts[0];
     if (RW_PLANTED(lose_one_of_batch) && c->count > 1) body.size = c->ops[c->count - 1].offset;
+    if (c->txn != NULL) txn_snapshot_end(c->txn); /* it was validated: nothing that the commit replaces need be kept for it (I7) */
     int error = wal_append(c->e->wal, WAL_COMMIT, &body, 1, c->record_flags, &lsn, end_lsn, &first->committing);
     if (error != 0) return error;
     apply_begin(c->e, c, lsn, *end_lsn);

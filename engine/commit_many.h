@@ -41,6 +41,7 @@ typedef struct commit {
     partition *parts[RW_PARTITIONS_MAX];   /* in key order */
     unsigned part_count;
     tree_miss miss;
+    bool records;                  /* snapshots besides the transaction's own need what it replaces, as far as can be told beforehand */
     const wal_op *locked;          /* COMMIT_LOCKED: what could not be written */
     /* over all attempts */
     tree_writer *writer;           /* NULL: no page may be missing, and nothing needs a split */
