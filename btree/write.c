@@ -9,6 +9,7 @@ static bool hinted_find(trees *t, const partition *p, rw_slice key, uint64_t has
     if (!tree_hint_find(t, hash, &h)) return false;
     frame *fr = tree_frame(t, h.frame);
     const node *n = tree_node(t, h.frame);
+    __builtin_prefetch(&n->page.newest_timestamp, 1);
     if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
     RW_ASSERT((frame_version(fr) & 1) == 0);
     at->found = node_slot_holds(n, t->page_size, h.slot, key);
