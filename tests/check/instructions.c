@@ -211,20 +211,22 @@ static void count_txns(void)
     must_be(done == TXNS, "a transaction did not commit");
 }
 
-/* Of keys drawn from all records. */
-static void count_batches(void)
+/* fresh: of new keys, otherwise of such as are drawn from all records. */
+static void count_batches(const char *name, int fresh)
 {
     rw_batch *batch;
     unsigned done = 0;
     must(rw_batch_new(db, &batch), "rw_batch_new");
     COUNT_BEGIN();
     for (unsigned i = 0; i < BATCHES; i++) {
-        for (unsigned put = 0; put < BATCH_PUTS; put++)
-            must(rw_batch_put(batch, RW_DEFAULT_BUCKET, drawn_key(i * BATCH_PUTS + put), slice(values[i + put], VALUE_SIZE)), "rw_batch_put");
+        for (unsigned put = 0; put < BATCH_PUTS; put++) {
+            unsigned at = i * BATCH_PUTS + put;
+            must(rw_batch_put(batch, RW_DEFAULT_BUCKET, fresh ? slice(absent[INSERTS + at], KEY_SIZE) : drawn_key(at), slice(values[i + put], VALUE_SIZE)), "rw_batch_put");
+        }
         done += rw_batch_commit(batch, RW_ASYNC) == 0;
     }
     COUNT_PAUSE();
-    COUNT_REPORT("batch-put-record", BATCHES * BATCH_PUTS);
+    COUNT_REPORT(name, BATCHES * BATCH_PUTS);
     must_be(done == BATCHES, "a batch did not commit");
     rw_batch_free(batch);
 }
@@ -263,8 +265,9 @@ int main(int argc, char **argv)
     count_scans();
     count_puts();
     count_txns();
-    count_batches();
+    count_batches("batch-put-record", 0);
     count_inserts();
+    count_batches("batch-insert-record", 1);
     count_deletes();
     CALLGRIND_STOP_INSTRUMENTATION;
     must(rw_close(db), "rw_close");
