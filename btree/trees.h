@@ -141,15 +141,19 @@ typedef struct {
     bool found;
     bool hinted;               /* the key's hint says just this, and need not be written again as long as the record stays where it is */
     uint64_t hash;             /* of the key */
-    uint64_t version;          /* of the leaf, for who comes back to the position after other changes (tree_find_again) */
+    uint64_t version;          /* of the leaf, for tree_find_again */
 } tree_position;
 
 /* Finds key's place. 0 or TREE_MISS. */
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
 /* The same for who has the key's hash at hand. */
 int tree_find_hashed(trees *t, partition *p, rw_slice key, uint64_t hash, tree_position *at, tree_miss *miss);
-/* Mends a position whose leaf still covers key: other keys of it may have been changed. */
-void tree_find_again(trees *t, rw_slice key, tree_position *at);
+/* The same for who has found the position before, and let go of the token, or made changes, since: cheap where it still holds. leaf FRAME_NONE: it was not found yet. */
+bool tree_found_before(trees *t, const partition *p, rw_slice key, tree_position *at);
+static inline int tree_find_again(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss)
+{
+    return at->leaf != FRAME_NONE && tree_found_before(t, p, key, at) ? 0 : tree_find_hashed(t, p, key, at->hash, at, miss);
+}
 /* Whether a put there needs tree_make_room first. */
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length);
 /* Bytes that a put there adds to its leaf at most; and how many the leaf has left. */

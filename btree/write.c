@@ -42,14 +42,20 @@ int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss
     return tree_find_hashed(t, p, key, hints_hash(key), at, miss);
 }
 
-void tree_find_again(trees *t, rw_slice key, tree_position *at)
+/* What the token and the version say of a hinted leaf (T10, T11) they say of one that was found before, too. */
+bool tree_found_before(trees *t, const partition *p, rw_slice key, tree_position *at)
 {
-    uint64_t version = frame_version(tree_frame(t, at->leaf));
-    if (RW_LIKELY(at->version == version)) return;
-    RW_ASSERT(node_covers(tree_node(t, at->leaf), t->page_size, key));
-    at->slot = node_lower_bound(tree_node(t, at->leaf), t->page_size, key, &at->found);
+    const frame *fr = tree_frame(t, at->leaf);
+    const node *n = tree_node(t, at->leaf);
+    if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
+    uint64_t version = frame_version(fr);
+    if (RW_LIKELY(at->version == version)) return true;
+    RW_ASSERT((version & 1) == 0);
+    if (!node_covers(n, t->page_size, key)) return false;
+    at->slot = node_lower_bound(n, t->page_size, key, &at->found);
     at->hinted = false;
     at->version = version;
+    return true;
 }
 
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length)

@@ -156,7 +156,7 @@ static bool op_fits(const commit *c, const wal_op *op, const tree_position *at, 
 static int key_resident(commit *c, placed_op *placed, leaf_growth *growth)
 {
     for (;;) {
-        int state = tree_find_hashed(&c->e->trees, placed->part, placed->op.key, placed->at.hash, &placed->at, &c->miss);
+        int state = tree_find_again(&c->e->trees, placed->part, placed->op.key, &placed->at, &c->miss);
         if (state == TREE_MISS) {
             state = miss_load(c, placed->part);
             if (state != 0) return state;

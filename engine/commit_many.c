@@ -77,6 +77,7 @@ static size_t commit_decode(commit *c)
         placed_op *placed = &c->ops[i];
         placed->offset = at;
         placed->head = placed->at.hash = 0;
+        placed->at.leaf = FRAME_NONE;
         placed->part = NULL;
         placed->shrink = false;
         int error = wal_op_decode(c->body, &at, &placed->op);
@@ -175,7 +176,8 @@ static void op_apply_in_place(commit *c, placed_op *placed, uint64_t lsn)
     trees *t = &c->e->trees;
     const wal_op *op = &placed->op;
     tree_position *at = &placed->at;
-    tree_find_again(t, op->key, at);
+    int state = tree_find_again(t, placed->part, op->key, at, &c->miss);
+    RW_ASSERT(state == 0);
     if (op->kind == WAL_OP_DELETE && !at->found) return;
     unsigned flags = engine_record(c->e, placed->part, op->key, lsn, at);
     if (op->kind == WAL_OP_DELETE) {
@@ -194,7 +196,7 @@ static int ops_apply(commit *c, uint64_t lsn)
             continue;
         }
         placed->shrink = placed->op.kind == WAL_OP_DELETE;
-        int error = engine_apply(c->e, c->writer, &c->held, placed->part, &placed->op, lsn + placed->offset);
+        int error = engine_apply(c->e, c->writer, &c->held, placed->part, &placed->op, &placed->at, lsn + placed->offset);
         if (error == 0) continue;
         engine_fail(c->e, error, rw_error_text()); /* it is in the log, and only a new open can make memory agree with it */
         return rw_error_prefix(RW_EUNKNOWN, "the commit was logged and not applied");

@@ -21,7 +21,7 @@ typedef struct {
     uint64_t offset;               /* in the record's body: with the record's LSN, the operation's own */
     uint64_t head;                 /* the 8 bytes of the key behind what all keys of the commit share, as a number: their order, if they differ */
     partition *part;               /* its key's, set with the tokens held */
-    tree_position at;              /* without a writer: nothing moves its leaf until the operation is applied. hash: always, but for ranges */
+    tree_position at;              /* where the check has found it; not of a range. Without a writer nothing moves its leaf until the operation is applied */
     bool shrink;                   /* a delete that may have left its leaf too empty */
 } placed_op;
 
