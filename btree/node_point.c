@@ -19,11 +19,26 @@ node_key_pieces node_key_without(const node *from, unsigned slot, size_t prefix,
 uint32_t node_bytes_in(const node *from, unsigned first, unsigned end, size_t prefix, bool first_of_node)
 {
     size_t bytes = 0;
-    for (unsigned i = first; i < end; i++) {
-        node_key_pieces key = node_key_without(from, i, prefix, first_of_node && i == first && !node_is_leaf(from));
-        bytes += sizeof(node_slot) + key.front.size + key.rest.size + from->slots[i].value_length;
+    if (!node_is_leaf(from) && first < end && (first == 0 || first_of_node)) { /* a first child's key: the lower fence, or none */
+        node_key_pieces key = node_key_without(from, first, prefix, first_of_node);
+        bytes = sizeof(node_slot) + key.front.size + key.rest.size + from->slots[first].value_length;
+        first++;
     }
-    return (uint32_t)bytes;
+    for (unsigned i = first; i < end; i++) bytes += node_slot_heap_bytes(&from->slots[i]);
+    return (uint32_t)(bytes + (end - first) * (sizeof(node_slot) + from->prefix_length - prefix));
+}
+
+/* A slot whose key is stored in both nodes alike. */
+static inline void append_alike(node *to, uint32_t page_size, const node *from, unsigned slot)
+{
+    const node_slot *old = &from->slots[slot];
+    node_slot *s = &to->slots[to->count];
+    uint32_t size = node_slot_heap_bytes(old);
+    to->count = (uint16_t)(to->count + 1);
+    *s = *old;
+    s->offset = node_heap_allocate(to, page_size, size);
+    memcpy(node_at(to, s->offset), node_at_const(from, old->offset), size);
+    to->extents = (uint16_t)(to->extents + node_value_has_extent(to, node_slot_value(to, s), s->flags));
 }
 
 static void append_slot(node *to, uint32_t page_size, const node *from, unsigned slot)
@@ -47,7 +62,11 @@ static void append_slot(node *to, uint32_t page_size, const node *from, unsigned
 
 void node_append(node *to, uint32_t page_size, const node *from, unsigned first, unsigned end)
 {
-    for (unsigned i = first; i < end; i++) append_slot(to, page_size, from, i);
+    bool alike = to->prefix_length == from->prefix_length && node_is_leaf(from);
+    for (unsigned i = first; i < end; i++) {
+        if (alike) append_alike(to, page_size, from, i);
+        else append_slot(to, page_size, from, i);
+    }
     RW_ASSERT(to->heap_start >= node_slots_end(to->count));
 }
 
@@ -75,12 +94,10 @@ static const node *sequence_node(const node_sequence *sequence, unsigned k, unsi
 uint32_t node_sequence_bytes(const node_sequence *sequence, unsigned first, unsigned end)
 {
     uint32_t bytes = 0;
-    for (unsigned k = first; k < end; k++) {
-        unsigned slot;
-        const node *n = sequence_node(sequence, k, &slot);
-        bytes += (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&n->slots[slot]);
-    }
-    return bytes;
+    unsigned border = sequence->left->count;
+    for (unsigned k = first; k < RW_MIN(end, border); k++) bytes += node_slot_heap_bytes(&sequence->left->slots[k]);
+    for (unsigned k = RW_MAX(first, border); k < end; k++) bytes += node_slot_heap_bytes(&sequence->right->slots[k - border]);
+    return bytes + (first < end ? (end - first) * (uint32_t)sizeof(node_slot) : 0);
 }
 
 /* Leaf: one byte more than slots k-1 and k have in common. Inner: the whole key. */
@@ -98,9 +115,12 @@ unsigned node_sequence_middle(const node_sequence *sequence, uint32_t window)
     unsigned border = sequence->right ? sequence->left->count : 0, best = 0;
     uint32_t best_distance = UINT32_MAX, best_length = UINT32_MAX;
     for (unsigned k = 1; k < sequence->count; k++) {
-        left += node_sequence_bytes(sequence, k - 1, k);
+        unsigned slot;
+        const node *n = sequence_node(sequence, k - 1, &slot);
+        left += (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&n->slots[slot]);
         if (k == border) continue;
         uint32_t distance = 2 * left > total ? 2 * left - total : total - 2 * left;
+        if (distance > best_distance && 2 * left > total && distance > RW_MIN(window, total / 4)) break; /* from here on it only grows */
         /* Inside the window the shorter separator wins; outside of it, what is nearer to the middle. */
         bool in_window = distance <= RW_MIN(window, total / 4);
         uint32_t length = in_window ? separator_length(sequence, k) : UINT32_MAX;

@@ -132,9 +132,10 @@ uint64_t trees_pages(trees *t, partition *p)
 partition *trees_lock(trees *t, rw_slice key)
 {
     for (;;) {
+        uint64_t version = router_version(&t->router);
         partition *p = &t->partitions[router_find_now(t->kio, &t->router, key)];
         partition_lock(t->kio, p);
-        if (trees_covers(t, p, key)) return p;
+        if (router_unchanged(&t->router, version) || trees_covers(t, p, key)) return p;
         partition_unlock(t->kio, p);
     }
 }

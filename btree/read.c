@@ -217,8 +217,12 @@ int trees_get(trees *t, rw_slice key, void *buf, size_t room, unsigned wanted, t
 
 void trees_get_ahead(trees *t, rw_slice key, trees_ahead step)
 {
+    trees_get_ahead_hashed(t, hints_hash(key), step);
+}
+
+void trees_get_ahead_hashed(trees *t, uint64_t hash, trees_ahead step)
+{
     hint h;
-    uint64_t hash = hints_hash(key);
     if (step == TREES_AHEAD_HINT) hints_prefetch(&t->hints, hash);
     else if (tree_hint_find(t, hash, &h) && step == TREES_AHEAD_CHANGE) __builtin_prefetch(&tree_node(t, h.frame)->page.newest_timestamp);
 }

@@ -17,7 +17,8 @@ void router_close(router *r)
 static uint64_t key_head(rw_slice key)
 {
     unsigned char bytes[8] = {0};
-    memcpy(bytes, key.data, RW_MIN(key.size, sizeof bytes));
+    if (RW_LIKELY(key.size >= sizeof bytes)) return __builtin_bswap64(rw_load_u64(key.data));
+    if (key.size > 0) memcpy(bytes, key.data, key.size);
     return __builtin_bswap64(rw_load_u64(bytes));
 }
 

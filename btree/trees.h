@@ -91,9 +91,12 @@ enum {
  */
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss);
 
+/* What hints are found by; for those who need it more than once. */
+static inline uint64_t trees_hash(rw_slice key) { return hints_hash(key); }
 /* For several keys: fetches from memory what each needs first, then what its hint names, for a get or for a change; so that they wait together. */
 typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF, TREES_AHEAD_CHANGE } trees_ahead;
 void trees_get_ahead(trees *t, rw_slice key, trees_ahead step);
+void trees_get_ahead_hashed(trees *t, uint64_t hash, trees_ahead step);
 
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
 int trees_touch(trees *t, rw_slice key, tree_miss *miss);
@@ -150,14 +153,28 @@ typedef struct {
     uint32_t leaf;             /* frame */
     unsigned slot;             /* where key is, or would go */
     bool found;
+    bool hinted;               /* the key's hint says just this, and need not be written again as long as the record stays where it is */
+    uint64_t hash;             /* of the key */
+    uint64_t version;          /* of the leaf, for tree_find_again */
 } tree_position;
 
 /* Finds key's place. 0 or TREE_MISS. */
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
 /* After TREE_MISS for key: whether the missing leaf's filter says that it is not there. */
 bool tree_denies(trees *t, rw_slice key, const tree_miss *miss);
+/* The same for who has the key's hash at hand. */
+int tree_find_hashed(trees *t, partition *p, rw_slice key, uint64_t hash, tree_position *at, tree_miss *miss);
+/* The same for who has found the position before, and let go of the token, or made changes, since: cheap where it still holds. leaf FRAME_NONE: it was not found yet. */
+bool tree_found_before(trees *t, const partition *p, rw_slice key, tree_position *at);
+static inline int tree_find_again(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss)
+{
+    return at->leaf != FRAME_NONE && tree_found_before(t, p, key, at) ? 0 : tree_find_hashed(t, p, key, at->hash, at, miss);
+}
 /* Whether a put there needs tree_make_room first. */
 bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value_length);
+/* Bytes that a put there adds to its leaf at most; and how many the leaf has left. */
+size_t tree_growth(trees *t, const tree_position *at, rw_slice key, size_t value_length);
+size_t tree_room(trees *t, uint32_t leaf);
 /* The value of a key that was found, in the page. *flags: NODE_SLOT_EXTENT: it is an extent_ref. */
 rw_slice tree_value_at(trees *t, const tree_position *at, unsigned *flags);
 /* Beside NODE_SLOT_EXTENT in the flags of a put, alone in those of a delete: a replaced extent is not retired, somebody else sees to it. */

@@ -3,15 +3,17 @@
 #include "btree/trees_internal.h"
 
 /* Under the token: a frame of the partition stays what it is. */
-static bool hinted_find(trees *t, const partition *p, rw_slice key, tree_position *at)
+static bool hinted_find(trees *t, const partition *p, rw_slice key, uint64_t hash, tree_position *at)
 {
     hint h;
-    if (!tree_hint_find(t, hints_hash(key), &h)) return false;
+    if (!tree_hint_find(t, hash, &h)) return false;
     frame *fr = tree_frame(t, h.frame);
     const node *n = tree_node(t, h.frame);
+    __builtin_prefetch(&n->page.newest_timestamp, 1);
     if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
     RW_ASSERT((frame_version(fr) & 1) == 0);
     at->found = node_slot_holds(n, t->page_size, h.slot, key);
+    at->hinted = at->found && n->slots[h.slot].offset / HINT_UNIT * HINT_UNIT == h.offset;
     if (!at->found) {
         if (!node_covers(n, t->page_size, key)) return false;
         h.slot = node_lower_bound(n, t->page_size, key, &at->found);
@@ -22,13 +24,38 @@ static bool hinted_find(trees *t, const partition *p, rw_slice key, tree_positio
     return true;
 }
 
+int tree_find_hashed(trees *t, partition *p, rw_slice key, uint64_t hash, tree_position *at, tree_miss *miss)
+{
+    if (!hinted_find(t, p, key, hash, at)) {
+        int state = tree_descend(t, p, key, 0, &at->leaf, miss);
+        if (state != 0) return state;
+        at->slot = node_lower_bound(tree_node(t, at->leaf), t->page_size, key, &at->found);
+        at->hinted = false;
+    }
+    at->hash = hash;
+    at->version = frame_version(tree_frame(t, at->leaf));
+    return 0;
+}
+
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss)
 {
-    if (hinted_find(t, p, key, at)) return 0;
-    int state = tree_descend(t, p, key, 0, &at->leaf, miss);
-    if (state != 0) return state;
-    at->slot = node_lower_bound(tree_node(t, at->leaf), t->page_size, key, &at->found);
-    return 0;
+    return tree_find_hashed(t, p, key, hints_hash(key), at, miss);
+}
+
+/* What the token and the version say of a hinted leaf (T10, T11) they say of one that was found before, too. */
+bool tree_found_before(trees *t, const partition *p, rw_slice key, tree_position *at)
+{
+    const frame *fr = tree_frame(t, at->leaf);
+    const node *n = tree_node(t, at->leaf);
+    if (atomic_load_explicit(&fr->partition, memory_order_acquire) != p->index || fr->level != 0) return false;
+    uint64_t version = frame_version(fr);
+    if (RW_LIKELY(at->version == version)) return true;
+    RW_ASSERT((version & 1) == 0);
+    if (!node_covers(n, t->page_size, key)) return false;
+    at->slot = node_lower_bound(n, t->page_size, key, &at->found);
+    at->hinted = false;
+    at->version = version;
+    return true;
 }
 
 bool tree_denies(trees *t, rw_slice key, const tree_miss *miss)
@@ -45,6 +72,20 @@ bool tree_has_room(trees *t, const tree_position *at, rw_slice key, size_t value
     const node *n = tree_node(t, at->leaf);
     if (at->found) return node_fits_update(n, t->page_size, at->slot, value_length);
     return node_fits(n, t->page_size, key.size, value_length);
+}
+
+size_t tree_growth(trees *t, const tree_position *at, rw_slice key, size_t value_length)
+{
+    const node *n = tree_node(t, at->leaf);
+    if (!at->found) return sizeof(node_slot) + key.size - RW_MIN(key.size, (size_t)n->prefix_length) + value_length;
+    size_t present = n->slots[at->slot].value_length;
+    return value_length > present ? value_length - present : 0;
+}
+
+size_t tree_room(trees *t, uint32_t leaf)
+{
+    const node *n = tree_node(t, leaf);
+    return node_capacity(t->page_size) - node_used(n, t->page_size);
 }
 
 static void extent_retire(partition *p, rw_slice key, extent_ref extent)
@@ -82,13 +123,15 @@ void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, 
     RW_ASSERT(fr->level == 0);
     if (at->found && (flags & TREE_KEEP_EXTENT) == 0 && tree_extent_at(t, at, &old)) extent_retire(p, key, old);
     flags &= ~TREE_KEEP_EXTENT;
+    bool hinted = at->hinted && at->found;
+    uint16_t place = hinted ? n->slots[at->slot].offset : 0;
     frame_change_begin(fr);
     if (at->found) node_update(n, t->page_size, at->slot, value, flags);
     else node_insert(n, t->page_size, at->slot, key, value, flags);
     leaf_stamp(n, timestamp);
     frame_change_end(fr);
     pool_mark_dirty(&t->pool, p, at->leaf);
-    tree_hint_note(t, hints_hash(key), at->leaf, at->slot);
+    if (!hinted || n->slots[at->slot].offset != place) tree_hint_note(t, at->hash, at->leaf, at->slot);
 }
 
 void tree_delete_at(trees *t, partition *p, const tree_position *at, rw_slice key, unsigned flags, uint64_t timestamp)

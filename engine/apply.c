@@ -7,15 +7,18 @@ typedef struct {
     engine *e;
     tree_writer *w;
     const partition_set *held;
+    const tree_position *before;   /* where the operation's key was found before, or NULL */
 } applier;
 
 /* Finds key's place with room for value_length bytes, waiting for pages and frames as needed. */
 static int position_find(const applier *a, partition *p, rw_slice key, size_t value_length, bool room, tree_position *at)
 {
     trees *t = &a->e->trees;
+    if (a->before != NULL) *at = *a->before;
+    else *at = (tree_position){.leaf = FRAME_NONE, .hash = trees_hash(key)};
     for (;;) {
         tree_miss miss;
-        int state = tree_find(t, p, key, at, &miss);
+        int state = tree_find_again(t, p, key, at, &miss);
         if (state == 0 && (!room || tree_has_room(t, at, key, value_length))) return 0;
         if (state == 0) state = tree_make_room(a->w, p, key, value_length, &miss);
         int error = 0;
@@ -163,9 +166,9 @@ static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
     return error;
 }
 
-int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, uint64_t lsn)
+int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, const tree_position *before, uint64_t lsn)
 {
-    const applier a = {.e = e, .w = w, .held = held};
+    const applier a = {.e = e, .w = w, .held = held, .before = before};
     switch (op->kind) {
     case WAL_OP_PUT:
     case WAL_OP_PUT_EXTENT: return apply_put(&a, p, op, lsn);

@@ -124,6 +124,7 @@ void engine_unplace_value(engine *e, const wal_op *op)
 typedef struct {
     engine *e;
     wal_op op;
+    tree_position at;                  /* of its key, found last */
     const commit_condition *condition; /* decides op's kind and value under the token; NULL: they stand */
     tree_writer *writer;               /* or NULL */
     tree_miss miss;
@@ -132,6 +133,14 @@ typedef struct {
     bool stops_at_miss, stops_at_lock; /* TREE_MISS, COMMIT_LOCKED are results, and not waited for */
     lock_owner *owner;                 /* holds the lock that was in the way; or NULL */
 } key_commit;
+
+/* The key's position, to be found; its hint comes from memory meanwhile. */
+static inline tree_position key_ahead(engine *e, rw_slice key)
+{
+    tree_position at = {.leaf = FRAME_NONE, .hash = trees_hash(key)};
+    trees_get_ahead_hashed(&e->trees, at.hash, TREES_AHEAD_HINT);
+    return at;
+}
 
 static int op_log(key_commit *c, partition *p, uint64_t *lsn)
 {
@@ -164,34 +173,34 @@ static int key_attempt(key_commit *c, partition *p)
 {
     engine *e = c->e;
     trees *t = &e->trees;
-    tree_position at;
+    tree_position *at = &c->at;
     uint64_t holder;
     int state = bucket_check_stored(e, c->op.key);
     if (RW_UNLIKELY(locks_active(e->locks)) && state == 0 && !RW_PLANTED(write_through_locks) &&
         locks_conflict(e->locks, c->owner, c->op.key, NULL, LOCK_EXCLUSIVE, &holder)) return COMMIT_LOCKED;
     RW_PREEMPT(e->kio);
-    if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
+    if (state == 0) state = tree_find_again(t, p, c->op.key, at, &c->miss);
     if (state == TREE_MISS && c->op.kind == WAL_OP_DELETE && tree_denies(t, c->op.key, &c->miss)) return RW_ENOTFOUND;
-    if (state == 0 && c->condition != NULL) state = key_decide(c, &at);
-    if (state == 0 && versions_wanted(&e->versions)) state = version_room(c, p, &at);
+    if (state == 0 && c->condition != NULL) state = key_decide(c, at);
+    if (state == 0 && versions_wanted(&e->versions)) state = version_room(c, p, at);
     if (state != 0) return state;
-    if (c->op.kind == WAL_OP_DELETE && !at.found) return RW_ENOTFOUND;
-    if (c->op.kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, &at, c->op.key, c->op.second.size))) {
+    if (c->op.kind == WAL_OP_DELETE && !at->found) return RW_ENOTFOUND;
+    if (c->op.kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, at, c->op.key, c->op.second.size))) {
         if (c->writer == NULL) return TREE_FRAMES;
         state = tree_make_room(c->writer, p, c->op.key, c->op.second.size, &c->miss);
-        if (state == 0) state = tree_find(t, p, c->op.key, &at, &c->miss);
+        if (state == 0) state = tree_find_again(t, p, c->op.key, at, &c->miss);
         if (state != 0) return state;
     }
     uint64_t lsn;
     int error = op_log(c, p, &lsn);
     if (error != 0) return error;
     RW_PREEMPT(e->kio);
-    unsigned flags = versions_wanted(&e->versions) ? engine_record(e, p, c->op.key, lsn, &at) : 0;
+    unsigned flags = versions_wanted(&e->versions) ? engine_record(e, p, c->op.key, lsn, at) : 0;
     if (c->op.kind == WAL_OP_DELETE) {
-        tree_delete_at(t, p, &at, c->op.key, flags, lsn);
-        c->shrink = tree_wants_shrink(t, at.leaf);
+        tree_delete_at(t, p, at, c->op.key, flags, lsn);
+        c->shrink = tree_wants_shrink(t, at->leaf);
     } else {
-        tree_put_at(t, p, &at, c->op.key, c->op.second, flags | (c->op.kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
+        tree_put_at(t, p, at, c->op.key, c->op.second, flags | (c->op.kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
     }
     RW_PREEMPT(e->kio);
     p->commits++;
@@ -241,7 +250,7 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
 {
     RW_ASSERT(op->kind != WAL_OP_DELETE_RANGE);
     extent_ref ref;
-    key_commit c = {.e = e, .op = *op};
+    key_commit c = {.e = e, .op = *op, .at = key_ahead(e, op->key)};
     engine_throttle(e);
     int error = engine_place_value(e, &c.op, &ref);
     if (error != 0) return error;
@@ -267,7 +276,7 @@ static bool key_is_locked(engine *e, rw_slice key)
 int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *end_lsn)
 {
     extent_ref ref;
-    key_commit c = {.e = e, .op = *op, .stops_at_miss = miss != NULL, .stops_at_lock = true};
+    key_commit c = {.e = e, .op = *op, .at = key_ahead(e, op->key), .stops_at_miss = miss != NULL, .stops_at_lock = true};
     if (miss == NULL && key_is_locked(e, op->key)) return COMMIT_LOCKED; /* before a large value is written for nothing */
     int state = miss == NULL ? engine_place_value(e, &c.op, &ref) : 0;
     if (state != 0) return state;
@@ -280,7 +289,7 @@ int engine_commit_begin(engine *e, const wal_op *op, tree_miss *miss, uint64_t *
 
 int engine_commit_decided(engine *e, rw_slice key, const commit_condition *condition, unsigned flags)
 {
-    key_commit c = {.e = e, .op = {.kind = WAL_OP_PUT, .key = key}, .condition = condition};
+    key_commit c = {.e = e, .op = {.kind = WAL_OP_PUT, .key = key}, .at = key_ahead(e, key), .condition = condition};
     engine_throttle(e);
     int error = commit_key(&c);
     return error != 0 ? error : engine_durable(e, c.end_lsn, flags);

@@ -136,44 +136,50 @@ static int range_resident(commit *c, rw_slice from, rw_slice to)
     return 0;
 }
 
-/* Bytes that the commit may add to one leaf at most. */
-static size_t growth_max(const commit *c)
-{
-    return c->body.size + c->count * sizeof(node_slot);
-}
+/* What the commit adds to one leaf: its operations follow each other in key order. */
+typedef struct {
+    uint32_t leaf;
+    size_t bytes;
+} leaf_growth;
 
-static bool op_grows(const commit *c, const placed_op *placed, const tree_position *at)
-{
-    unsigned flags = 0;
-    if (placed->op.kind == WAL_OP_DELETE) return false;
-    return !at->found || tree_value_at(&c->e->trees, at, &flags).size < placed->op.second.size;
-}
-
-static int key_resident(commit *c, placed_op *placed)
+/* Whether the leaf has room for this operation, too, whatever the order in which those of the commit are applied. */
+static bool op_fits(const commit *c, const wal_op *op, const tree_position *at, leaf_growth *growth)
 {
     trees *t = &c->e->trees;
+    if (growth->leaf != at->leaf) *growth = (leaf_growth){.leaf = at->leaf};
+    if (op->kind == WAL_OP_DELETE) return true;
+    size_t more = tree_growth(t, at, op->key, op->second.size);
+    growth->bytes += more;
+    return more == 0 || growth->bytes <= tree_room(t, at->leaf);
+}
+
+static int key_resident(commit *c, placed_op *placed, leaf_growth *growth)
+{
     for (;;) {
-        tree_position at;
-        int state = tree_find(t, placed->part, placed->op.key, &at, &c->miss);
+        int state = tree_find_again(&c->e->trees, placed->part, placed->op.key, &placed->at, &c->miss);
         if (state == TREE_MISS) {
             state = miss_load(c, placed->part);
             if (state != 0) return state;
             continue;
         }
-        placed->leaf = at.leaf;
         if (c->writer != NULL) return 0;
-        if (op_grows(c, placed, &at) && !tree_has_room(t, &at, placed->op.key, placed->op.second.size + growth_max(c))) return TREE_FRAMES;
-        return engine_record_needs_frame(c->e, placed->part, placed->op.key, &at, c->count - 1) ? TREE_FRAMES : 0;
+        if (!op_fits(c, &placed->op, &placed->at, growth)) return TREE_FRAMES;
+        return c->records && engine_record_needs_frame(c->e, placed->part, placed->op.key, &placed->at, c->count - 1) ? TREE_FRAMES : 0;
     }
 }
 
+#define AHEAD_LEAF 8u                  /* operations before its own turn that a leaf is asked for; its hint was when the commit was opened */
+
 static int pages_check(commit *c)
 {
+    leaf_growth growth = {.leaf = FRAME_NONE};
+    c->records = versions_wanted(&c->e->versions) && !(c->txn != NULL && c->txn->snapshot_open && snapshots_is_alone(&c->e->snapshots, &c->txn->snapshot));
     for (size_t i = 0; i < c->count; i++) {
         placed_op *placed = c->sorted[i];
         const wal_op *op = &placed->op;
+        if (i + AHEAD_LEAF < c->count) trees_get_ahead_hashed(&c->e->trees, c->sorted[i + AHEAD_LEAF]->at.hash, TREES_AHEAD_CHANGE);
         int state = (c->flags & ENGINE_CATALOG) != 0 ? 0 : bucket_check_stored(c->e, op->key);
-        if (state == 0) state = op->kind == WAL_OP_DELETE_RANGE ? range_resident(c, op->key, op->second) : key_resident(c, placed);
+        if (state == 0) state = op->kind == WAL_OP_DELETE_RANGE ? range_resident(c, op->key, op->second) : key_resident(c, placed, &growth);
         if (state != 0) return state;
     }
     return 0;

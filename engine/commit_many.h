@@ -6,7 +6,12 @@
 #include "engine/txn.h"
 
 #define COMMIT_SMALL 16u               /* operations that need no memory of their own */
-#define COMMIT_LARGE 64u               /* with more, readers are given old values instead of being made to wait */
+/* With more, readers are given old values instead of being made to wait, for longer than a tenth of a millisecond. */
+#ifdef RW_TINY
+#define COMMIT_LARGE 64u
+#else
+#define COMMIT_LARGE 256u
+#endif
 
 /* Result of an attempt besides 0, TREE_MISS, TREE_FRAMES and errors: another transaction's lock is in the way. */
 enum { COMMIT_LOCKED = 4 };
@@ -14,8 +19,9 @@ enum { COMMIT_LOCKED = 4 };
 typedef struct {
     wal_op op;
     uint64_t offset;               /* in the record's body: with the record's LSN, the operation's own */
-    partition *part;               /* set with the tokens held */
-    uint32_t leaf;                 /* frame, without a writer: nothing moves it until the operation is applied */
+    uint64_t head;                 /* the 8 bytes of the key behind what all keys of the commit share, as a number: their order, if they differ */
+    partition *part;               /* its key's, set with the tokens held */
+    tree_position at;              /* where the check has found it; not of a range. Without a writer nothing moves its leaf until the operation is applied */
     bool shrink;                   /* a delete that may have left its leaf too empty */
 } placed_op;
 
@@ -25,7 +31,7 @@ typedef struct commit {
     unsigned flags;                /* RW_ASYNC, ENGINE_CATALOG */
     transaction *txn;              /* or NULL */
     placed_op *ops;                /* in log order */
-    placed_op **sorted;            /* by key */
+    placed_op **sorted;            /* by key; and behind them as much room again */
     size_t count;
     bool has_range, large;
     bool rewrites;                 /* some key is, or may be, changed by more than one of them */
@@ -35,6 +41,7 @@ typedef struct commit {
     partition *parts[RW_PARTITIONS_MAX];   /* in key order */
     unsigned part_count;
     tree_miss miss;
+    bool records;                  /* snapshots besides the transaction's own need what it replaces, as far as can be told beforehand */
     const wal_op *locked;          /* COMMIT_LOCKED: what could not be written */
     /* over all attempts */
     tree_writer *writer;           /* NULL: no page may be missing, and nothing needs a split */
@@ -44,7 +51,7 @@ typedef struct commit {
     snapshot own_snapshot;         /* of a large one */
     unsigned char *bound;          /* a key's room, for walks over ranges; NULL: there are none */
     placed_op small_ops[COMMIT_SMALL];
-    placed_op *small_sorted[COMMIT_SMALL];
+    placed_op *small_sorted[2 * COMMIT_SMALL];
 } commit;
 
 /* commit_tokens.c */

@@ -222,8 +222,9 @@ bool engine_record_needs_frame(engine *e, const partition *p, rw_slice key, cons
 /* Value of a put, written to an extent when it is too long for a leaf: then *op becomes a PUT_EXTENT that points to *ref. */
 int engine_place_value(engine *e, wal_op *op, extent_ref *ref);
 void engine_unplace_value(engine *e, const wal_op *op);
-/* Applies one operation with tokens held, waiting for pages where it must. lsn: the operation's own (record's + its place in the body). */
-int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, uint64_t lsn);
+/* Applies one operation with tokens held, waiting for pages where it must. before: where its key was found last, or NULL. lsn: the operation's own (record's + its
+ * place in the body). */
+int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, const tree_position *before, uint64_t lsn);
 /* Waits while too many are out. Never while holding tokens, or another writer. */
 int engine_writer_take(engine *e, tree_writer **w);
 void engine_writer_give(engine *e, tree_writer *w);

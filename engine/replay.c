@@ -54,7 +54,7 @@ static int range_apply(replay *r, const wal_op *op, uint64_t lsn)
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
         if (partition_set_has(&held, i)) partition_lock(e->kio, &e->trees.partitions[i]);
     partition *p = &e->trees.partitions[router_find_now(e->kio, &e->trees.router, op->key)];
-    int error = engine_apply(e, r->writer, &held, p, op, lsn);
+    int error = engine_apply(e, r->writer, &held, p, op, NULL, lsn);
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
         if (partition_set_has(&held, i)) partition_unlock(e->kio, &e->trees.partitions[i]);
     return error;
@@ -65,7 +65,7 @@ static int key_apply(replay *r, const wal_op *op, uint64_t lsn)
     partition_set held = {0};
     partition *p = trees_lock(&r->e->trees, op->key);
     partition_set_add(&held, p->index);
-    int error = engine_apply(r->e, r->writer, &held, p, op, lsn);
+    int error = engine_apply(r->e, r->writer, &held, p, op, NULL, lsn);
     trees_unlock(&r->e->trees, p);
     return error;
 }

@@ -42,7 +42,8 @@ int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out)
     t->cursors = 0;
     t->doomed = 0;
     lock_owner_init(&t->locks, id);
-    if ((flags & RW_PESSIMISTIC) != 0) atomic_store_explicit(&t->begun_ns, kio_now_ns(e->kio), memory_order_relaxed);
+    t->snapshot_open = (flags & RW_PESSIMISTIC) == 0;
+    if (!t->snapshot_open) atomic_store_explicit(&t->begun_ns, kio_now_ns(e->kio), memory_order_relaxed);
     else {
         snapshots_begin(&e->snapshots, &t->snapshot, id, engine_moment, e);
         atomic_store_explicit(&t->begun_ns, t->snapshot.begun_ns, memory_order_relaxed);
@@ -52,12 +53,18 @@ int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out)
     return 0;
 }
 
+void txn_snapshot_end(transaction *t)
+{
+    if (!t->snapshot_open) return;
+    t->snapshot_open = false;
+    snapshots_end(&atomic_load_explicit(&t->e, memory_order_relaxed)->snapshots, &t->snapshot);
+}
+
 /* Gives back what others wait for: locks, and what its snapshot keeps alive. */
 static void txn_release(transaction *t)
 {
-    engine *e = atomic_load_explicit(&t->e, memory_order_relaxed);
-    if (txn_mode_is(t, RW_PESSIMISTIC)) locks_release(e->locks, &t->locks);
-    else snapshots_end(&e->snapshots, &t->snapshot);
+    if (txn_mode_is(t, RW_PESSIMISTIC)) locks_release(atomic_load_explicit(&t->e, memory_order_relaxed)->locks, &t->locks);
+    txn_snapshot_end(t);
 }
 
 static void txn_end(transaction *t)
@@ -335,17 +342,11 @@ int rw_txn_rollback_to(rw_txn *handle, unsigned id)
 
 /* ---- commit and abort -------------------------------------------------------------------------------------------- */
 
-static int body_make(transaction *t)
+static int write_gather(void *arg, const write_entry *one)
 {
-    write_entry entry;
-    int error = 0;
-    bool more = write_set_seek(t->writes, rw_slice_of("", 0), false, &entry);
-    while (error == 0 && more) {
-        const wal_op delete = {.kind = WAL_OP_DELETE, .key = entry.key};
-        error = entry.deleted ? body_add(&t->body, &delete) : body_add_put(t->e, &t->body, entry.key, entry.value);
-        more = write_set_seek(t->writes, entry.key, true, &entry);
-    }
-    return error;
+    transaction *t = arg;
+    const wal_op delete = {.kind = WAL_OP_DELETE, .key = one->key};
+    return one->deleted ? body_add(&t->body, &delete) : body_add_put(t->e, &t->body, one->key, one->value);
 }
 
 int txn_commit_prepare(transaction *t, unsigned flags)
@@ -355,7 +356,7 @@ int txn_commit_prepare(transaction *t, unsigned flags)
     if ((flags & ~RW_ASYNC) != 0) return rw_error(RW_EINVAL, "unknown write flag 0x%x", flags & ~RW_ASYNC);
     if (write_set_count(t->writes) == 0) return 0;
     error = engine_write_allowed(t->e);
-    if (error == 0) error = body_make(t);
+    if (error == 0) error = write_set_for_each(t->writes, write_gather, t);
     if (error == 0 && t->reads != NULL) error = read_set_settle(t->reads);
     return error;
 }

@@ -24,6 +24,7 @@ typedef struct transaction {
     write_set *writes;
     read_set *reads;               /* RW_SERIALIZABLE, and keys read for update; else NULL until needed */
     snapshot snapshot;             /* all modes but RW_PESSIMISTIC */
+    bool snapshot_open;            /* until a commit was validated, at the latest */
     lock_owner locks;              /* RW_PESSIMISTIC */
     unsigned cursors;              /* open ones */
     int doomed;                    /* RW_EDEADLOCK: it was a victim, only abort is left */
@@ -60,6 +61,8 @@ int txn_commit_prepare(transaction *t, unsigned flags);
 int txn_commit_apply(transaction *t, unsigned flags, uint64_t *end_lsn);
 int txn_commit_end(transaction *t, int error);
 void txn_abort(transaction *t);
+/* Nothing is read at its snapshot any more. */
+void txn_snapshot_end(transaction *t);
 
 static inline bool txn_mode_is(const transaction *t, unsigned flag)
 {

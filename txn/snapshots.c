@@ -31,6 +31,11 @@ static void list_remove(snapshots *s, snapshot *old)
     old->older = old->newer = NULL;
 }
 
+static void count_add(snapshots *s, int change)
+{
+    atomic_store_explicit(&s->count, snapshots_count(s) + (uint64_t)(int64_t)change, memory_order_relaxed);
+}
+
 /*
  * Sequentially consistent, both of them, for snapshots_begin's sake: who has its timestamp and finds nothing here is seen by the moment that is asked for next.
  * oldest comes first: who has seen newest, and kept a version for it, must not find an oldest that lets the version go.
@@ -66,7 +71,7 @@ static void settle(snapshots *s, snapshot *new)
         return;
     }
     list_insert(s, new);
-    s->count++;
+    count_add(s, 1);
 }
 
 void snapshots_begin(snapshots *s, snapshot *new, uint64_t owner, uint64_t (*timestamp)(void *arg), void *arg)
@@ -102,9 +107,9 @@ void snapshots_end(snapshots *s, snapshot *old)
 {
     kio_mutex_lock(s->kio, &s->mutex);
     if (!old->given_up) {
-        RW_ASSERT(s->count > 0 && !old->beginning);
+        RW_ASSERT(snapshots_count(s) > 0 && !old->beginning);
         list_remove(s, old);
-        s->count--;
+        count_add(s, -1);
         publish(s);
     }
     old->given_up = false;
@@ -122,7 +127,7 @@ static void give_up_locked(snapshots *s, uint64_t upto)
         if (one->beginning) continue;
         list_remove(s, one);
         one->given_up = true;
-        s->count--;
+        count_add(s, -1);
         atomic_fetch_add_explicit(&s->given_up_count, 1, memory_order_relaxed);
     }
     publish(s);
@@ -192,14 +197,6 @@ uint64_t snapshots_oldest_age(snapshots *s)
     if (one != NULL) begun_ns = one->begun_ns;
     kio_mutex_unlock(s->kio, &s->mutex);
     return one == NULL || begun_ns >= now_ns ? 0 : now_ns - begun_ns;
-}
-
-uint64_t snapshots_count(snapshots *s)
-{
-    kio_mutex_lock(s->kio, &s->mutex);
-    uint64_t count = s->count;
-    kio_mutex_unlock(s->kio, &s->mutex);
-    return count;
 }
 
 int snapshots_for_each(snapshots *s, int (*fn)(void *arg, const snapshot *one), void *arg)

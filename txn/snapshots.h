@@ -31,10 +31,10 @@ typedef struct {
     _Atomic uint64_t oldest;                  /* no snapshot, open or being begun, lies below it; UINT64_MAX: there is none */
     _Atomic uint64_t lost;                    /* snapshots with timestamps up to it were given up; 0: none ever was */
     _Atomic uint64_t given_up_count;
+    _Atomic uint64_t count;                   /* of open ones; changed under mutex */
     /* under mutex */
     RW_ALIGNED(64) kio_mutex mutex;
     snapshot *head, *tail;                    /* oldest to newest */
-    uint64_t count;                           /* of open ones */
     uint64_t beginning;                       /* of those being begun */
     uint64_t reached;                         /* the newest moment that snapshots_begin was told */
 } snapshots;
@@ -67,7 +67,12 @@ bool snapshots_between(snapshots *s, uint64_t after, uint64_t upto);
 
 /* Age of the oldest in ns; 0: none. */
 uint64_t snapshots_oldest_age(snapshots *s);
-uint64_t snapshots_count(snapshots *s);        /* open ones */
+static inline uint64_t snapshots_count(const snapshots *s) { return atomic_load_explicit(&s->count, memory_order_relaxed); }   /* open ones */
+/* Whether, a moment ago, no snapshot was open or being begun but this one. */
+static inline bool snapshots_is_alone(const snapshots *s, const snapshot *one)
+{
+    return atomic_load_explicit(&s->newest, memory_order_relaxed) == one->timestamp && snapshots_count(s) == 1;
+}
 /* Calls fn for each open one, oldest first, under the mutex. A non-zero result ends it, and is returned. */
 int snapshots_for_each(snapshots *s, int (*fn)(void *arg, const snapshot *one), void *arg);
 

@@ -42,6 +42,7 @@ struct write_set {
     entry *tail;                   /* the largest key; the head when there is none */
     uint64_t sequence;
     uint64_t random;
+    unsigned levels;               /* of the highest entry, at least 1; the head's links above are NULL */
     size_t live;                   /* entries with a version */
     size_t bytes;
     struct { unsigned id; uint64_t sequence; } *savepoints;
@@ -82,6 +83,7 @@ int write_set_open(write_set **out)
     write_set *set = calloc(1, sizeof *set);
     if (set == NULL) return rw_error(RW_ENOMEM, "no memory for a transaction");
     set->random = 0x9e3779b97f4a7c15u;
+    set->levels = 1;
     set->head = entry_make(set, rw_slice_of("", 0), SKIP_LEVELS);
     if (set->head == NULL) {
         free(set);
@@ -122,7 +124,8 @@ void write_set_clear(write_set *set)
         free(newest);
     }
     set->chunks->used = (size_t)rw_align_up(sizeof(entry) + SKIP_LEVELS * sizeof(entry *), 16);
-    memset(set->head->next, 0, SKIP_LEVELS * sizeof(entry *));
+    memset(set->head->next, 0, set->levels * sizeof(entry *));
+    set->levels = 1;
     set->tail = set->head;
     set->sequence = 0;
     set->live = 0;
@@ -137,11 +140,11 @@ static rw_slice entry_key(const entry *e)
     return rw_slice_of(e->key, e->key_size);
 }
 
-/* The last entry below key (below or equal when !strict); before[level]: the last one on each level. */
+/* The last entry below key (below or equal when or_equal); before[level]: the last one on each level that is in use. */
 static entry *skip_search(const write_set *set, rw_slice key, bool or_equal, entry **before)
 {
     entry *e = set->head;
-    for (unsigned level = SKIP_LEVELS; level-- > 0;) {
+    for (unsigned level = set->levels; level-- > 0;) {
         for (;;) {
             entry *next = e->next[level];
             if (next == NULL) break;
@@ -171,6 +174,7 @@ static entry *entry_get(write_set *set, rw_slice key)
     if (next != NULL && rw_slice_equal(entry_key(next), key)) return next;
     entry *e = entry_make(set, key, levels_draw(set));
     if (e == NULL) return NULL;
+    while (set->levels < e->levels) before[set->levels++] = set->head;
     for (unsigned level = 0; level < e->levels; level++) {
         e->next[level] = before[level]->next[level];
         before[level]->next[level] = e;
@@ -223,6 +227,15 @@ bool write_set_seek(const write_set *set, rw_slice from, bool strict, write_entr
     const entry *e = skip_search(set, from, strict, NULL)->next[0];
     while (e != NULL && e->newest == NULL) e = e->next[0];
     return entry_out(e, out);
+}
+
+int write_set_for_each(const write_set *set, int (*fn)(void *arg, const write_entry *one), void *arg)
+{
+    int result = 0;
+    write_entry one;
+    for (const entry *e = set->head->next[0]; e != NULL && result == 0; e = e->next[0])
+        if (entry_out(e, &one)) result = fn(arg, &one);
+    return result;
 }
 
 bool write_set_seek_before(const write_set *set, rw_slice before, write_entry *out)

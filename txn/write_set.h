@@ -28,6 +28,8 @@ int write_set_delete(write_set *set, rw_slice key);
 bool write_set_find(const write_set *set, rw_slice key, write_entry *out);
 /* The first entry with key >= from (> from when strict). false: none. */
 bool write_set_seek(const write_set *set, rw_slice from, bool strict, write_entry *out);
+/* Calls fn for each entry, in key order. A non-zero result ends it, and is returned. */
+int write_set_for_each(const write_set *set, int (*fn)(void *arg, const write_entry *one), void *arg);
 /* The last entry with key < before; an empty key: the last of all. */
 bool write_set_seek_before(const write_set *set, rw_slice before, write_entry *out);
 

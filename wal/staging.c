@@ -9,11 +9,12 @@ typedef struct {
 } piece_cursor;
 
 /* Bytes that a record with a body of that size takes in the stream. */
-static uint64_t record_span(uint64_t body)
+static inline uint64_t record_span(uint64_t body)
 {
+    if (RW_LIKELY(body <= WAL_FRAGMENT_BODY_MAX)) return WAL_FRAGMENT_HEADER_BYTES + rw_align_up(body, 8);
     uint64_t full = body / WAL_FRAGMENT_BODY_MAX, rest = body % WAL_FRAGMENT_BODY_MAX;
     uint64_t span = full * RW_LOG_FRAGMENT_BYTES;
-    if (rest > 0 || full == 0) span += WAL_FRAGMENT_HEADER_BYTES + rw_align_up(rest, 8);
+    if (rest > 0) span += WAL_FRAGMENT_HEADER_BYTES + rw_align_up(rest, 8);
     return span;
 }
 
@@ -131,6 +132,21 @@ static bool fill(wal *w, wal_kind kind, piece_cursor *cursor, size_t body, unsig
     return true;
 }
 
+/* The record of one fragment whose place is free and goes not round the ring's end: nearly every one. false: nothing was done. */
+static inline bool fill_at_once(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, uint64_t body, unsigned flags, uint64_t lsn, uint64_t end)
+{
+    size_t offset = (size_t)(lsn & WAL_STAGING_MASK);
+    if (RW_UNLIKELY(body > WAL_FRAGMENT_BODY_MAX || offset + (end - lsn) > RW_LOG_STAGING_BYTES || !space_free(w, end))) return false;
+    unsigned char *to = w->staging + offset + WAL_FRAGMENT_HEADER_BYTES;
+    for (unsigned i = 0; i < count; i++) {
+        if (pieces[i].size > 0) memcpy(to, pieces[i].data, pieces[i].size);
+        to += pieces[i].size;
+    }
+    uint8_t needs = (flags & WAL_NEEDS_DATA) != 0 ? WAL_FRAGMENT_NEEDS_DATA : 0;
+    publish(w, lsn, kind, (uint32_t)body | WAL_FRAGMENT_FIRST | WAL_FRAGMENT_LAST, needs);
+    return true;
+}
+
 int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, unsigned flags, uint64_t *lsn, uint64_t *end_lsn,
                _Atomic uint64_t *announce)
 {
@@ -148,7 +164,8 @@ int wal_append(wal *w, wal_kind kind, const rw_slice *pieces, unsigned count, un
     /* The writer sets idle and then looks at reserve; we change reserve and then look at idle: one of us sees the other. */
     if (RW_UNLIKELY(atomic_load(&w->idle) != 0) && atomic_exchange(&w->idle, 0) != 0) wal_writer_kick(w);
     piece_cursor cursor = {.pieces = pieces};
-    if (!fill(w, kind, &cursor, (size_t)body, flags, at, announce)) {
+    bool filled = fill_at_once(w, kind, pieces, count, body, flags, at, at + span) || fill(w, kind, &cursor, (size_t)body, flags, at, announce);
+    if (!filled) {
         announce_store(announce, 0);
         return wal_failure(w, RW_EREADONLY);
     }

@@ -14,7 +14,8 @@
 #include "ringwood.h"
 #include "tests/support/prng.h"
 
-enum { RECORDS = 30000, KEY_SIZE = 16, VALUE_SIZE = 100, GETS = 20000, MULTI_GETS = 64, PUTS = 5000, SCANS = 200, SCAN_ROWS = 100, TXNS = 2000, QUEUED = 64 };
+enum { RECORDS = 30000, KEY_SIZE = 16, VALUE_SIZE = 100, GETS = 20000, MULTI_GETS = 64, PUTS = 5000, SCANS = 200, SCAN_ROWS = 100, TXNS = 2000, QUEUED = 64,
+       BATCHES = 50, BATCH_PUTS = 100, INSERTS = 5000, DELETES = 5000 };
 
 static unsigned char keys[RECORDS][KEY_SIZE], absent[RECORDS][KEY_SIZE];
 static unsigned char values[RECORDS][VALUE_SIZE];
@@ -210,6 +211,46 @@ static void count_txns(void)
     must_be(done == TXNS, "a transaction did not commit");
 }
 
+/* fresh: of new keys, otherwise of such as are drawn from all records. */
+static void count_batches(const char *name, int fresh)
+{
+    rw_batch *batch;
+    unsigned done = 0;
+    must(rw_batch_new(db, &batch), "rw_batch_new");
+    COUNT_BEGIN();
+    for (unsigned i = 0; i < BATCHES; i++) {
+        for (unsigned put = 0; put < BATCH_PUTS; put++) {
+            unsigned at = i * BATCH_PUTS + put;
+            must(rw_batch_put(batch, RW_DEFAULT_BUCKET, fresh ? slice(absent[INSERTS + at], KEY_SIZE) : drawn_key(at), slice(values[i + put], VALUE_SIZE)), "rw_batch_put");
+        }
+        done += rw_batch_commit(batch, RW_ASYNC) == 0;
+    }
+    COUNT_PAUSE();
+    COUNT_REPORT(name, BATCHES * BATCH_PUTS);
+    must_be(done == BATCHES, "a batch did not commit");
+    rw_batch_free(batch);
+}
+
+static void count_inserts(void)
+{
+    unsigned done = 0;
+    COUNT_BEGIN();
+    for (unsigned i = 0; i < INSERTS; i++) done += rw_put(db, RW_DEFAULT_BUCKET, slice(absent[i], KEY_SIZE), slice(values[i], VALUE_SIZE), RW_ASYNC) == 0;
+    COUNT_PAUSE();
+    COUNT_REPORT("insert-async", INSERTS);
+    must_be(done == INSERTS, "an insert failed");
+}
+
+static void count_deletes(void)
+{
+    unsigned done = 0;
+    COUNT_BEGIN();
+    for (unsigned i = 0; i < DELETES; i++) done += rw_del(db, RW_DEFAULT_BUCKET, slice(keys[i], KEY_SIZE), RW_ASYNC) == 0;
+    COUNT_PAUSE();
+    COUNT_REPORT("delete-async", DELETES);
+    must_be(done == DELETES, "a delete failed");
+}
+
 int main(int argc, char **argv)
 {
     must_be(argc == 2, "usage: instructions DIRECTORY");
@@ -224,6 +265,10 @@ int main(int argc, char **argv)
     count_scans();
     count_puts();
     count_txns();
+    count_batches("batch-put-record", 0);
+    count_inserts();
+    count_batches("batch-insert-record", 1);
+    count_deletes();
     CALLGRIND_STOP_INSTRUMENTATION;
     must(rw_close(db), "rw_close");
     return 0;
