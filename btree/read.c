@@ -125,10 +125,25 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
     }
 }
 
+/* Whether a hint leads to the leaf that covers key. */
+RW_RACY static bool hinted_touch(trees *t, rw_slice key)
+{
+    hint h;
+    if (!tree_hint_find(t, hints_hash(key), &h)) return false;
+    frame *fr = &t->pool.frames[h.frame];
+    const node *n = pool_page(&t->pool, h.frame);
+    uint64_t version = frame_version(fr);
+    if ((version & 1) != 0 || rw_racy_u8(&fr->level) != 0) return false;
+    if (!node_slot_holds(n, t->page_size, h.slot, key) && !node_covers(n, t->page_size, key)) return false;
+    frame_use(fr);
+    return frame_unchanged(fr, version);
+}
+
 int trees_touch(trees *t, rw_slice key, tree_miss *miss)
 {
     unsigned restarts = 0;
     leaf_seen at;
+    if (hinted_touch(t, key)) return 0;
     return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, miss);
 }
 

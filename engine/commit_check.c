@@ -168,8 +168,6 @@ static int key_resident(commit *c, placed_op *placed, leaf_growth *growth)
     }
 }
 
-#define AHEAD_LEAF 8u                  /* operations before its own turn that a leaf is asked for; its hint was when the commit was opened */
-
 static int pages_check(commit *c)
 {
     leaf_growth growth = {.leaf = FRAME_NONE};

@@ -86,7 +86,7 @@ static size_t commit_decode(commit *c)
         if (placed->op.kind == WAL_OP_DELETE_RANGE) c->has_range = true;
         else {
             placed->at.hash = trees_hash(placed->op.key);
-            trees_get_ahead_hashed(&c->e->trees, placed->at.hash, TREES_AHEAD_HINT);
+            if (c->count <= COMMIT_LARGE) trees_get_ahead_hashed(&c->e->trees, placed->at.hash, TREES_AHEAD_HINT);
         }
         if (placed->op.kind == WAL_OP_PUT_EXTENT) c->record_flags = WAL_NEEDS_DATA;
         shared = RW_MIN(shared, placed->op.key.size);
@@ -236,6 +236,8 @@ static void commit_preload(commit *c)
 {
     size_t most = c->count > 1 ? RW_MIN(c->count, (size_t)c->e->trees.pool.frame_count / 8) : 0;
     for (size_t i = 0; i < most; i++) {
+        if (i + AHEAD_HINT < most) trees_get_ahead_hashed(&c->e->trees, c->sorted[i + AHEAD_HINT]->at.hash, TREES_AHEAD_HINT);
+        if (i + AHEAD_LEAF < most) trees_get_ahead_hashed(&c->e->trees, c->sorted[i + AHEAD_LEAF]->at.hash, TREES_AHEAD_LEAF);
         int ignored = trees_touch(&c->e->trees, c->sorted[i]->op.key, NULL);
         (void)ignored;
     }

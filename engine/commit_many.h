@@ -13,6 +13,10 @@
 #define COMMIT_LARGE 256u
 #endif
 
+/* Operations before an operation's turn that its hint, and its leaf, are fetched from memory; the hints of all but large commits are when they are opened. */
+#define AHEAD_HINT 16u
+#define AHEAD_LEAF 8u
+
 /* Result of an attempt besides 0, TREE_MISS, TREE_FRAMES and errors: another transaction's lock is in the way. */
 enum { COMMIT_LOCKED = 4 };
 

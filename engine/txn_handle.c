@@ -73,7 +73,8 @@ int txn_slot_take(transaction **out)
     transaction *t = slot_pop();
     if (t == NULL) t = chunk_make();
     if (t == NULL) return rw_error(RW_ENOMEM, "no memory for another transaction");
-    atomic_fetch_or(&t->state, TXN_BUSY);
+    /* nobody else changes it while it is not live */
+    atomic_store_explicit(&t->state, atomic_load_explicit(&t->state, memory_order_relaxed) | TXN_BUSY, memory_order_relaxed);
     *out = t;
     return 0;
 }
@@ -86,8 +87,8 @@ rw_txn *txn_handle(const transaction *t)
 
 void txn_slot_give(transaction *t)
 {
-    uint64_t generation = atomic_load(&t->state) >> GENERATION_SHIFT;
-    atomic_store(&t->state, (generation + 1) << GENERATION_SHIFT);
+    uint64_t generation = atomic_load_explicit(&t->state, memory_order_relaxed) >> GENERATION_SHIFT;
+    atomic_store_explicit(&t->state, (generation + 1) << GENERATION_SHIFT, memory_order_release);
     slot_push(t);
 }
 

@@ -37,15 +37,26 @@ static void count_add(snapshots *s, int change)
 }
 
 /*
- * Sequentially consistent, both of them, for snapshots_begin's sake: who has its timestamp and finds nothing here is seen by the moment that is asked for next.
+ * Sequentially consistent, both of them, when one begins: who has its timestamp and finds nothing here is seen by the moment that is asked for next.
  * oldest comes first: who has seen newest, and kept a version for it, must not find an oldest that lets the version go.
  */
-static void publish(snapshots *s)
+static inline void publish_in(snapshots *s, memory_order order)
 {
     uint64_t oldest = s->head == NULL ? UINT64_MAX : s->head->timestamp;
     uint64_t newest = s->beginning > 0 ? SNAPSHOT_BEGINNING : s->tail == NULL ? 0 : s->tail->timestamp;
-    if (atomic_load_explicit(&s->oldest, memory_order_relaxed) != oldest) atomic_store(&s->oldest, oldest);
-    if (atomic_load_explicit(&s->newest, memory_order_relaxed) != newest) atomic_store(&s->newest, newest);
+    if (atomic_load_explicit(&s->oldest, memory_order_relaxed) != oldest) atomic_store_explicit(&s->oldest, oldest, order);
+    if (atomic_load_explicit(&s->newest, memory_order_relaxed) != newest) atomic_store_explicit(&s->newest, newest, order);
+}
+
+static void publish(snapshots *s)
+{
+    publish_in(s, memory_order_seq_cst);
+}
+
+/* When one has its moment, or ends, newest only falls and oldest only rises: who sees that late keeps more than is needed, never less. */
+static void publish_less(snapshots *s)
+{
+    publish_in(s, memory_order_release);
 }
 
 /* ---- beginning and ending ---------------------------------------------------------------------------------------- */
@@ -89,7 +100,7 @@ void snapshots_begin(snapshots *s, snapshot *new, uint64_t owner, uint64_t (*tim
     new->timestamp = moment;
     s->reached = RW_MAX(s->reached, moment);
     settle(s, new);
-    publish(s);
+    publish_less(s);
     kio_mutex_unlock(s->kio, &s->mutex);
 }
 
@@ -110,7 +121,7 @@ void snapshots_end(snapshots *s, snapshot *old)
         RW_ASSERT(snapshots_count(s) > 0 && !old->beginning);
         list_remove(s, old);
         count_add(s, -1);
-        publish(s);
+        publish_less(s);
     }
     old->given_up = false;
     kio_mutex_unlock(s->kio, &s->mutex);

@@ -15,7 +15,7 @@
 #include "tests/support/prng.h"
 
 enum { RECORDS = 30000, KEY_SIZE = 16, VALUE_SIZE = 100, GETS = 20000, MULTI_GETS = 64, PUTS = 5000, SCANS = 200, SCAN_ROWS = 100, TXNS = 2000, QUEUED = 64,
-       BATCHES = 50, BATCH_PUTS = 100, INSERTS = 5000, DELETES = 5000 };
+       BATCHES = 50, BATCH_PUTS = 100, LARGE_BATCHES = 5, LARGE_BATCH_PUTS = 1000, INSERTS = 5000, DELETES = 5000 };
 
 static unsigned char keys[RECORDS][KEY_SIZE], absent[RECORDS][KEY_SIZE];
 static unsigned char values[RECORDS][VALUE_SIZE];
@@ -212,22 +212,22 @@ static void count_txns(void)
 }
 
 /* fresh: of new keys, otherwise of such as are drawn from all records. */
-static void count_batches(const char *name, int fresh)
+static void count_batches(const char *name, unsigned batches, unsigned puts, int fresh)
 {
     rw_batch *batch;
     unsigned done = 0;
     must(rw_batch_new(db, &batch), "rw_batch_new");
     COUNT_BEGIN();
-    for (unsigned i = 0; i < BATCHES; i++) {
-        for (unsigned put = 0; put < BATCH_PUTS; put++) {
-            unsigned at = i * BATCH_PUTS + put;
+    for (unsigned i = 0; i < batches; i++) {
+        for (unsigned put = 0; put < puts; put++) {
+            unsigned at = i * puts + put;
             must(rw_batch_put(batch, RW_DEFAULT_BUCKET, fresh ? slice(absent[INSERTS + at], KEY_SIZE) : drawn_key(at), slice(values[i + put], VALUE_SIZE)), "rw_batch_put");
         }
         done += rw_batch_commit(batch, RW_ASYNC) == 0;
     }
     COUNT_PAUSE();
-    COUNT_REPORT(name, BATCHES * BATCH_PUTS);
-    must_be(done == BATCHES, "a batch did not commit");
+    COUNT_REPORT(name, batches * puts);
+    must_be(done == batches, "a batch did not commit");
     rw_batch_free(batch);
 }
 
@@ -265,9 +265,10 @@ int main(int argc, char **argv)
     count_scans();
     count_puts();
     count_txns();
-    count_batches("batch-put-record", 0);
+    count_batches("batch-put-record", BATCHES, BATCH_PUTS, 0);
+    count_batches("large-batch-record", LARGE_BATCHES, LARGE_BATCH_PUTS, 0);
     count_inserts();
-    count_batches("batch-insert-record", 1);
+    count_batches("batch-insert-record", BATCHES, BATCH_PUTS, 1);
     count_deletes();
     CALLGRIND_STOP_INSTRUMENTATION;
     must(rw_close(db), "rw_close");
