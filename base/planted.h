@@ -30,6 +30,10 @@
     X(trust_neighbour, crashes, "a walk takes the leaf that was the next one for the next one")                    \
     X(filter_lacks_key, crashes, "a leaf's filter lacks its last key")                                             \
     X(filter_of_old_image, crashes, "a leaf's filter is believed for another image at the same place")             \
+    X(pending_lost, crashes, "a leaf is read without the writes that wait for it")                                  \
+    X(pending_unseen, crashes, "a get does not ask what waits for a leaf")                                          \
+    X(pending_held_by_nothing, crashes, "an image is taken to hold what still waits")                               \
+    X(pending_stays_behind, crashes, "what waits stays with the left half of a partition that is cut")              \
     X(filter_hides_old, isolation, "a snapshot takes a filter's word for a key that was there in its time")        \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \

@@ -114,29 +114,92 @@ static void leaf_hints_note(trees *t, uint32_t f)
     }
 }
 
-/* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. */
-static bool page_install(trees *t, partition *p, const tree_miss *miss, uint32_t f)
+/* What became of a page that was read. */
+typedef enum {
+    HANG_DONE,
+    HANG_STALE,                /* its parent names it no more */
+    HANG_FRAMES,               /* what waits for the leaf may need it split, and a writer with frames for that; if there was a writer, the page's bytes are void */
+    HANG_PARENT                /* the same, and the parent has no room for another child */
+} hang_state;
+
+/* The child at slot of parent, which is on disk as disk, is in frame f from now on. */
+static void child_hang(trees *t, partition *p, uint32_t f, unsigned level, uint32_t parent, unsigned slot, page_ref disk, leaf_fold *fold)
+{
+    page_ref in_memory = tree_ref_of_frame(f);
+    in_memory.estimate = disk.estimate;
+    tree_frame_install(t, p, f, level, parent, disk);
+    frame_change_begin(tree_frame(t, parent));
+    node_child_set(tree_node(t, parent), slot, in_memory);
+    if (fold != NULL) fold_hang_rest(fold, parent, slot);
+    frame_change_end(tree_frame(t, parent));
+}
+
+/* A leaf that writes wait for. */
+static hang_state leaf_hang(trees *t, partition *p, tree_writer *w, uint32_t f, uint32_t parent, unsigned slot, page_ref disk, const pending_leaf *waiting)
+{
+    leaf_fold fold;
+    hang_state state = HANG_DONE;
+    fold_begin(&fold, t, p, w, f);
+    if ((w == NULL && fold_needs_writer(&fold, waiting)) || !fold_writes(&fold, waiting)) state = HANG_FRAMES;
+    else if (!fold_fits_parent(&fold, tree_node(t, parent))) state = HANG_PARENT;
+    if (state == HANG_DONE) {
+        child_hang(t, p, f, 0, parent, slot, disk, &fold);
+        fold_finish(&fold, disk);
+    }
+    fold_end(&fold);
+    return state;
+}
+
+/* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. w: or NULL. */
+static hang_state page_install(trees *t, partition *p, tree_writer *w, const tree_miss *miss, uint32_t f)
 {
     tree_miss other;
     uint32_t parent;
     rw_slice lower = node_lower_fence(tree_node(t, f));
-    if (tree_frame(t, tree_root(p))->level <= miss->level) return false;
-    if (tree_descend(t, p, lower, miss->level + 1, &parent, &other) != 0) return false;
+    if (tree_frame(t, tree_root(p))->level <= miss->level) return HANG_STALE;
+    if (tree_descend(t, p, lower, miss->level + 1, &parent, &other) != 0) return HANG_STALE;
     node *n = tree_node(t, parent);
     unsigned slot = node_child_slot(n, t->page_size, lower);
     page_ref ref = node_child(n, t->page_size, slot);
     bool is_named = ref.word == miss->ref.word && ref.checksum == miss->ref.checksum;
-    if (!is_named && !RW_PLANTED(hang_in_unchecked)) return false;
+    if (!is_named && !RW_PLANTED(hang_in_unchecked)) return HANG_STALE;
     page_ref disk = miss->ref;
     disk.estimate = ref.estimate;
-    tree_frame_install(t, p, f, miss->level, parent, disk);
-    page_ref in_memory = tree_ref_of_frame(f);
-    in_memory.estimate = ref.estimate;
-    frame_change_begin(tree_frame(t, parent));
-    node_child_set(n, slot, in_memory);
-    frame_change_end(tree_frame(t, parent));
+    const pending_leaf *waiting = miss->level == 0 ? pending_find(&t->pending, p, disk) : NULL;
+    if (waiting != NULL) {
+        hang_state state = leaf_hang(t, p, w, f, parent, slot, disk, waiting);
+        if (state != HANG_DONE) return state;
+    } else child_hang(t, p, f, miss->level, parent, slot, disk, NULL);
     if (miss->level == 0) leaf_hints_note(t, f);
-    return true;
+    return HANG_DONE;
+}
+
+/* One attempt without tokens. The bytes in f were checked. */
+static hang_state page_install_alone(trees *t, tree_writer *w, const tree_miss *miss, uint32_t f)
+{
+    tree_miss above;
+    partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
+    hang_state state = page_install(t, p, w, miss, f);
+    if (state == HANG_PARENT) (void)tree_make_room_above(w, p, node_lower_fence(tree_node(t, f)), &above); /* the next attempt finds out */
+    trees_unlock(t, p);
+    return state;
+}
+
+/* With a writer, for a leaf that has to be split. */
+static int page_install_splitting(trees *t, const tree_miss *miss, uint32_t f, const void *bytes, hang_state *state)
+{
+    tree_writer *w;
+    int error = tree_writer_open(t, &w);
+    if (error != 0) return error;
+    kio_mutex_lock(t->kio, &t->split_mutex);
+    for (bool again = false; error == 0 && (*state == HANG_FRAMES || *state == HANG_PARENT); again = true) {
+        error = tree_writer_fill(w);
+        if (error == 0 && again) error = page_read(t, miss, f, bytes);
+        if (error == 0) *state = page_install_alone(t, w, miss, f);
+    }
+    kio_mutex_unlock(t->kio, &t->split_mutex);
+    tree_writer_close(w);
+    return error;
 }
 
 static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect)
@@ -146,14 +209,11 @@ static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_re
     uint32_t f;
     int error = pool_frame_take(&t->pool, &f);
     if (error == 0) {
+        hang_state state = HANG_STALE;
         error = page_read(t, miss, f, bytes);
-        bool installed = false;
-        if (error == 0) {
-            partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
-            installed = page_install(t, p, miss, f);
-            trees_unlock(t, p);
-        }
-        if (!installed) pool_frame_free(&t->pool, f);
+        if (error == 0) state = page_install_alone(t, NULL, miss, f);
+        if (state == HANG_FRAMES) error = page_install_splitting(t, miss, f, bytes, &state);
+        if (state != HANG_DONE) pool_frame_free(&t->pool, f);
     }
     pool_load_end(&t->pool, address);
     /* Its old place may have been used again, or cut off with the file's end. */
@@ -192,7 +252,7 @@ int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *o
     return 0;
 }
 
-int trees_read_end(trees *t, tree_read *read, const kio_op *op)
+int trees_read_end(trees *t, tree_read *read, const kio_op *op, tree_writer *w)
 {
     node *n = tree_node(t, read->frame);
     int error = op->result;
@@ -201,15 +261,31 @@ int trees_read_end(trees *t, tree_read *read, const kio_op *op)
         if (error == 0) error = page_check(t, &read->miss, n);
         read->checked = error == 0;
     }
-    bool installed = false;
+    hang_state state = HANG_STALE;
     if (error == 0) {
-        partition *p = trees_try(t, node_lower_fence(n));
+        partition *p = w != NULL ? trees_lock(t, node_lower_fence(n)) : trees_try(t, node_lower_fence(n));
         if (p == NULL) return TREE_BUSY;
-        installed = page_install(t, p, &read->miss, read->frame);
+        state = page_install(t, p, w, &read->miss, read->frame);
         trees_unlock(t, p);
     }
-    if (!installed) pool_frame_free(&t->pool, read->frame);
+    if (state != HANG_DONE) pool_frame_free(&t->pool, read->frame);
     pool_load_end(&t->pool, page_ref_address(read->miss.ref));
+    return error == 0 && (state == HANG_FRAMES || state == HANG_PARENT) ? TREE_FRAMES : error;
+}
+
+#define FRAMES_TO_SPLIT 4u             /* more than a leaf and what may wait for it take */
+
+/* What a leaf that has to be split on its way in was lacking. */
+static int room_holding(tree_writer *w, partition *p, const partition_set *held, hang_state state, rw_slice lower)
+{
+    tree_miss above;
+    int error = 0;
+    while (w->reserved < FRAMES_TO_SPLIT && error == 0) {
+        uint32_t f;
+        error = pool_frame_take_holding(&w->t->pool, held, &f);
+        if (error == 0) w->reserve[w->reserved++] = f;
+    }
+    if (error == 0 && state == HANG_PARENT) (void)tree_make_room_above(w, p, lower, &above);
     return error;
 }
 
@@ -221,8 +297,13 @@ int trees_load_holding(tree_writer *w, partition *p, const partition_set *held, 
     if (f == FRAME_NONE && w->reserved > 0) f = w->reserve[--w->reserved];
     if (f == FRAME_NONE) error = pool_frame_take_holding(&t->pool, held, &f);
     if (error != 0) return error;
-    error = page_read(t, miss, f, NULL);
-    if (error != 0 || !page_install(t, p, miss, f)) pool_frame_free(&t->pool, f);
+    hang_state state;
+    do {
+        error = page_read(t, miss, f, NULL);
+        state = error == 0 ? page_install(t, p, w, miss, f) : HANG_STALE;
+        if (state == HANG_FRAMES || state == HANG_PARENT) error = room_holding(w, p, held, state, node_lower_fence(tree_node(t, f)));
+    } while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT));
+    if (state != HANG_DONE) pool_frame_free(&t->pool, f);
     return error;
 }
 

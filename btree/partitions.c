@@ -4,6 +4,8 @@
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
 #define FILTERS_SHARE 8u               /* of the frames, at most */
+#define PENDING_SHARE_NUMBER 5u        /* of the frames, at most 5/8 */
+#define PENDING_SHARE_OF 8u
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
@@ -19,6 +21,7 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
     if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
     if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->filters.bytes);
+    pending_init(&t->pending, k, &t->pool, page_size, t->pool.frame_count / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
     if (error == 0) return 0;
     filters_close(&t->filters);
     hints_close(&t->hints);
@@ -188,6 +191,23 @@ bool tree_dirty_below(trees *t, partition *p, unsigned slot)
     return true;
 }
 
+static uint32_t missing_below(trees *t, uint32_t f, page_ref *leaves, uint32_t max)
+{
+    const node *n = tree_node(t, f);
+    uint32_t count = 0;
+    for (unsigned i = 0; n->page.level > 0 && i < n->count && count < max; i++) {
+        page_ref ref = node_child(n, t->page_size, i);
+        if (page_ref_is_frame(ref)) count += missing_below(t, page_ref_frame(ref), leaves + count, max - count);
+        else if (n->page.level == 1) leaves[count++] = ref;
+    }
+    return count;
+}
+
+uint32_t tree_missing_leaves(trees *t, partition *p, page_ref *leaves, uint32_t max)
+{
+    return missing_below(t, tree_root(p), leaves, max);
+}
+
 int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)
 {
     trees *t = w->t;
@@ -215,6 +235,7 @@ int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partiti
     root->resident_children = (uint16_t)(root->resident_children - moved);
     root->flags |= FRAME_RESHAPED;
     subtree_move(t, right, q->index);
+    pending_move(&t->pending, p, q, rw_slice_of(w->plan.separator, w->plan.separator_length)); /* after the frames: a reader looks at theirs last */
     pool_dirty_move(&t->pool, p, q);
     pool_mark_dirty(&t->pool, p, f);
     pool_mark_dirty(&t->pool, q, right);
@@ -289,6 +310,7 @@ int trees_partition_join(tree_writer *w, partition *left, partition *right, tree
     memcpy(upper_bytes, upper.size == 0 ? "" : upper.data, upper.size);
     upper.data = upper_bytes;
     miss->ref = page_ref_none();
+    RW_ASSERT(pending_is_empty(&t->pending, right->index));
     if (writes_pending(right)) return RW_ENOTFOUND; /* left's checkpoints would not wait for them before right's runs are used again */
     if (!right_edge_ready(w, left, upper, miss)) return page_ref_is_none(miss->ref) ? RW_ENOTFOUND : TREE_MISS;
     right_edge_refence(w, left, upper);

@@ -6,7 +6,7 @@
 
 #define RESTARTS_BEFORE_YIELD 16
 
-typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED } descent;
+typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED, DESCENT_PENDING } descent;
 
 typedef struct {
     uint32_t frame;
@@ -79,39 +79,66 @@ static void restart_wait(trees *t, unsigned *restarts)
     } else rw_cpu_relax();
 }
 
-/* What a get knows of filters: its key's hash; whether the last one asked could not exclude the key. */
+/* What a get asks before it has a missing leaf read. */
 typedef struct {
-    uint64_t hash;
-    uint16_t partition;        /* that the leaf belonged to, which a filter answered for */
-    bool doubted;
-} filter_use;
+    rw_slice key;
+    uint64_t hash;             /* of the key */
+    void *buf;                 /* for the value, of room bytes */
+    size_t room;
+    pending_value pending;     /* DESCENT_PENDING */
+    uint16_t partition;        /* that the leaf belonged to, which a filter or a pending write answered for */
+    bool doubted;              /* the last filter that was asked could not exclude the key */
+} miss_use;
 
-/* Asks the filter of a leaf that is missing, whose parent at stands on. The partition is read last, as that of a leaf is. */
-static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss, filter_use *use)
+/* Whether the missing leaf, and its partition, are what they were: what stands for the leaf was right then. The partition is read last, as that of a leaf is. */
+static bool miss_stands(trees *t, const leaf_seen *at, miss_use *use)
 {
     frame *fr = &t->pool.frames[at->frame];
-    filter_answer answer = filters_ask(&t->filters, miss->ref, use->hash);
-    use->doubted = answer == FILTER_MAYBE;
-    if (answer != FILTER_ABSENT) return DESCENT_MISS;
     RW_PREEMPT(t->kio);
     atomic_thread_fence(memory_order_acquire);
     use->partition = atomic_load_explicit(&fr->partition, memory_order_relaxed);
-    return frame_unchanged(fr, at->version) ? DESCENT_DENIED : DESCENT_RESTART;
+    return frame_unchanged(fr, at->version);
 }
 
-/* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key. */
-#define LEAF_DENIES 100
+/* Asks what waits for a leaf that is missing, whose parent at stands on; DESCENT_MISS: it says nothing of the key. When a partition is cut, its frames go before what
+ * is pending: who looked in the wrong place sees that afterwards. */
+static descent miss_pending(trees *t, const leaf_seen *at, const tree_miss *miss, miss_use *use)
+{
+    uint16_t index = atomic_load_explicit(&t->pool.frames[at->frame].partition, memory_order_acquire);
+    if (index >= RW_PARTITIONS_MAX) return DESCENT_RESTART;
+    bool found = !pending_is_empty(&t->pending, index) && pending_get(&t->pending, index, miss->ref, use->key, use->hash, use->buf, use->room, &use->pending);
+    if (!miss_stands(t, at, use) || use->partition != index) return DESCENT_RESTART;
+    return found ? DESCENT_PENDING : DESCENT_MISS;
+}
 
-/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: filters are not asked. */
-static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, filter_use *use, tree_miss *asked)
+/* Asks the filter of a leaf that is missing, once nothing of the key waits for it: a filter speaks of the image only. */
+static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss, miss_use *use)
+{
+    filter_answer answer = filters_ask(&t->filters, miss->ref, use->hash);
+    use->doubted = answer == FILTER_MAYBE;
+    if (answer != FILTER_ABSENT) return DESCENT_MISS;
+    return miss_stands(t, at, use) ? DESCENT_DENIED : DESCENT_RESTART;
+}
+
+/* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key; or a write of the key waits for it. */
+#define LEAF_DENIES 100
+#define LEAF_AWAITS 101
+
+/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: only the leaf
+ * itself will do. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, miss_use *use, tree_miss *asked)
 {
     page_ref suspect = page_ref_none();
     for (;;) {
         tree_miss miss;
         descent found = descend(t, key, side, at, &miss);
         if (RW_LIKELY(found == DESCENT_LEAF)) return 0;
-        if (found == DESCENT_MISS && use != NULL && miss.level == 0) found = miss_filter(t, at, &miss, use);
+        if (found == DESCENT_MISS && use != NULL && miss.level == 0) {
+            found = miss_pending(t, at, &miss, use);
+            if (found == DESCENT_MISS) found = miss_filter(t, at, &miss, use);
+        }
         if (found == DESCENT_DENIED) return LEAF_DENIES;
+        if (found == DESCENT_PENDING) return LEAF_AWAITS;
         if (found == DESCENT_RESTART) {
             restart_wait(t, restarts);
             continue;
@@ -189,7 +216,7 @@ RW_RACY static inline bool hinted_read(trees *t, rw_slice key, uint64_t hash, vo
 }
 
 /* The commit that deleted the key, if one did, may be of any time: the timestamp says so. */
-static void filter_read(trees *t, const filter_use *use, tree_value *seen)
+static void filter_read(trees *t, const miss_use *use, tree_value *seen)
 {
     filters_want(&t->filters);
     filters_count_absent(&t->filters, use->hash);
@@ -201,12 +228,16 @@ static void filter_read(trees *t, const filter_use *use, tree_value *seen)
 static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
-    filter_use use = {.hash = hash};
+    miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room};
     for (;;) {
         leaf_seen at;
         int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, miss);
         if (error == LEAF_DENIES) {
             filter_read(t, &use, seen);
+            return 0;
+        }
+        if (error == LEAF_AWAITS) { /* no snapshot is open that begins below it */
+            *seen = (tree_value){.found = true, .fits = use.pending.fits, .size = use.pending.size, .partition = use.partition, .timestamp = use.pending.timestamp};
             return 0;
         }
         if (error != 0) return error;

@@ -126,6 +126,14 @@ static int split(tree_writer *w, partition *p, uint32_t f, rw_slice key)
     return 0;
 }
 
+int tree_make_room_above(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
+{
+    uint32_t f;
+    if (tree_frame(w->t, tree_root(p))->level == 0) return 0;
+    int state = tree_descend(w->t, p, key, 1, &f, miss);
+    return state != 0 ? state : split(w, p, f, key);
+}
+
 /* ---- before a leaf is split: its neighbours --------------------------------------------------------------------- */
 
 /* Evens out two leaves that stand in the parent's slots right_slot - 1 and right_slot. false, nothing changed: it would make too little room. */

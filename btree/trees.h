@@ -11,6 +11,7 @@
 #include "btree/filters.h"
 #include "btree/hints.h"
 #include "btree/node.h"
+#include "btree/pending.h"
 #include "btree/router.h"
 #include "buffer/buffer.h"
 
@@ -22,10 +23,12 @@ typedef struct trees {
     pool pool;
     key_hints hints;
     filters filters;
+    pending pending;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
     _Atomic uint64_t restarts;
+    kio_mutex split_mutex;     /* held by the one who, without tokens, splits a leaf while it comes in: so few frames lie idle for that */
 } trees;
 
 /* Results besides 0 and RW_E codes. */
@@ -138,8 +141,10 @@ typedef struct {
 /* Claims the reading of a page and a frame for it, and sets up op, all but its context. TREE_FRAMES: there is no free frame; TREE_BUSY: somebody else is reading
  * the page. */
 int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op);
-/* After op was reaped: checks the page and hangs it in, if it is still missing. TREE_BUSY: the token of its partition is taken, call again. */
-int trees_read_end(trees *t, tree_read *read, const kio_op *op);
+/* After op was reaped: checks the page and hangs it in, if it is still missing. w: NULL, and TREE_BUSY: the token of its partition is taken, call again; or a writer, with
+ * frames, for a leaf that may have to be split because of what waits for it: then the token is waited for. TREE_FRAMES: it was not hung in for want of these; trees_load
+ * has what it takes. */
+int trees_read_end(trees *t, tree_read *read, const kio_op *op, struct tree_writer *w);
 
 /* As trees_load, for a page whose bytes the caller has read already. */
 int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect);
@@ -161,7 +166,7 @@ typedef struct {
 /* Finds key's place. 0 or TREE_MISS. */
 int tree_find(trees *t, partition *p, rw_slice key, tree_position *at, tree_miss *miss);
 /* After TREE_MISS for key: whether the missing leaf's filter says that it is not there. */
-bool tree_denies(trees *t, rw_slice key, const tree_miss *miss);
+bool tree_denies(trees *t, const partition *p, rw_slice key, const tree_miss *miss);
 /* The same for who has the key's hash at hand. */
 int tree_find_hashed(trees *t, partition *p, rw_slice key, uint64_t hash, tree_position *at, tree_miss *miss);
 /* The same for who has found the position before, and let go of the token, or made changes, since: cheap where it still holds. leaf FRAME_NONE: it was not found yet. */
@@ -218,6 +223,8 @@ void tree_writer_close(tree_writer *w);
 int tree_writer_fill(tree_writer *w);
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held);
 
+/* Splits the page above the leaf that covers key, so that it has room for more children. TREE_FRAMES, TREE_MISS as below. */
+int tree_make_room_above(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
 /* Splits until the leaf for key has room. 0: look the position up again. TREE_FRAMES, TREE_MISS never leave a half-done split. */
 int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss);
 /* Merges the leaf that covers key, and what is above it, with neighbours as long as they are too empty. TREE_MISS: a neighbour had to be read;
@@ -231,6 +238,8 @@ int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t a
 /* Makes every resident page below the root's child at slot dirty: for a checkpoint that would write most of the partition anyway, so that its old
  * segments die whole. False: there is no such child. */
 bool tree_dirty_below(trees *t, partition *p, unsigned slot);
+/* Leaves below resident pages that are not resident themselves, under the token: at most max, in key order. Returns how many. */
+uint32_t tree_missing_leaves(trees *t, partition *p, page_ref *leaves, uint32_t max);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

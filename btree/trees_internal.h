@@ -65,4 +65,29 @@ static inline uint32_t tree_root(const partition *p)
     return atomic_load_explicit(&p->root, memory_order_relaxed);
 }
 
+/* ---- what waits for a leaf (fold.c) ------------------------------------------------------------------------------ */
+
+#define FOLD_PAGES_MAX 8u
+
+/* A leaf on its way into a tree, and the pages that it is split into on the way. */
+typedef struct {
+    trees *t;
+    partition *p;
+    tree_writer *w;                    /* or NULL: no page can be split */
+    uint32_t frames[FOLD_PAGES_MAX];   /* in key order; the first is the leaf's own */
+    unsigned count;
+    store_retired replaced;            /* extents of values that are no more */
+} leaf_fold;
+
+void fold_begin(leaf_fold *fold, trees *t, partition *p, tree_writer *w, uint32_t leaf);
+/* Whether it might come to a split. */
+bool fold_needs_writer(const leaf_fold *fold, const pending_leaf *waiting);
+/* False: for want of a frame in the writer's reserve; the leaf's bytes are void then. */
+bool fold_writes(leaf_fold *fold, const pending_leaf *waiting);
+bool fold_fits_parent(const leaf_fold *fold, const node *parent);
+void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot);
+void fold_finish(leaf_fold *fold, page_ref leaf);
+/* Gives back what did not become part of the tree, but for the leaf's own frame. */
+void fold_end(leaf_fold *fold);
+
 #endif

@@ -58,10 +58,11 @@ bool tree_found_before(trees *t, const partition *p, rw_slice key, tree_position
     return true;
 }
 
-bool tree_denies(trees *t, rw_slice key, const tree_miss *miss)
+bool tree_denies(trees *t, const partition *p, rw_slice key, const tree_miss *miss)
 {
     uint64_t hash = hints_hash(key);
     filters_want(&t->filters);
+    if (pending_find(&t->pending, p, miss->ref) != NULL) return false;
     if (miss->level != 0 || filters_ask(&t->filters, miss->ref, hash) != FILTER_ABSENT) return false;
     filters_count_absent(&t->filters, hash);
     return true;

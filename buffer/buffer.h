@@ -175,6 +175,7 @@ typedef struct write_batch {
     void *scratch;             /* a page */
     uint32_t *frames;          /* what it holds, in order */
     uint32_t count, capacity;
+    store_stream stream;       /* in which its pages are placed; STORE_PAGES unless its owner says otherwise */
     uint64_t address;          /* blocks, of the first */
     partition *partition;
     uint32_t epoch_slot;       /* of the partition's writes_in_flight */

@@ -54,7 +54,7 @@ int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_
 {
     RW_ASSERT(!batch->in_flight && count > 0 && count <= batch->capacity);
     uint64_t address;
-    int error = store_allocate_some(p->store, STORE_PAGES, p->page_blocks, &count, &address);
+    int error = store_allocate_some(p->store, batch->stream, p->page_blocks, &count, &address);
     atomic_store_explicit(&p->space_error, error, memory_order_relaxed);
     if (error != 0) return error;
     batch->partition = part;

@@ -6,22 +6,25 @@
 typedef struct {
     engine *e;
     tree_writer *w;
-    const partition_set *held;
+    const partition_set *held;     /* NULL: what is missing is the caller's matter */
     const tree_position *before;   /* where the operation's key was found before, or NULL */
+    tree_miss *miss;               /* for TREE_MISS, without held */
 } applier;
 
-/* Finds key's place with room for value_length bytes, waiting for pages and frames as needed. */
+/* Finds key's place, from where it was found before, with room for value_length bytes, waiting for pages and frames as needed. */
 static int position_find(const applier *a, partition *p, rw_slice key, size_t value_length, bool room, tree_position *at)
 {
     trees *t = &a->e->trees;
-    if (a->before != NULL) *at = *a->before;
-    else *at = (tree_position){.leaf = FRAME_NONE, .hash = trees_hash(key)};
     for (;;) {
         tree_miss miss;
         int state = tree_find_again(t, p, key, at, &miss);
         if (state == 0 && (!room || tree_has_room(t, at, key, value_length))) return 0;
         if (state == 0) state = tree_make_room(a->w, p, key, value_length, &miss);
         int error = 0;
+        if (a->held == NULL && state != 0) {
+            if (state == TREE_MISS) *a->miss = miss;
+            return state;
+        }
         if (state == TREE_MISS) error = trees_load_holding(a->w, p, a->held, &miss);
         else if (state == TREE_FRAMES) error = tree_writer_fill_holding(a->w, a->held);
         else if (state != 0) error = state;
@@ -99,9 +102,22 @@ static int position_prepare(const applier *a, partition *p, const wal_op *op, tr
     return error == 0 && moved ? position_find(a, p, op->key, put ? op->second.size : 0, put, at) : error;
 }
 
+/* Recovery only: a put whose leaf is on disk waits for it, as it does when it is committed. Whether the leaf's image holds it already is seen when that is read. */
+static bool put_pends(const applier *a, partition *p, const wal_op *op, uint64_t lsn, tree_position *at)
+{
+    trees *t = &a->e->trees;
+    tree_miss miss;
+    if (!t->recovering || op->kind != WAL_OP_PUT) return false;
+    if (tree_find_again(t, p, op->key, at, &miss) != TREE_MISS || miss.level != 0) return false;
+    if (pending_prepare(&t->pending, p, miss.ref, op->key, at->hash, op->second.size) != PENDING_READY) return false;
+    pending_put(&t->pending, p, miss.ref, op->key, at->hash, op->second, lsn);
+    return true;
+}
+
 static int apply_put(const applier *a, partition *p, const wal_op *op, uint64_t lsn)
 {
-    tree_position at;
+    tree_position at = a->before != NULL ? *a->before : (tree_position){.leaf = FRAME_NONE, .hash = trees_hash(op->key)};
+    if (put_pends(a, p, op, lsn, &at)) return 0;
     int error = position_prepare(a, p, op, &at);
     if (error != 0) return error;
     if (tree_leaf_timestamp(&a->e->trees, at.leaf) >= lsn) {
@@ -117,7 +133,7 @@ static int apply_put(const applier *a, partition *p, const wal_op *op, uint64_t 
 
 static int apply_delete(const applier *a, partition *p, const wal_op *op, uint64_t lsn)
 {
-    tree_position at;
+    tree_position at = a->before != NULL ? *a->before : (tree_position){.leaf = FRAME_NONE, .hash = trees_hash(op->key)};
     int error = position_prepare(a, p, op, &at);
     if (error != 0) return error;
     if (!at.found || tree_leaf_timestamp(&a->e->trees, at.leaf) >= lsn) return 0;
@@ -166,14 +182,26 @@ static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
     return error;
 }
 
+static int op_apply(const applier *a, partition *p, const wal_op *op, uint64_t lsn)
+{
+    switch (op->kind) {
+    case WAL_OP_PUT:
+    case WAL_OP_PUT_EXTENT: return apply_put(a, p, op, lsn);
+    case WAL_OP_DELETE: return apply_delete(a, p, op, lsn);
+    case WAL_OP_DELETE_RANGE: return apply_delete_range(a, op, lsn);
+    }
+    return rw_error(RW_ECORRUPT, "unknown operation %d in the log", (int)op->kind);
+}
+
 int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, const tree_position *before, uint64_t lsn)
 {
     const applier a = {.e = e, .w = w, .held = held, .before = before};
-    switch (op->kind) {
-    case WAL_OP_PUT:
-    case WAL_OP_PUT_EXTENT: return apply_put(&a, p, op, lsn);
-    case WAL_OP_DELETE: return apply_delete(&a, p, op, lsn);
-    case WAL_OP_DELETE_RANGE: return apply_delete_range(&a, op, lsn);
-    }
-    return rw_error(RW_ECORRUPT, "unknown operation %d in the log", (int)op->kind);
+    return op_apply(&a, p, op, lsn);
+}
+
+int engine_apply_try(engine *e, tree_writer *w, partition *p, const wal_op *op, uint64_t lsn, tree_miss *miss)
+{
+    const applier a = {.e = e, .w = w, .miss = miss};
+    RW_ASSERT(e->trees.recovering && op->kind != WAL_OP_DELETE_RANGE);
+    return op_apply(&a, p, op, lsn);
 }

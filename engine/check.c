@@ -1,7 +1,7 @@
 /* The check of a running database, for tests at quiet moments: every partition's resident tree, and where all frames are. */
 #include "engine/engine_internal.h"
 
-#define FRAMES_IN_HAND_MAX (sizeof(((tree_writer *)NULL)->reserve) / sizeof(uint32_t) + 1)
+#define FRAMES_IN_HAND_MAX (2 * sizeof(((tree_writer *)NULL)->reserve) / sizeof(uint32_t) + 1)
 
 typedef struct {
     uint16_t order[RW_PARTITIONS_MAX];     /* partitions by key */
@@ -34,7 +34,7 @@ static void tokens_take(engine *e, partition_order *order)
     }
 }
 
-/* Each frame is free, in a tree, memory of old values, locks or filters, or in the hands of the checkpointer, which may be reading a page, or of
+/* Each frame is free, in a tree, memory of old values, locks, filters or pending writes, or in the hands of the checkpointer, which may be reading a page, or of
  * workers, which read for queues. More than these are lost. */
 static int frames_check(engine *e)
 {
@@ -43,10 +43,11 @@ static int frames_check(engine *e)
     for (uint32_t f = 0; f < p->frame_count; f++) in_trees += atomic_load(&p->frames[f].partition) != PARTITION_NONE;
     lock_counters locks_now;
     locks_counters(e->locks, &locks_now);
-    uint64_t borrowed = versions_bytes(&e->versions) + locks_now.bytes + filters_figures(&e->trees.filters).bytes;
+    uint64_t borrowed = versions_bytes(&e->versions) + locks_now.bytes + filters_figures(&e->trees.filters).bytes +
+                        pending_frames(&e->trees.pending) * e->page_size;
     uint64_t in_heaps = borrowed / e->page_size, known = free_count + in_trees + in_heaps;
     if (known <= p->frame_count && p->frame_count - known <= FRAMES_IN_HAND_MAX + reads) return 0;
-    return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu hold old values, locks and filters", p->frame_count, free_count, in_trees,
+    return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu are borrowed", p->frame_count, free_count, in_trees,
                     (unsigned long long)in_heaps);
 }
 

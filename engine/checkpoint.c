@@ -54,11 +54,11 @@ static uint32_t image_gather(engine *e, partition *p, uint32_t *list, uint32_t m
     return root_gather(e, p, list, max);
 }
 
-/* Before an image of a partition most of which is dirty: all other resident pages too, in steps, so that no writer waits for a pass over all. */
-static void image_widen(engine *e, partition *p)
+/* Before an image of a partition most of which is dirty, or with all: all other resident pages too, in steps, so that no writer waits for a pass over all. */
+static void image_widen(engine *e, partition *p, bool all)
 {
     partition_lock(e->kio, p);
-    bool more = p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1);
+    bool more = all || p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1);
     partition_unlock(e->kio, p);
     for (unsigned slot = 0; more; slot++) {
         partition_lock(e->kio, p);
@@ -70,7 +70,8 @@ static void image_widen(engine *e, partition *p)
 static void image_begin(engine *e, partition *p, uint64_t *lsn)
 {
     partition_lock(e->kio, p);
-    *lsn = wal_end_lsn(e->wal);        /* whatever changed p before holds its token no more, so it is in the pages (C1) */
+    /* whatever changed p before holds its token no more, so it is in the pages, or pending (C1) */
+    *lsn = RW_MIN(wal_end_lsn(e->wal), pending_oldest(&e->trees.pending, p));
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
@@ -119,13 +120,15 @@ static int writes_check(engine *e)
     return error;
 }
 
-int checkpoint_partition(engine *e, partition *p)
+int checkpoint_partition(engine *e, partition *p, bool flush)
 {
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
-    int error;
-    image_widen(e, p);
+    bool whole = false;
+    int error = flush ? flush_partition(e, p, &whole) : 0;
+    if (error != 0) return error;
+    image_widen(e, p, whole);
     image_begin(e, p, &lsn);
     for (;;) {
         partition_lock(e->kio, p);
@@ -166,7 +169,7 @@ static int images_complete(engine *e)
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE || !p->image_needed) continue;
-        int error = checkpoint_partition(e, p);
+        int error = checkpoint_partition(e, p, false);
         if (error != 0) return error;
     }
     return 0;
@@ -227,13 +230,13 @@ int checkpoint_publish(engine *e, bool clean)
 }
 
 /* Publishes in between, so that not all of the old images wait for the last of the new ones. */
-int checkpoint_all(engine *e, bool clean)
+int checkpoint_all(engine *e, bool clean, bool flush)
 {
     uint64_t waiting = 0;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE) continue;
-        int error = checkpoint_partition(e, p);
+        int error = checkpoint_partition(e, p, flush);
         waiting += p->maturing.blocks; /* only this thread changes it now */
         if (error == 0 && waiting > PUBLISH_BLOCKS) {
             error = checkpoint_publish(e, false);

@@ -179,7 +179,8 @@ static bool image_advance(engine *e, partition *p)
 {
     partition_lock(e->kio, p);
     const frame *root = &e->trees.pool.frames[atomic_load(&p->root)];
-    bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count == 0;
+    bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count == 0 &&
+                     pending_is_empty(&e->trees.pending, p->index);
     if (unchanged) p->image_lsn = wal_end_lsn(e->wal);
     partition_unlock(e->kio, p);
     return unchanged;
@@ -273,7 +274,7 @@ static int clean_settle(engine *e, bool *worked)
     store_space_get(e->store, &space);
     if (*worked || space.segments_cleaning == 0 || space.segments_cleaning == e->checkpointer.cleaning_stuck) return 0;
     *worked = true;
-    int error = checkpoint_all(e, false);
+    int error = checkpoint_all(e, false, false);
     store_space_get(e->store, &space);
     e->checkpointer.cleaning_stuck = space.segments_cleaning; /* those hold what cannot be moved now, extents of open batches for one */
     return error;
@@ -310,10 +311,12 @@ static int background_step(engine *e, bool *worked)
     int error = clean_ahead(e, worked);
     if (error != 0) return error;
     if (log_is_long(e)) p = partition_oldest(e);
+    if (p == NULL) p = flush_wanted(e);
+    bool flush = p != NULL;
     if (p == NULL) p = partition_with_garbage(e);
     if (p == NULL) return clean_settle(e, worked);
     *worked = true;
-    error = image_advance(e, p) ? 0 : checkpoint_partition(e, p);
+    error = image_advance(e, p) ? 0 : checkpoint_partition(e, p, flush);
     return error != 0 ? error : checkpoint_publish(e, false);
 }
 
@@ -325,7 +328,7 @@ static int clean_pass(engine *e, unsigned max_live_percent, uint32_t from, uint3
     bool done = true;
     int error = 0;
     for (uint32_t i = 0; i < steps && done && error == 0; i++) error = clean_step(e, max_live_percent, from, &done);
-    return error == 0 ? checkpoint_all(e, false) : error;
+    return error == 0 ? checkpoint_all(e, false, true) : error;
 }
 
 /*
@@ -336,7 +339,7 @@ static int compact(engine *e)
 {
     store_space space;
     uint64_t cut = 1;
-    int error = checkpoint_all(e, false);
+    int error = checkpoint_all(e, false, true);
     store_space_get(e->store, &space);
     if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);
     while (error == 0 && cut > 0) {
@@ -381,7 +384,7 @@ static void checkpointer_run(void *arg)
         } else if (wanted != atomic_load(&c->finished)) {
             partitions_reshape(e);
             while (versions_tend(e)) continue;
-            round_report(c, checkpoint_all(e, false));
+            round_report(c, checkpoint_all(e, false, true));
             round_done(e, &c->finished, wanted);
         } else if (atomic_load(&e->failure) == 0) {
             int error = background_step(e, &worked);
@@ -403,6 +406,7 @@ int checkpointer_start(engine *e)
     c->key_buffers = malloc(2 * (size_t)e->trees.router.key_stride);
     if (c->segment == NULL || c->key_buffers == NULL) return rw_error(RW_ENOMEM, "no memory for cleaning");
     int error = write_batch_init(&c->batch, e->page_size, e->trees.pool.frame_count / CHECKPOINT_SHARE);
+    c->batch.stream = STORE_IMAGES;
     if (error == 0) error = tree_writer_open(&e->trees, &c->writer);
     return error;
 }

@@ -11,6 +11,8 @@
 #define THROTTLE_LIMIT_HALVES 4u       /* and before they wait until it is less */
 #define THROTTLE_WAIT_MAX_NS 8e6
 #define SPACE_WAIT_NS 2000000          /* once for each write while cleaning is behind */
+#define CROWDED_WAIT_NS 2000000
+#define CROWDED_WAITS 100
 #define SHRINK_ATTEMPTS 16
 #define WRITER_FRAMES 32u              /* of the cache for each writer that is out: its reserve, and the pages that it works on */
 
@@ -131,6 +133,8 @@ typedef struct {
     uint64_t end_lsn;
     bool shrink;
     bool stops_at_miss, stops_at_lock; /* TREE_MISS, COMMIT_LOCKED are results, and not waited for */
+    unsigned waits_left;               /* for memory in which the put could wait for its leaf; then the leaf is read for it alone */
+    bool pended;                       /* it waits */
     lock_owner *owner;                 /* holds the lock that was in the way; or NULL */
 } key_commit;
 
@@ -142,13 +146,13 @@ static inline tree_position key_ahead(engine *e, rw_slice key)
     return at;
 }
 
-static int op_log(key_commit *c, partition *p, uint64_t *lsn)
+static int op_log(key_commit *c, _Atomic uint64_t *announce, uint64_t *lsn)
 {
     unsigned char head[16];
     const wal_op *op = &c->op;
     rw_slice pieces[3] = {rw_slice_of(head, wal_op_encode_head(op, head)), op->key, op->second};
     unsigned flags = op->kind == WAL_OP_PUT_EXTENT ? WAL_NEEDS_DATA : 0;
-    return wal_append(c->e->wal, WAL_COMMIT, pieces, op->second.size > 0 ? 3 : 2, flags, lsn, &c->end_lsn, &p->committing);
+    return wal_append(c->e->wal, WAL_COMMIT, pieces, op->second.size > 0 ? 3 : 2, flags, lsn, &c->end_lsn, announce);
 }
 
 /* Frames for what the operation needs, as far as the writer has them. 0 or TREE_FRAMES. */
@@ -168,6 +172,40 @@ static int key_decide(key_commit *c, const tree_position *at)
     return c->condition->decide(c->condition->arg, at->found, (flags & NODE_SLOT_EXTENT) != 0, present, &c->op);
 }
 
+static void key_applied(const key_commit *c, partition *p)
+{
+    p->commits++;
+    atomic_store_explicit(&p->applied_lsn, c->end_lsn, memory_order_relaxed);
+    atomic_store_explicit(&p->committing, 0, memory_order_release);
+}
+
+/*
+ * A put whose leaf is on disk waits for it in memory (btree/pending.h), unless a snapshot may need what it replaces. While it is announced as it is here, before that is
+ * looked at and until it can be read, no snapshot gets its moment: one that is begun meanwhile comes after it.
+ */
+static int key_pend(key_commit *c, partition *p)
+{
+    engine *e = c->e;
+    pending *pg = &e->trees.pending;
+    const wal_op *op = &c->op;
+    uint64_t lsn;
+    if (op->kind != WAL_OP_PUT || c->condition != NULL || c->miss.level != 0 || versions_wanted(&e->versions)) return TREE_MISS;
+    pending_state room = pending_prepare(pg, p, c->miss.ref, op->key, c->at.hash, op->second.size);
+    if (room != PENDING_READY) return room == PENDING_FULL && c->waits_left > 0 ? COMMIT_CROWDED : TREE_MISS;
+    atomic_store(&p->committing, WAL_ANNOUNCE_BUSY);
+    RW_PREEMPT(e->kio);
+    int state = versions_wanted(&e->versions) ? TREE_MISS : 0;
+    RW_PREEMPT(e->kio);
+    if (state == 0) state = op_log(c, NULL, &lsn);
+    RW_PREEMPT(e->kio);
+    if (state == 0) {
+        pending_put(pg, p, c->miss.ref, op->key, c->at.hash, op->second, lsn);
+        key_applied(c, p);
+        c->pended = true;
+    } else atomic_store_explicit(&p->committing, 0, memory_order_release);
+    return state;
+}
+
 /* One attempt with p's token held: 0 committed, TREE_MISS, TREE_FRAMES, COMMIT_LOCKED or an error. */
 static int key_attempt(key_commit *c, partition *p)
 {
@@ -180,7 +218,8 @@ static int key_attempt(key_commit *c, partition *p)
         locks_conflict(e->locks, c->owner, c->op.key, NULL, LOCK_EXCLUSIVE, &holder)) return COMMIT_LOCKED;
     RW_PREEMPT(e->kio);
     if (state == 0) state = tree_find_again(t, p, c->op.key, at, &c->miss);
-    if (state == TREE_MISS && c->op.kind == WAL_OP_DELETE && tree_denies(t, c->op.key, &c->miss)) return RW_ENOTFOUND;
+    if (state == TREE_MISS && c->op.kind == WAL_OP_DELETE && tree_denies(t, p, c->op.key, &c->miss)) return RW_ENOTFOUND;
+    if (state == TREE_MISS) return key_pend(c, p);
     if (state == 0 && c->condition != NULL) state = key_decide(c, at);
     if (state == 0 && versions_wanted(&e->versions)) state = version_room(c, p, at);
     if (state != 0) return state;
@@ -192,7 +231,7 @@ static int key_attempt(key_commit *c, partition *p)
         if (state != 0) return state;
     }
     uint64_t lsn;
-    int error = op_log(c, p, &lsn);
+    int error = op_log(c, &p->committing, &lsn);
     if (error != 0) return error;
     RW_PREEMPT(e->kio);
     unsigned flags = versions_wanted(&e->versions) ? engine_record(e, p, c->op.key, lsn, at) : 0;
@@ -203,9 +242,7 @@ static int key_attempt(key_commit *c, partition *p)
         tree_put_at(t, p, at, c->op.key, c->op.second, flags | (c->op.kind == WAL_OP_PUT_EXTENT ? NODE_SLOT_EXTENT : 0), lsn);
     }
     RW_PREEMPT(e->kio);
-    p->commits++;
-    atomic_store_explicit(&p->applied_lsn, c->end_lsn, memory_order_relaxed);
-    atomic_store_explicit(&p->committing, 0, memory_order_release);
+    key_applied(c, p);
     return 0;
 }
 
@@ -215,6 +252,11 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     engine *e = c->e;
     int error = 0;
     if (state == TREE_MISS) return trees_load(&e->trees, &c->miss, suspect);
+    if (state == COMMIT_CROWDED) {
+        c->waits_left--;
+        flush_wait(e, CROWDED_WAIT_NS);
+        return 0;
+    }
     if (state == COMMIT_LOCKED) {
         if (c->owner == NULL) lock_owner_init_single(own, 0);
         c->owner = own;
@@ -250,7 +292,7 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
 {
     RW_ASSERT(op->kind != WAL_OP_DELETE_RANGE);
     extent_ref ref;
-    key_commit c = {.e = e, .op = *op, .at = key_ahead(e, op->key)};
+    key_commit c = {.e = e, .op = *op, .at = key_ahead(e, op->key), .waits_left = CROWDED_WAITS};
     engine_throttle(e);
     int error = engine_place_value(e, &c.op, &ref);
     if (error != 0) return error;
@@ -259,6 +301,7 @@ int engine_commit_one(engine *e, const wal_op *op, unsigned flags)
         engine_unplace_value(e, &c.op);
         return error;
     }
+    if (c.pended) flush_throttle(e);
     return engine_durable(e, c.end_lsn, flags);
 }
 

@@ -19,6 +19,8 @@
 
 /* Result of an attempt besides 0, TREE_MISS, TREE_FRAMES and errors: another transaction's lock is in the way. */
 enum { COMMIT_LOCKED = 4 };
+/* The same of one operation: it could wait for its leaf, but for memory. */
+enum { COMMIT_CROWDED = 5 };
 
 typedef struct {
     wal_op op;

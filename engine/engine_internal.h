@@ -48,6 +48,7 @@ typedef struct {
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
+    _Atomic uint64_t pend_debt_ns;         /* waiting that writers owe because of pending writes */
     _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */
     char last_error_text[256];             /* written before last_error, by its thread */
@@ -225,6 +226,9 @@ void engine_unplace_value(engine *e, const wal_op *op);
 /* Applies one operation with tokens held, waiting for pages where it must. before: where its key was found last, or NULL. lsn: the operation's own (record's + its
  * place in the body). */
 int engine_apply(engine *e, tree_writer *w, const partition_set *held, partition *p, const wal_op *op, const tree_position *before, uint64_t lsn);
+/* Recovery's, for one key, under its partition's token: 0, an error, or TREE_MISS, TREE_FRAMES, having changed nothing. So the token need not be held while pages and
+ * frames are waited for: a worker that has written pages of this partition needs it to make them free. */
+int engine_apply_try(engine *e, tree_writer *w, partition *p, const wal_op *op, uint64_t lsn, tree_miss *miss);
 /* Waits while too many are out. Never while holding tokens, or another writer. */
 int engine_writer_take(engine *e, tree_writer **w);
 void engine_writer_give(engine *e, tree_writer *w);
@@ -246,14 +250,23 @@ int checkpointer_start(engine *e);
 int checkpointer_run_thread(engine *e);
 void checkpointer_stop(engine *e);
 void checkpointer_free(engine *e);
-/* One full checkpoint by the calling thread; no checkpointer may be running. */
-int checkpoint_all(engine *e, bool clean);
+/* One full checkpoint by the calling thread; no checkpointer may be running. flush: as below. */
+int checkpoint_all(engine *e, bool clean, bool flush);
 /* Asks for a round and waits for it. */
 int checkpointer_round(engine *e, bool compact);
 
 /* The checkpointer's parts: image of one partition; superblock; space. */
-int checkpoint_partition(engine *e, partition *p);
+/* flush: what is pending is made first; else the image is as of before the oldest of it. */
+int checkpoint_partition(engine *e, partition *p, bool flush);
 int checkpoint_publish(engine *e, bool clean);
+/* Makes what is pending in a partition. *whole: it changed most leaves, and all of them were read, so that an image may have all of them anew. */
+int flush_partition(engine *e, partition *p, bool *whole);
+/* For who has made a write pend: waits a little when they take much of what they may, so that writers go as fast as pending writes are made. */
+void flush_throttle(engine *e);
+/* Waits until there is memory for pending writes, at most so long. */
+void flush_wait(engine *e, int64_t wait_ns);
+/* The partition to be flushed because pending writes take much of the cache; NULL: none. */
+partition *flush_wanted(engine *e);
 /* Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. */
 int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
 

@@ -23,10 +23,14 @@ static unsigned cores_usable(void)
     return (unsigned)RW_MIN(CPU_COUNT(&set), (int)RW_WORKERS_MAX);
 }
 
+#define PARTITION_CACHE_SHARE 8u
+
 static void options_fill(rw_options *options)
 {
     if (options->workers == 0) options->workers = cores_usable();
-    if (options->partition_bytes == 0) options->partition_bytes = RW_PARTITION_BYTES_DEFAULT;
+    /* of a size that the cache has room for while all of it is changed (flush.c) */
+    if (options->partition_bytes == 0)
+        options->partition_bytes = RW_MAX(RW_MIN(options->cache_bytes / PARTITION_CACHE_SHARE, (uint64_t)RW_PARTITION_BYTES_DEFAULT), (uint64_t)RW_SEGMENT_BYTES);
 }
 
 /* What is taken beside the frames: staging of the log, of write-back, of cleaning. In a small cache frames get at least half. */
@@ -164,7 +168,7 @@ static int database_create(engine *e)
     if (error == 0) error = wal_replay(e->wal, WAL_LSN_FIRST, WAL_LSN_FIRST, log_must_be_empty, e, &end_lsn);
     if (error == 0) error = wal_start(e->wal, end_lsn);
     if (error == 0) log_sync_keep(e);
-    if (error == 0) error = checkpoint_all(e, false);
+    if (error == 0) error = checkpoint_all(e, false, true);
     return error;
 }
 
@@ -288,6 +292,14 @@ static bool anything_retired(engine *e)
     return false;
 }
 
+/* Writes whose leaves cannot be read: the log must keep them. */
+static bool anything_pending(const engine *e)
+{
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
+        if (!pending_is_empty(&e->trees.pending, (uint16_t)i)) return true;
+    return false;
+}
+
 /* A checkpoint of everything, and a superblock that says what is alive. */
 static int close_cleanly(engine *e)
 {
@@ -295,12 +307,12 @@ static int close_cleanly(engine *e)
     int error = 0;
     while (versions_tend(e)) continue; /* extents that only old values named go now */
     for (unsigned round = 0; round < 4 && error == 0; round++) {
-        error = checkpoint_all(e, false);
+        error = checkpoint_all(e, false, true);
         if (!anything_retired(e)) break;
     }
     store_streams_end(e->store);
     if (error == 0) error = store_shrink(e->store, 0, &cut);
-    if (error == 0 && !anything_retired(e)) error = checkpoint_publish(e, true);
+    if (error == 0 && !anything_retired(e) && !anything_pending(e)) error = checkpoint_publish(e, true);
     return error;
 }
 

@@ -13,7 +13,7 @@ struct preload {
     kio_thread *threads[PRELOAD_THREADS];
     unsigned thread_count;
     /* set by preload_begin before the round is raised */
-    const rw_slice *keys;
+    const preload_key *keys;
     uint32_t key_count;
     /* any thread */
     _Atomic uint32_t next;             /* the next key that nobody has taken */
@@ -27,12 +27,16 @@ static void keys_find(preload *p)
 {
     trees *t = &p->e->trees;
     tree_value ignored;
+    tree_miss missing;
     for (;;) {
         uint32_t from = atomic_fetch_add(&p->next, PRELOAD_CLAIM), to = RW_MIN(from + PRELOAD_CLAIM, p->key_count);
         if (from >= p->key_count) return;
-        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i], TREES_AHEAD_HINT);
-        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i], TREES_AHEAD_LEAF);
-        for (uint32_t i = from; i < to; i++) (void)trees_get(t, p->keys[i], NULL, 0, false, &ignored, NULL);
+        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i].key, TREES_AHEAD_HINT);
+        for (uint32_t i = from; i < to; i++) trees_get_ahead(t, p->keys[i].key, TREES_AHEAD_LEAF);
+        for (uint32_t i = from; i < to; i++) {
+            bool read = !p->keys[i].pends || !pending_takes_more(&t->pending);
+            (void)trees_get(t, p->keys[i].key, NULL, 0, 0, &ignored, read ? NULL : &missing);
+        }
     }
 }
 
@@ -73,7 +77,7 @@ int preload_open(engine *e, preload **out)
     return 0;
 }
 
-void preload_begin(preload *p, const rw_slice *keys, uint32_t count)
+void preload_begin(preload *p, const preload_key *keys, uint32_t count)
 {
     RW_ASSERT(atomic_load(&p->busy) == 0);
     p->keys = keys;

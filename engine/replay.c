@@ -20,7 +20,7 @@ typedef struct {
     unsigned char *bytes;
     size_t used;
     piece_record *records;
-    rw_slice *keys;
+    preload_key *keys;
     uint32_t record_count, key_count;
     uint32_t key_next;                 /* while it is applied: the key of the next operation */
 } piece;
@@ -62,12 +62,17 @@ static int range_apply(replay *r, const wal_op *op, uint64_t lsn)
 
 static int key_apply(replay *r, const wal_op *op, uint64_t lsn)
 {
-    partition_set held = {0};
-    partition *p = trees_lock(&r->e->trees, op->key);
-    partition_set_add(&held, p->index);
-    int error = engine_apply(r->e, r->writer, &held, p, op, NULL, lsn);
-    trees_unlock(&r->e->trees, p);
-    return error;
+    trees *t = &r->e->trees;
+    page_ref suspect = page_ref_none();
+    for (;;) {
+        tree_miss miss;
+        partition *p = trees_lock(t, op->key);
+        int state = engine_apply_try(r->e, r->writer, p, op, lsn, &miss), error = state;
+        trees_unlock(t, p);
+        if (state == TREE_MISS) error = trees_load(t, &miss, &suspect);
+        else if (state == TREE_FRAMES) error = tree_writer_fill(r->writer);
+        if (error != 0 || state == 0) return error;
+    }
 }
 
 static bool op_is_in_image(const replay *r, const wal_op *op, uint64_t record_lsn)
@@ -78,8 +83,8 @@ static bool op_is_in_image(const replay *r, const wal_op *op, uint64_t record_ls
 static void memory_ahead(replay *r, piece *p)
 {
     uint32_t at = p->key_next++;
-    if (at + AHEAD_HINT < p->key_count) trees_get_ahead(&r->e->trees, p->keys[at + AHEAD_HINT], TREES_AHEAD_HINT);
-    if (at + AHEAD_LEAF < p->key_count) trees_get_ahead(&r->e->trees, p->keys[at + AHEAD_LEAF], TREES_AHEAD_CHANGE);
+    if (at + AHEAD_HINT < p->key_count) trees_get_ahead(&r->e->trees, p->keys[at + AHEAD_HINT].key, TREES_AHEAD_HINT);
+    if (at + AHEAD_LEAF < p->key_count) trees_get_ahead(&r->e->trees, p->keys[at + AHEAD_LEAF].key, TREES_AHEAD_CHANGE);
 }
 
 /* p: the piece that it is part of. */
@@ -138,7 +143,7 @@ static void piece_add(replay *r, piece *p, const wal_record *record)
     p->records[p->record_count++] = (piece_record){.lsn = record->lsn, .offset = p->used, .size = record->body.size};
     p->used += record->body.size;
     while (p->key_count < r->key_limit && wal_op_decode(rw_slice_of(to, record->body.size), &at, &op) == 0)
-        if (!op_is_in_image(r, &op, record->lsn)) p->keys[p->key_count++] = op.key;
+        if (!op_is_in_image(r, &op, record->lsn)) p->keys[p->key_count++] = (preload_key){.key = op.key, .pends = op.kind == WAL_OP_PUT};
 }
 
 static int replay_record(void *arg, const wal_record *record)

@@ -33,6 +33,11 @@ static void pool_count(engine *e, rw_stats_t *stats)
     stats->filter_bytes = figures.bytes;
     stats->filter_answers = figures.absent;
     stats->filter_vain = figures.vain;
+    const pending *pg = &e->trees.pending;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) stats->pending_writes += atomic_load_explicit(&pg->sets[i].writes, memory_order_relaxed);
+    stats->pending_bytes = pending_frames(pg) * e->page_size;
+    stats->pending_puts = atomic_load(&pg->taken);
+    stats->pending_answers = atomic_load(&pg->answered);
 }
 
 static void files_count(engine *e, rw_stats_t *stats)

@@ -476,7 +476,11 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(log_dsync_ns, "the same of a write with RWF_DSYNC; 0: not measured, or not possible") \
     X(filter_bytes, "cache memory taken by filters, which tell absent keys of pages on disk")   \
     X(filter_answers, "absent keys that they told, each a page not read")                      \
-    X(filter_vain, "pages read for absent keys that a filter did not exclude, by gets that waited")
+    X(filter_vain, "pages read for absent keys that a filter did not exclude, by gets that waited") \
+    X(pending_writes, "puts that wait in memory for their page, which is on disk; the log has them") \
+    X(pending_bytes, "cache memory that they take")                                            \
+    X(pending_puts, "puts that waited since the open, each a page not read for itself")        \
+    X(pending_answers, "gets that they answered")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;

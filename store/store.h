@@ -77,7 +77,8 @@ int store_claim(store *s, uint64_t address, uint32_t blocks);
 bool store_is_claimed(store *s, uint64_t address, uint32_t blocks);
 void store_claims_end(store *s);
 
-typedef enum { STORE_PAGES, STORE_EXTENTS, STORE_STREAMS } store_stream;
+/* What is written together should die together: images of whole partitions lie apart from pages that left the cache one by one. */
+typedef enum { STORE_PAGES, STORE_IMAGES, STORE_EXTENTS, STORE_STREAMS } store_stream;
 
 /*
  * Allocates a run of consecutive blocks: within one segment when it fits one, otherwise over consecutive whole segments. Each stream

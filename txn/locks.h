@@ -5,7 +5,7 @@
 #ifndef RW_LOCKS_H
 #define RW_LOCKS_H
 
-#include "txn/frame_heap.h"
+#include "buffer/frame_heap.h"
 
 typedef struct locks locks;
 typedef struct lock_request lock_request;      /* locks.c */

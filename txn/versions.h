@@ -7,7 +7,7 @@
 
 #include "base/random.h"
 #include "btree/trees.h"
-#include "txn/frame_heap.h"
+#include "buffer/frame_heap.h"
 #include "txn/snapshots.h"
 
 typedef struct version version;    /* versions_internal.h */

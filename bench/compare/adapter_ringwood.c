@@ -29,9 +29,13 @@ static void ringwood_version(char text[COMPARE_TEXT])
     snprintf(text, COMPARE_TEXT, "%d.%d.%d", RW_VERSION_MAJOR, RW_VERSION_MINOR, RW_VERSION_PATCH);
 }
 
+/* For data that is larger than the cache: so long a log that writes which wait for their pages are made because memory, not the log, is full. */
+#define LOG_CACHES 4u
+
 static void ringwood_describe(const compare_settings *settings, char text[COMPARE_TEXT])
 {
-    snprintf(text, COMPARE_TEXT, "cache=%llu; writes with %s", (unsigned long long)settings->cache_bytes, settings->durable ? "RW_SYNC" : "RW_ASYNC");
+    int used = snprintf(text, COMPARE_TEXT, "cache=%llu; writes with %s", (unsigned long long)settings->cache_bytes, settings->durable ? "RW_SYNC" : "RW_ASYNC");
+    if (settings->direct) snprintf(text + used, COMPARE_TEXT - (size_t)used, "; log=%llu", (unsigned long long)(settings->cache_bytes * LOG_CACHES));
 }
 
 static int ringwood_open(const compare_settings *settings, void **engine)
@@ -41,6 +45,7 @@ static int ringwood_open(const compare_settings *settings, void **engine)
     rw_options options;
     rw_options_init(&options);
     options.cache_bytes = settings->cache_bytes;
+    if (settings->direct) options.log_bytes = settings->cache_bytes * LOG_CACHES;
     e->flags = settings->durable ? RW_SYNC : RW_ASYNC;
     e->value_size = settings->value_size;
     e->in_flight = settings->in_flight;

@@ -432,7 +432,7 @@ void client_pause(client *c, uint64_t most_ms)
 
 static void client_read(client *c)
 {
-    uint64_t choice = client_draw(c, 6);
+    uint64_t choice = client_draw(c, c->run->plan.plain ? 4 : 6);
     if (choice < 3) client_get(c);
     else if (choice == 3) client_multi_get(c);
     else if (choice == 4) client_read_only(c);
@@ -458,7 +458,7 @@ static void client_step(client *c)
         else client_pause(c, client_draw(c, 8) == 0 ? 4000 : 60);
     } else if (choice >= 78 || c->history->is_stopped) {
         client_read(c);
-    } else if (choice < 40) {
+    } else if (choice < 40 || (c->run->plan.plain && choice >= 54)) {
         client_put(c);
     } else if (choice < 50) {
         client_delete(c);

@@ -18,7 +18,7 @@
 #include "tests/crash/crash_run.h"
 
 #define REPEAT_EVERY 50      /* seeds: one of so many is run twice, and must have the same trace */
-#define SEED_SECONDS 120    /* a seed takes seconds: more is a loop that never calls through the seam */
+#define SEED_SECONDS 600    /* a seed takes seconds: more is a loop that never calls through the seam */
 
 typedef struct {
     uint64_t seed_first, seed_last;

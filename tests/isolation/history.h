@@ -68,7 +68,8 @@ typedef struct {
     uint32_t op_first, op_count;
     uint8_t mode, outcome;
     bool durable;            /* acknowledged as durable: a HISTORY_RECOVERY must see it */
-    uint8_t unused[5];
+    bool aside;              /* the driver's, for one that it takes out of the history (HISTORY_OPEN) for a while */
+    uint8_t unused[4];
 } history_txn;
 
 typedef struct {

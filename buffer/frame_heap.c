@@ -1,4 +1,4 @@
-#include "txn/frame_heap.h"
+#include "buffer/frame_heap.h"
 
 /* In front of each frame of objects. An object finds it by its own address: frames are page_size bytes each, from pool.arena on. */
 typedef struct {

@@ -1,0 +1,123 @@
+/*
+ * Pending writes: puts whose leaf is on disk and that need nothing of what it holds. They wait in memory, by leaf, in frames borrowed from the pool, and are made
+ * when the leaf comes into the cache for whatever reason, before anybody can look at it (T14). So a put of a cold key costs no read, and a leaf that is read
+ * serves all that wait for it; the checkpointer reads the leaves of a whole partition at a time, in the order in which they lie on disk.
+ *
+ * The log has them all. What they hold back is the log's beginning: a partition's image is as of the oldest write that waits in it (T15).
+ */
+#ifndef RW_PENDING_H
+#define RW_PENDING_H
+
+#include "btree/node.h"
+#include "buffer/buffer.h"
+#include "buffer/frame_heap.h"
+
+/* A record. Its memory lies in the arena of a partition. */
+typedef struct pending_write {
+    struct pending_write *next;        /* of the same leaf */
+    uint64_t timestamp;                /* of the operation */
+    uint32_t tag;                      /* of the key's hash */
+    uint16_t key_size, value_size;     /* bytes */
+    unsigned char bytes[];             /* key, value */
+} pending_write;
+
+static inline rw_slice pending_key(const pending_write *w) { return rw_slice_of(w->bytes, w->key_size); }
+static inline rw_slice pending_data(const pending_write *w) { return rw_slice_of(w->bytes + w->key_size, w->value_size); }
+
+/* All that waits for a leaf, which is on disk, and whose parent names it so. */
+typedef struct pending_leaf {
+    struct pending_leaf *next;         /* in its bucket */
+    page_ref ref;
+    pending_write *writes;             /* each of another key */
+    uint32_t bytes;                    /* that the leaf may grow by */
+} pending_leaf;
+
+#define PENDING_BUCKETS_FEW 16u
+#define PENDING_BUCKET_FRAMES 32u
+
+/* What waits in a partition. */
+typedef struct {
+    /* token holder changes, anyone reads */
+    RW_ALIGNED(64) _Atomic uint32_t leaves;
+    _Atomic uint32_t writes;
+    /* under latch; changed only by who holds the token, too */
+    kio_mutex latch;
+    pending_leaf *few[PENDING_BUCKETS_FEW];            /* the table as long as it is small */
+    pending_leaf **buckets[PENDING_BUCKET_FRAMES];     /* a frame each */
+    uint32_t bucket_frames;            /* power of two; 0: few */
+    /* token holder */
+    frame_arena arena;
+    uint64_t oldest;                   /* no write that waits has a smaller timestamp; means something only if leaves > 0 */
+} pending_set;
+
+typedef struct {
+    /* set at open */
+    kio *kio;
+    pool *pool;
+    uint64_t frames_max;
+    size_t record_max, leaf_max;       /* bytes: of a write's key and value; of all that a leaf may grow by */
+    uint32_t frame_buckets;            /* power of two */
+    /* any thread, atomic */
+    frame_heap heap;
+    _Atomic uint64_t bucket_frames;
+    RW_ALIGNED(64) _Atomic uint64_t taken, answered;
+    pending_set sets[RW_PARTITIONS_MAX];
+} pending;
+
+/* May take frames_max frames of the pool, which may be opened later. */
+void pending_init(pending *pg, kio *k, pool *p, uint32_t page_size, uint64_t frames_max);
+
+/* ---- with p's token ---------------------------------------------------------------------------------------------- */
+
+/* Whether a put for a leaf on disk can wait: makes room for it. */
+typedef enum {
+    PENDING_READY,
+    PENDING_UNFIT,                     /* it is too large, or the leaf has enough: read the leaf */
+    PENDING_FULL                       /* there is no memory */
+} pending_state;
+pending_state pending_prepare(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, size_t value_size);
+/* After pending_prepare. hash: hints_hash of key. timestamp: above that of what waits there for the same key. */
+void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp);
+/* What waits for a leaf; NULL: nothing. */
+const pending_leaf *pending_find(const pending *pg, const partition *p, page_ref leaf);
+/* It was made, or is not to be: forgets it. */
+void pending_drop(pending *pg, const partition *p, page_ref leaf);
+/* The lowest timestamp that may wait; UINT64_MAX: nothing does. */
+uint64_t pending_oldest(const pending *pg, const partition *p);
+/* What was there when `before` was the end of the log is gone, or has a timestamp from there on now. */
+void pending_passed(pending *pg, const partition *p, uint64_t before);
+/* A write that waits was logged again. */
+void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp);
+/* The leaves that something waits for, in the order of their addresses: at most max of them. Returns how many. */
+uint32_t pending_leaves(const pending *pg, const partition *p, page_ref *leaves, uint32_t max);
+/* When p was cut: what belongs to keys from low on goes to the new partition, after its frames have. Both tokens are held. */
+void pending_move(pending *pg, const partition *from, const partition *to, rw_slice low);
+
+/* ---- any thread -------------------------------------------------------------------------------------------------- */
+
+/* What waits for a key of a leaf that its parent names on disk, in the partition with this index. Whether the parent stands, and the partition, is the caller's matter. */
+typedef struct {
+    uint64_t timestamp;
+    size_t size;
+    bool fits;                         /* the value was copied */
+} pending_value;
+bool pending_get(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint64_t hash, void *buf, size_t room, pending_value *out);
+
+static inline bool pending_is_empty(const pending *pg, uint16_t index)
+{
+    return atomic_load_explicit(&pg->sets[index].leaves, memory_order_acquire) == 0;
+}
+
+/* Frames that pending writes take. */
+static inline uint64_t pending_frames(const pending *pg)
+{
+    return atomic_load_explicit(&pg->heap.frames, memory_order_relaxed) + atomic_load_explicit(&pg->bucket_frames, memory_order_relaxed);
+}
+
+/* Whether there is memory for some more of them; exactness does not matter. */
+static inline bool pending_takes_more(const pending *pg)
+{
+    return pending_frames(pg) + 1 < pg->frames_max;
+}
+
+#endif

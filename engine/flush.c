@@ -1,0 +1,232 @@
+/*
+ * Pending writes of a whole partition, made (btree/pending.h): before its image, so that the image, and the log's beginning, are not held back by them; and when
+ * they take much of the cache. The leaves are read in the order in which they lie on disk, many with one read.
+ */
+#include "base/memory.h"
+#include "engine/engine_internal.h"
+
+#define READS_MAX 64u                  /* under way at a time, */
+#define READS_FRAMES_SHARE 16u         /* and at most this part of the frames */
+#define LOOKS_MAX 1024u                /* under the token at a time */
+#define WHOLE_FROM_SHARE 2u            /* of a partition's pages that were changed, for the others to be written too; */
+#define WHOLE_FRAMES_SHARE 4u          /* if they take at most this part of the frames */
+#define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
+#define DEBT_PAID_NS 1000000           /* one sleep */
+#define FLUSH_FROM_SHARE 8u            /* pending writes are made when they take 7/8 of what they may */
+
+/* ---- leaves that were not read with others ------------------------------------------------------------------------ */
+
+/* A key for which a write waits there, copied; false: nothing waits. */
+static bool leaf_key(engine *e, partition *p, page_ref leaf, unsigned char *buffer, rw_slice *key)
+{
+    partition_lock(e->kio, p);
+    const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
+    if (entry != NULL) {
+        *key = rw_slice_of(buffer, entry->writes->key_size);
+        memcpy(buffer, entry->writes->bytes, key->size);
+    }
+    partition_unlock(e->kio, p);
+    return entry != NULL;
+}
+
+/* What waits for the leaf is logged once more: so the log must keep that, and need not keep what was before. */
+static int leaf_log(engine *e, partition *p, page_ref leaf)
+{
+    const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
+    int error = 0;
+    for (pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && error == 0; w = w->next) {
+        unsigned char head[16];
+        uint64_t lsn, end_lsn;
+        const wal_op op = {.kind = WAL_OP_PUT, .key = pending_key(w), .second = pending_data(w)};
+        const rw_slice pieces[3] = {rw_slice_of(head, wal_op_encode_head(&op, head)), op.key, op.second};
+        error = wal_append(e->wal, WAL_COMMIT, pieces, op.second.size > 0 ? 3 : 2, 0, &lsn, &end_lsn, &p->committing);
+        if (error != 0) break;
+        pending_restamp(&e->trees.pending, p, w, lsn);
+        atomic_store_explicit(&p->applied_lsn, end_lsn, memory_order_relaxed);
+        atomic_store_explicit(&p->committing, 0, memory_order_release);
+    }
+    return error;
+}
+
+/* A leaf that was not loaded with others, because its parent was missing, too: alone. If it cannot be read, what waits for it is logged again, and goes on waiting. */
+static int leaf_flush(engine *e, partition *p, page_ref leaf)
+{
+    rw_slice key;
+    while (leaf_key(e, p, leaf, e->checkpointer.key_buffers, &key)) {
+        int error = trees_touch(&e->trees, key, NULL);
+        if (error == 0) continue;
+        if (error != RW_ECORRUPT && error != RW_EIO) return error;
+        partition_lock(e->kio, p);
+        error = leaf_log(e, p, leaf);
+        partition_unlock(e->kio, p);
+        return error;
+    }
+    return 0;
+}
+
+/* ---- leaves ------------------------------------------------------------------------------------------------------- */
+
+/* Reads of leaves, many at once. */
+typedef struct {
+    kio_op op;
+    tree_read read;
+} leaf_read;
+
+typedef struct {
+    engine *e;
+    kio_ring *ring;
+    leaf_read reads[READS_MAX];
+    leaf_read *idle[READS_MAX];
+    unsigned idle_count, limit;
+} leaf_reads;
+
+/* Begins as many reads as there may be. Returns how many leaves were dealt with: those that somebody else reads are left to him. */
+static uint32_t reads_begin(leaf_reads *r, const page_ref *leaves, uint32_t count)
+{
+    kio_op *ops[READS_MAX];
+    unsigned begun = 0;
+    uint32_t i = 0;
+    for (; i < count && r->idle_count > 0; i++) {
+        leaf_read *one = r->idle[r->idle_count - 1];
+        const tree_miss miss = {.ref = leaves[i], .level = 0};
+        int state = trees_read_begin(&r->e->trees, &miss, &one->read, &one->op);
+        if (state == TREE_FRAMES) break;
+        if (state != 0) continue;
+        one->op.context = one;
+        ops[begun++] = &one->op;
+        r->idle_count--;
+    }
+    if (begun > 0) kio_ring_submit(r->e->kio, r->ring, ops, begun);
+    return i;
+}
+
+/* Hangs in what has come; waits for something. */
+static void reads_end(leaf_reads *r)
+{
+    kio_op *done[READS_MAX];
+    unsigned count = kio_ring_reap(r->e->kio, r->ring, done, READS_MAX, -1);
+    for (unsigned i = 0; i < count; i++) {
+        leaf_read *one = done[i]->context;
+        (void)tree_writer_fill(r->e->checkpointer.writer);
+        (void)trees_read_end(&r->e->trees, &one->read, &one->op, r->e->checkpointer.writer); /* what failed is looked at alone */
+        r->idle[r->idle_count++] = one;
+    }
+}
+
+/* In the order of their addresses: a partition's leaves mostly lie side by side, as its last image was written, and what is submitted together is read together. */
+static void leaves_read(engine *e, const page_ref *leaves, uint32_t count)
+{
+    leaf_reads *r = calloc(1, sizeof *r);
+    if (r == NULL || kio_ring_open(e->kio, READS_MAX, &r->ring) != 0) {
+        free(r);
+        return;
+    }
+    r->e = e;
+    r->limit = RW_MAX(RW_MIN(READS_MAX, e->trees.pool.frame_count / READS_FRAMES_SHARE), 1u);
+    for (unsigned i = 0; i < r->limit; i++) r->idle[r->idle_count++] = &r->reads[i];
+    for (uint32_t begun = 0; begun < count || r->idle_count < r->limit;) {
+        if (r->idle_count >= r->limit / 2) begun += reads_begin(r, &leaves[begun], count - begun); /* side by side, where they lie so */
+        if (r->idle_count == r->limit) break; /* no frame to read into, and nothing that would give one back: alone then, with waiting */
+        reads_end(r);
+    }
+    kio_ring_close(e->kio, r->ring);
+    free(r);
+}
+
+/* ---- a partition -------------------------------------------------------------------------------------------------- */
+
+/* Those of the leaves that something waits for still: their parents were missing, too, or they cannot be read. */
+static uint32_t leaves_left(engine *e, partition *p, page_ref *leaves, uint32_t count)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0, end; i < count; i = end) {
+        end = RW_MIN(i + LOOKS_MAX, count);
+        partition_lock(e->kio, p);
+        for (uint32_t k = i; k < end; k++)
+            if (pending_find(&e->trees.pending, p, leaves[k]) != NULL) leaves[left++] = leaves[k];
+        partition_unlock(e->kio, p);
+    }
+    return left;
+}
+
+/* Most of the partition's leaves were changed: the others are read too, and its next image leaves nothing of the last one alive, so that nothing has to be cleaned. */
+static bool rest_read(engine *e, partition *p, page_ref *leaves, uint32_t room, uint32_t changed)
+{
+    partition_lock(e->kio, p);
+    uint64_t pages = trees_pages(&e->trees, p);
+    bool wanted = changed * WHOLE_FROM_SHARE >= pages && pages <= e->trees.pool.frame_count / WHOLE_FRAMES_SHARE;
+    uint32_t count = wanted ? tree_missing_leaves(&e->trees, p, leaves, room) : 0;
+    partition_unlock(e->kio, p);
+    if (count > 0) leaves_read(e, leaves, count);
+    return wanted;
+}
+
+int flush_partition(engine *e, partition *p, bool *whole)
+{
+    pending *pg = &e->trees.pending;
+    uint32_t room = atomic_load(&pg->sets[p->index].leaves), count;
+    if (room == 0) return 0;
+    room += room / 2 + 1024; /* some may come in between: those are left for later */
+    page_ref *leaves = malloc(room * sizeof *leaves);
+    if (leaves == NULL) return rw_error(RW_ENOMEM, "no memory for a list of leaves");
+    partition_lock(e->kio, p);
+    uint64_t end = wal_end_lsn(e->wal);
+    bool all = atomic_load(&pg->sets[p->index].leaves) <= room;
+    count = pending_leaves(pg, p, leaves, room);
+    partition_unlock(e->kio, p);
+    leaves_read(e, leaves, count);
+    int error = 0;
+    for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i]);
+    if (error == 0) *whole = rest_read(e, p, leaves, room, count);
+    free(leaves);
+    if (error != 0 || !all) return error;
+    partition_lock(e->kio, p);
+    pending_passed(pg, p, end);
+    partition_unlock(e->kio, p);
+    return 0;
+}
+
+/* ---- when --------------------------------------------------------------------------------------------------------- */
+
+static uint64_t flush_from(const pending *pg)
+{
+    return pg->frames_max / FLUSH_FROM_SHARE * (FLUSH_FROM_SHARE - 1);
+}
+
+void flush_wait(engine *e, int64_t wait_ns)
+{
+    checkpointer *c = &e->checkpointer;
+    uint32_t word = atomic_load(&c->done_word);
+    atomic_fetch_add(&c->word, 1);
+    kio_wake(e->kio, &c->word, 1);
+    kio_sleep(e->kio, &c->done_word, word, wait_ns);
+}
+
+/* Each write owes the more the less memory is left; whoever brings the debt of all to a sleep's length pays it. */
+void flush_throttle(engine *e)
+{
+    const pending *pg = &e->trees.pending;
+    uint64_t used = pending_frames(pg), from = flush_from(pg);
+    if (used <= from) return;
+    double share = (double)(RW_MIN(used, pg->frames_max) - from) / (double)(pg->frames_max - from);
+    uint64_t owed = (uint64_t)(share * share * DEBT_MAX_NS);
+    if (atomic_fetch_add(&e->checkpointer.pend_debt_ns, owed) + owed < DEBT_PAID_NS) return;
+    atomic_fetch_sub(&e->checkpointer.pend_debt_ns, DEBT_PAID_NS);
+    flush_wait(e, DEBT_PAID_NS);
+}
+
+partition *flush_wanted(engine *e)
+{
+    const pending *pg = &e->trees.pending;
+    partition *fullest = NULL;
+    uint32_t most = 0;
+    if (pending_frames(pg) <= flush_from(pg)) return NULL;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        uint32_t writes = atomic_load_explicit(&pg->sets[i].writes, memory_order_relaxed);
+        if (writes > most) {
+            most = writes;
+            fullest = &e->trees.partitions[i];
+        }
+    }
+    return fullest;
+}
