@@ -118,6 +118,6 @@ void fold_finish(leaf_fold *fold, page_ref leaf)
     trees *t = fold->t;
     for (unsigned i = 0; i < fold->count; i++) pool_mark_dirty(&t->pool, fold->p, fold->frames[i]);
     fold->count = 1;
-    store_retired_move(&fold->p->retired, &fold->replaced);
+    store_retired_move(&fold->p->extents, &fold->replaced);
     pending_drop(&t->pending, fold->p, leaf);
 }

@@ -68,7 +68,7 @@ void tree_root_set(partition *p, uint32_t f)
 
 /* ---- loading ----------------------------------------------------------------------------------------------------- */
 
-/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. A leaf leaves its filter while the processor has its keys at hand. */
+/* A page whose bytes are what its parent has promised: whether they are a node that may hang there. */
 static int page_check(trees *t, const tree_miss *miss, const node *n)
 {
     if (n->page.type != PAGE_NODE || n->page.level != miss->level)
@@ -80,8 +80,13 @@ static int page_check(trees *t, const tree_miss *miss, const node *n)
         return rw_error_prefix(error, "%s: page at offset %llu", kio_file_path(store_file(t->store)),
                                (unsigned long long)(page_ref_address(miss->ref) * RW_BLOCK_SIZE));
     atomic_fetch_add_explicit(&t->pool.counters.pages_read, 1, memory_order_relaxed);
-    if (miss->level == 0) filters_keep_loaded(&t->filters, miss->ref, n);
     return 0;
+}
+
+/* A leaf that was read leaves its filter while the processor has its keys at hand. */
+static void filter_note(trees *t, const tree_miss *miss, const node *n)
+{
+    if (miss->level == 0) filters_keep_loaded(&t->filters, miss->ref, n);
 }
 
 /* Gets a page into a free frame and checks it; the frame is in no tree yet. bytes: the page, read already, or NULL. */
@@ -91,7 +96,9 @@ static int page_read(trees *t, const tree_miss *miss, uint32_t f, const void *by
     RW_ASSERT(page_ref_blocks(miss->ref) == t->pool.page_blocks);
     if (bytes != NULL) memcpy(n, bytes, t->page_size);
     int error = bytes != NULL ? store_page_check(t->store, miss->ref, n) : store_page_read(t->store, miss->ref, n);
-    return error != 0 ? error : page_check(t, miss, n);
+    if (error == 0) error = page_check(t, miss, n);
+    if (error == 0) filter_note(t, miss, n);
+    return error;
 }
 
 #define HINTS_AHEAD 32u                /* so many places are fetched from memory side by side */
@@ -259,6 +266,7 @@ int trees_read_end(trees *t, tree_read *read, const kio_op *op, tree_writer *w)
     if (error == 0 && !read->checked) {
         error = store_page_check(t->store, read->miss.ref, n);
         if (error == 0) error = page_check(t, &read->miss, n);
+        if (error == 0 && w == NULL) filter_note(t, &read->miss, n); /* what is read to be changed gets another image soon */
         read->checked = error == 0;
     }
     hang_state state = HANG_STALE;

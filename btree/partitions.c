@@ -4,8 +4,8 @@
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
 #define FILTERS_SHARE 8u               /* of the frames, at most */
-#define PENDING_SHARE_NUMBER 5u        /* of the frames, at most 5/8 */
-#define PENDING_SHARE_OF 8u
+#define PENDING_SHARE_NUMBER 11u       /* of the frames, at most 11/16 */
+#define PENDING_SHARE_OF 16u
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
@@ -34,6 +34,8 @@ void trees_close(trees *t)
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         store_retired_free(&t->partitions[i].retired);
         store_retired_free(&t->partitions[i].maturing);
+        store_retired_free(&t->partitions[i].extents);
+        store_retired_free(&t->partitions[i].extents_passed);
     }
     pool_close(&t->pool);
     filters_close(&t->filters);
@@ -43,7 +45,7 @@ void trees_close(trees *t)
 
 static void partition_begin(partition *p, uint32_t id)
 {
-    RW_ASSERT(p->dirty_count == 0 && p->retired.count == 0 && p->maturing.count == 0);
+    RW_ASSERT(p->dirty_count == 0 && p->retired.count == 0 && p->maturing.count == 0 && p->extents.count == 0 && p->extents_passed.count == 0);
     p->id = id;
     p->epoch = 1;
     p->imaging_epoch = 0;
@@ -191,21 +193,22 @@ bool tree_dirty_below(trees *t, partition *p, unsigned slot)
     return true;
 }
 
-static uint32_t missing_below(trees *t, uint32_t f, page_ref *leaves, uint32_t max)
+static uint32_t missing_below(trees *t, uint32_t f, bool leaves, tree_miss *missing, uint32_t max)
 {
     const node *n = tree_node(t, f);
     uint32_t count = 0;
-    for (unsigned i = 0; n->page.level > 0 && i < n->count && count < max; i++) {
+    if (n->page.level == 0 || (n->page.level == 1 && !leaves)) return 0;
+    for (unsigned i = 0; i < n->count && count < max; i++) {
         page_ref ref = node_child(n, t->page_size, i);
-        if (page_ref_is_frame(ref)) count += missing_below(t, page_ref_frame(ref), leaves + count, max - count);
-        else if (n->page.level == 1) leaves[count++] = ref;
+        if (page_ref_is_frame(ref)) count += missing_below(t, page_ref_frame(ref), leaves, missing + count, max - count);
+        else if (leaves == (n->page.level == 1)) missing[count++] = (tree_miss){.ref = ref, .level = n->page.level - 1u};
     }
     return count;
 }
 
-uint32_t tree_missing_leaves(trees *t, partition *p, page_ref *leaves, uint32_t max)
+uint32_t tree_missing(trees *t, partition *p, bool leaves, tree_miss *missing, uint32_t max)
 {
-    return missing_below(t, tree_root(p), leaves, max);
+    return missing_below(t, tree_root(p), leaves, missing, max);
 }
 
 int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)
@@ -319,6 +322,8 @@ int trees_partition_join(tree_writer *w, partition *left, partition *right, tree
     tree_frame_drop(t, right, f);
     store_retired_move(&left->retired, &right->retired);
     store_retired_move(&left->retired, &right->maturing);
+    store_retired_move(&left->extents, &right->extents);
+    store_retired_move(&left->extents, &right->extents_passed);
     left->image_needed = true;
     left->commits += right->commits;
     tree_root_set(right, FRAME_NONE);

@@ -193,11 +193,11 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
     count_add(s, -1);
 }
 
-void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp)
+void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp, uint64_t logged)
 {
     pending_set *s = set_of(pg, p);
-    if (atomic_load_explicit(&s->leaves, memory_order_relaxed) == 0) s->oldest = timestamp;
-    RW_ASSERT(s->oldest <= timestamp);
+    if (atomic_load_explicit(&s->leaves, memory_order_relaxed) == 0) s->oldest = logged;
+    RW_ASSERT(s->oldest <= logged && logged <= timestamp);
     kio_mutex_lock(pg->kio, &s->latch);
     pending_leaf *entry = *place_find(pg, s, leaf);
     if (entry == NULL) entry = entry_make(pg, s, leaf);
@@ -253,17 +253,17 @@ void pending_restamp(pending *pg, const partition *p, pending_write *write, uint
 
 static int ref_compare(const void *a, const void *b)
 {
-    uint64_t x = page_ref_address(*(const page_ref *)a), y = page_ref_address(*(const page_ref *)b);
+    uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
     return x < y ? -1 : x > y;
 }
 
-uint32_t pending_leaves(const pending *pg, const partition *p, page_ref *leaves, uint32_t max)
+uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max)
 {
     const pending_set *s = set_of(pg, p);
     uint32_t count = 0, buckets = s->bucket_frames == 0 ? PENDING_BUCKETS_FEW : s->bucket_frames * pg->frame_buckets;
     for (uint32_t i = 0; i < buckets && count < max; i++) {
         const pending_leaf *entry = s->bucket_frames == 0 ? s->few[i] : s->buckets[i / pg->frame_buckets][i % pg->frame_buckets];
-        for (; entry != NULL && count < max; entry = entry->next) leaves[count++] = entry->ref;
+        for (; entry != NULL && count < max; entry = entry->next) leaves[count++] = (tree_miss){.ref = entry->ref};
     }
     qsort(leaves, count, sizeof *leaves, ref_compare);
     return count;

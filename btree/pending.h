@@ -12,6 +12,12 @@
 #include "buffer/buffer.h"
 #include "buffer/frame_heap.h"
 
+/* A page that an operation met and that is not in the cache. */
+typedef struct {
+    page_ref ref;
+    unsigned level;
+} tree_miss;
+
 /* A record. Its memory lies in the arena of a partition. */
 typedef struct pending_write {
     struct pending_write *next;        /* of the same leaf */
@@ -47,7 +53,7 @@ typedef struct {
     uint32_t bucket_frames;            /* power of two; 0: few */
     /* token holder */
     frame_arena arena;
-    uint64_t oldest;                   /* no write that waits has a smaller timestamp; means something only if leaves > 0 */
+    uint64_t oldest;                   /* no record of a write that waits begins before it in the log; means something only if leaves > 0 */
 } pending_set;
 
 typedef struct {
@@ -76,20 +82,20 @@ typedef enum {
     PENDING_FULL                       /* there is no memory */
 } pending_state;
 pending_state pending_prepare(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, size_t value_size);
-/* After pending_prepare. hash: hints_hash of key. timestamp: above that of what waits there for the same key. */
-void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp);
+/* After pending_prepare. hash: hints_hash of key. timestamp: above that of what waits there for the same key. logged: where its record begins in the log, or before. */
+void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp, uint64_t logged);
 /* What waits for a leaf; NULL: nothing. */
 const pending_leaf *pending_find(const pending *pg, const partition *p, page_ref leaf);
 /* It was made, or is not to be: forgets it. */
 void pending_drop(pending *pg, const partition *p, page_ref leaf);
-/* The lowest timestamp that may wait; UINT64_MAX: nothing does. */
+/* From where on the log must be kept for what waits; UINT64_MAX: nothing does. */
 uint64_t pending_oldest(const pending *pg, const partition *p);
-/* What was there when `before` was the end of the log is gone, or has a timestamp from there on now. */
+/* What was there when `before` was the end of the log is gone, or was logged again behind that. */
 void pending_passed(pending *pg, const partition *p, uint64_t before);
 /* A write that waits was logged again. */
 void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp);
 /* The leaves that something waits for, in the order of their addresses: at most max of them. Returns how many. */
-uint32_t pending_leaves(const pending *pg, const partition *p, page_ref *leaves, uint32_t max);
+uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max);
 /* When p was cut: what belongs to keys from low on goes to the new partition, after its frames have. Both tokens are held. */
 void pending_move(pending *pg, const partition *from, const partition *to, rw_slice low);
 

@@ -34,12 +34,6 @@ typedef struct trees {
 /* Results besides 0 and RW_E codes. */
 enum { TREE_MISS = 1, TREE_FRAMES = 2, TREE_BUSY = 3 };
 
-/* A page that an operation met and that is not in the cache. */
-typedef struct {
-    page_ref ref;
-    unsigned level;
-} tree_miss;
-
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes);
 void trees_close(trees *t);
 
@@ -238,8 +232,8 @@ int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t a
 /* Makes every resident page below the root's child at slot dirty: for a checkpoint that would write most of the partition anyway, so that its old
  * segments die whole. False: there is no such child. */
 bool tree_dirty_below(trees *t, partition *p, unsigned slot);
-/* Leaves below resident pages that are not resident themselves, under the token: at most max, in key order. Returns how many. */
-uint32_t tree_missing_leaves(trees *t, partition *p, page_ref *leaves, uint32_t max);
+/* Pages below resident ones that are not resident themselves, under the token: leaves, or those above leaves; at most max, in key order. Returns how many. */
+uint32_t tree_missing(trees *t, partition *p, bool leaves, tree_miss *missing, uint32_t max);
 
 /* ---- images ------------------------------------------------------------------------------------------------------ */
 

@@ -91,7 +91,7 @@ size_t tree_room(trees *t, uint32_t leaf)
 
 static void extent_retire(partition *p, rw_slice key, extent_ref extent)
 {
-    store_retire(&p->retired, extent.address, extent_blocks((uint32_t)key.size, extent.length));
+    store_retire(&p->extents, extent.address, extent_blocks((uint32_t)key.size, extent.length));
 }
 
 bool tree_extent_at(trees *t, const tree_position *at, extent_ref *extent)
@@ -167,7 +167,7 @@ static void leaf_records_leave(trees *t, partition *p, const node *n, unsigned f
         if ((flags & NODE_SLOT_EXTENT) == 0) continue;
         extent_ref extent;
         memcpy(&extent, value.data, sizeof extent);
-        store_retire(&p->retired, extent.address, extent_blocks((uint32_t)node_key_length(n, i), extent.length));
+        store_retire(&p->extents, extent.address, extent_blocks((uint32_t)node_key_length(n, i), extent.length));
     }
 }
 

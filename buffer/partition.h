@@ -37,6 +37,8 @@ typedef struct partition {
     uint64_t commits;
     store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
     store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
+    store_retired extents;             /* the same of large values; records of the log may name them that are replayed as long as what is pending holds the image back, */
+    store_retired extents_passed;      /* or not any more: they mature with the next checkpoint */
     /* the checkpointer's */
     page_ref image_root;               /* newest complete image */
     uint64_t image_lsn;

@@ -90,7 +90,7 @@ static void already_there(trees *t, partition *p, const tree_position *at, const
     if (op->kind != WAL_OP_PUT_EXTENT) return;
     memcpy(&logged, op->second.data, sizeof logged);
     if (at->found && tree_extent_at(t, at, &present) && present.address == logged.address) return;
-    store_retire(&p->retired, logged.address, extent_blocks((uint32_t)op->key.size, logged.length));
+    store_retire(&p->extents, logged.address, extent_blocks((uint32_t)op->key.size, logged.length));
 }
 
 /* The position, with memory for the version of what it holds. */
@@ -110,7 +110,7 @@ static bool put_pends(const applier *a, partition *p, const wal_op *op, uint64_t
     if (!t->recovering || op->kind != WAL_OP_PUT) return false;
     if (tree_find_again(t, p, op->key, at, &miss) != TREE_MISS || miss.level != 0) return false;
     if (pending_prepare(&t->pending, p, miss.ref, op->key, at->hash, op->second.size) != PENDING_READY) return false;
-    pending_put(&t->pending, p, miss.ref, op->key, at->hash, op->second, lsn);
+    pending_put(&t->pending, p, miss.ref, op->key, at->hash, op->second, lsn, p->image_lsn); /* the record begins somewhere before lsn */
     return true;
 }
 

@@ -75,6 +75,8 @@ static void image_begin(engine *e, partition *p, uint64_t *lsn)
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
+    store_retired_move(&p->maturing, &p->extents_passed);
+    if (pending_is_empty(&e->trees.pending, p->index) || RW_PLANTED(reuse_extent_early)) store_retired_move(&p->maturing, &p->extents);
     if (RW_PLANTED(reuse_block_early)) store_release(e->store, &p->maturing);
     partition_unlock(e->kio, p);
 }
@@ -126,7 +128,7 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
     bool whole = false;
-    int error = flush ? flush_partition(e, p, &whole) : 0;
+    int error = flush || p->image_needed ? flush_partition(e, p, &whole) : 0;
     if (error != 0) return error;
     image_widen(e, p, whole);
     image_begin(e, p, &lsn);

@@ -179,7 +179,7 @@ static bool image_advance(engine *e, partition *p)
 {
     partition_lock(e->kio, p);
     const frame *root = &e->trees.pool.frames[atomic_load(&p->root)];
-    bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count == 0 &&
+    bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count + p->extents.count + p->extents_passed.count == 0 &&
                      pending_is_empty(&e->trees.pending, p->index);
     if (unchanged) p->image_lsn = wal_end_lsn(e->wal);
     partition_unlock(e->kio, p);
@@ -204,7 +204,7 @@ static partition *partition_with_garbage(engine *e)
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE) continue;
         partition_lock(e->kio, p);
-        uint64_t waiting = p->retired.blocks, size = p->pages * e->trees.pool.page_blocks;
+        uint64_t waiting = p->retired.blocks + p->extents.blocks + p->extents_passed.blocks, size = p->pages * e->trees.pool.page_blocks;
         partition_unlock(e->kio, p);
         if (waiting > RETIRED_BLOCKS_MIN && waiting > size / RETIRED_DIVISOR) return p;
     }
@@ -313,7 +313,7 @@ static int background_step(engine *e, bool *worked)
     if (log_is_long(e)) p = partition_oldest(e);
     if (p == NULL) p = flush_wanted(e);
     bool flush = p != NULL;
-    if (p == NULL) p = partition_with_garbage(e);
+    if (p == NULL && (p = partition_with_garbage(e)) != NULL) flush = p->extents.count > 0; /* else they would have to wait */
     if (p == NULL) return clean_settle(e, worked);
     *worked = true;
     error = image_advance(e, p) ? 0 : checkpoint_partition(e, p, flush);

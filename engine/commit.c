@@ -199,7 +199,7 @@ static int key_pend(key_commit *c, partition *p)
     if (state == 0) state = op_log(c, NULL, &lsn);
     RW_PREEMPT(e->kio);
     if (state == 0) {
-        pending_put(pg, p, c->miss.ref, op->key, c->at.hash, op->second, lsn);
+        pending_put(pg, p, c->miss.ref, op->key, c->at.hash, op->second, lsn, lsn);
         key_applied(c, p);
         c->pended = true;
     } else atomic_store_explicit(&p->committing, 0, memory_order_release);

@@ -5,14 +5,14 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define READS_MAX 64u                  /* under way at a time, */
+#define READS_MAX RW_IO_DEPTH          /* under way at a time, */
 #define READS_FRAMES_SHARE 16u         /* and at most this part of the frames */
 #define LOOKS_MAX 1024u                /* under the token at a time */
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages that were changed, for the others to be written too; */
 #define WHOLE_FRAMES_SHARE 4u          /* if they take at most this part of the frames */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
-#define FLUSH_FROM_SHARE 8u            /* pending writes are made when they take 7/8 of what they may */
+#define FLUSH_FROM_SHARE 16u           /* pending writes are made when they take 15/16 of what they may */
 
 /* ---- leaves that were not read with others ------------------------------------------------------------------------ */
 
@@ -66,30 +66,29 @@ static int leaf_flush(engine *e, partition *p, page_ref leaf)
 
 /* ---- leaves ------------------------------------------------------------------------------------------------------- */
 
-/* Reads of leaves, many at once. */
+/* Reads of pages, many at once. */
 typedef struct {
     kio_op op;
     tree_read read;
-} leaf_read;
+} flush_read;
 
 typedef struct {
     engine *e;
     kio_ring *ring;
-    leaf_read reads[READS_MAX];
-    leaf_read *idle[READS_MAX];
+    flush_read reads[READS_MAX];
+    flush_read *idle[READS_MAX];
     unsigned idle_count, limit;
-} leaf_reads;
+} flush_reads;
 
-/* Begins as many reads as there may be. Returns how many leaves were dealt with: those that somebody else reads are left to him. */
-static uint32_t reads_begin(leaf_reads *r, const page_ref *leaves, uint32_t count)
+/* Begins as many reads as there may be. Returns how many pages were dealt with: those that somebody else reads are left to him. */
+static uint32_t reads_begin(flush_reads *r, const tree_miss *pages, uint32_t count)
 {
     kio_op *ops[READS_MAX];
     unsigned begun = 0;
     uint32_t i = 0;
     for (; i < count && r->idle_count > 0; i++) {
-        leaf_read *one = r->idle[r->idle_count - 1];
-        const tree_miss miss = {.ref = leaves[i], .level = 0};
-        int state = trees_read_begin(&r->e->trees, &miss, &one->read, &one->op);
+        flush_read *one = r->idle[r->idle_count - 1];
+        int state = trees_read_begin(&r->e->trees, &pages[i], &one->read, &one->op);
         if (state == TREE_FRAMES) break;
         if (state != 0) continue;
         one->op.context = one;
@@ -101,12 +100,12 @@ static uint32_t reads_begin(leaf_reads *r, const page_ref *leaves, uint32_t coun
 }
 
 /* Hangs in what has come; waits for something. */
-static void reads_end(leaf_reads *r)
+static void reads_end(flush_reads *r)
 {
     kio_op *done[READS_MAX];
     unsigned count = kio_ring_reap(r->e->kio, r->ring, done, READS_MAX, -1);
     for (unsigned i = 0; i < count; i++) {
-        leaf_read *one = done[i]->context;
+        flush_read *one = done[i]->context;
         (void)tree_writer_fill(r->e->checkpointer.writer);
         (void)trees_read_end(&r->e->trees, &one->read, &one->op, r->e->checkpointer.writer); /* what failed is looked at alone */
         r->idle[r->idle_count++] = one;
@@ -114,9 +113,10 @@ static void reads_end(leaf_reads *r)
 }
 
 /* In the order of their addresses: a partition's leaves mostly lie side by side, as its last image was written, and what is submitted together is read together. */
-static void leaves_read(engine *e, const page_ref *leaves, uint32_t count)
+static void pages_read(engine *e, const tree_miss *pages, uint32_t count)
 {
-    leaf_reads *r = calloc(1, sizeof *r);
+    if (count == 0) return;
+    flush_reads *r = calloc(1, sizeof *r);
     if (r == NULL || kio_ring_open(e->kio, READS_MAX, &r->ring) != 0) {
         free(r);
         return;
@@ -125,7 +125,7 @@ static void leaves_read(engine *e, const page_ref *leaves, uint32_t count)
     r->limit = RW_MAX(RW_MIN(READS_MAX, e->trees.pool.frame_count / READS_FRAMES_SHARE), 1u);
     for (unsigned i = 0; i < r->limit; i++) r->idle[r->idle_count++] = &r->reads[i];
     for (uint32_t begun = 0; begun < count || r->idle_count < r->limit;) {
-        if (r->idle_count >= r->limit / 2) begun += reads_begin(r, &leaves[begun], count - begun); /* side by side, where they lie so */
+        if (r->idle_count >= r->limit / 2) begun += reads_begin(r, &pages[begun], count - begun); /* side by side, where they lie so */
         if (r->idle_count == r->limit) break; /* no frame to read into, and nothing that would give one back: alone then, with waiting */
         reads_end(r);
     }
@@ -135,55 +135,81 @@ static void leaves_read(engine *e, const page_ref *leaves, uint32_t count)
 
 /* ---- a partition -------------------------------------------------------------------------------------------------- */
 
-/* Those of the leaves that something waits for still: their parents were missing, too, or they cannot be read. */
-static uint32_t leaves_left(engine *e, partition *p, page_ref *leaves, uint32_t count)
+/* What is above the leaves: without it they could not be hung in. Level by level, but for those that are evicted again meanwhile. */
+static void parents_read(engine *e, partition *p, tree_miss *pages, uint32_t room)
+{
+    uint32_t count;
+    for (unsigned level = 0; level < TREE_LEVELS_MAX; level++) {
+        partition_lock(e->kio, p);
+        count = tree_missing(&e->trees, p, false, pages, room);
+        partition_unlock(e->kio, p);
+        if (count == 0) return;
+        pages_read(e, pages, count);
+    }
+}
+
+/* Those of the leaves that something waits for still, because they could not be read, or somebody else read them. */
+static uint32_t leaves_left(engine *e, partition *p, tree_miss *leaves, uint32_t count)
 {
     uint32_t left = 0;
     for (uint32_t i = 0, end; i < count; i = end) {
         end = RW_MIN(i + LOOKS_MAX, count);
         partition_lock(e->kio, p);
         for (uint32_t k = i; k < end; k++)
-            if (pending_find(&e->trees.pending, p, leaves[k]) != NULL) leaves[left++] = leaves[k];
+            if (pending_find(&e->trees.pending, p, leaves[k].ref) != NULL) leaves[left++] = leaves[k];
         partition_unlock(e->kio, p);
     }
     return left;
 }
 
 /* Most of the partition's leaves were changed: the others are read too, and its next image leaves nothing of the last one alive, so that nothing has to be cleaned. */
-static bool rest_read(engine *e, partition *p, page_ref *leaves, uint32_t room, uint32_t changed)
+static bool rest_read(engine *e, partition *p, tree_miss *leaves, uint32_t room, uint32_t changed)
 {
     partition_lock(e->kio, p);
     uint64_t pages = trees_pages(&e->trees, p);
     bool wanted = changed * WHOLE_FROM_SHARE >= pages && pages <= e->trees.pool.frame_count / WHOLE_FRAMES_SHARE;
-    uint32_t count = wanted ? tree_missing_leaves(&e->trees, p, leaves, room) : 0;
+    uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     partition_unlock(e->kio, p);
-    if (count > 0) leaves_read(e, leaves, count);
+    pages_read(e, leaves, count);
     return wanted;
+}
+
+/* One pass over what is there now. *passed: all of it. */
+static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool *whole, bool *passed)
+{
+    pending *pg = &e->trees.pending;
+    store_retired extents = {0};
+    parents_read(e, p, leaves, room);
+    partition_lock(e->kio, p);
+    uint64_t end = wal_end_lsn(e->wal);
+    uint32_t count = pending_leaves(pg, p, leaves, room);
+    *passed = atomic_load(&pg->sets[p->index].leaves) == count;
+    store_retired_move(&extents, &p->extents); /* named by records below end, or by none */
+    partition_unlock(e->kio, p);
+    pages_read(e, leaves, count);
+    int error = 0;
+    for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i].ref);
+    if (error == 0) *whole = rest_read(e, p, leaves, room, count);
+    partition_lock(e->kio, p);
+    bool done = error == 0 && *passed;
+    if (done) pending_passed(pg, p, end);
+    store_retired_move(done ? &p->extents_passed : &p->extents, &extents);
+    partition_unlock(e->kio, p);
+    return error;
 }
 
 int flush_partition(engine *e, partition *p, bool *whole)
 {
-    pending *pg = &e->trees.pending;
-    uint32_t room = atomic_load(&pg->sets[p->index].leaves), count;
-    if (room == 0) return 0;
-    room += room / 2 + 1024; /* some may come in between: those are left for later */
-    page_ref *leaves = malloc(room * sizeof *leaves);
-    if (leaves == NULL) return rw_error(RW_ENOMEM, "no memory for a list of leaves");
-    partition_lock(e->kio, p);
-    uint64_t end = wal_end_lsn(e->wal);
-    bool all = atomic_load(&pg->sets[p->index].leaves) <= room;
-    count = pending_leaves(pg, p, leaves, room);
-    partition_unlock(e->kio, p);
-    leaves_read(e, leaves, count);
+    bool passed = pending_is_empty(&e->trees.pending, p->index);
     int error = 0;
-    for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i]);
-    if (error == 0) *whole = rest_read(e, p, leaves, room, count);
-    free(leaves);
-    if (error != 0 || !all) return error;
-    partition_lock(e->kio, p);
-    pending_passed(pg, p, end);
-    partition_unlock(e->kio, p);
-    return 0;
+    while (!passed && error == 0) {
+        uint32_t room = atomic_load(&e->trees.pending.sets[p->index].leaves);
+        room += room / 2 + 1024; /* for those that come in meanwhile, and for all others of the partition */
+        tree_miss *leaves = malloc(room * sizeof *leaves);
+        error = leaves != NULL ? pass(e, p, leaves, room, whole, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
+        free(leaves);
+    }
+    return error;
 }
 
 /* ---- when --------------------------------------------------------------------------------------------------------- */

@@ -287,7 +287,7 @@ static bool anything_retired(engine *e)
 {
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         const partition *p = &e->trees.partitions[i];
-        if (atomic_load(&p->root) != FRAME_NONE && (p->retired.count > 0 || p->maturing.count > 0)) return true;
+        if (atomic_load(&p->root) != FRAME_NONE && p->retired.count + p->maturing.count + p->extents.count + p->extents_passed.count > 0) return true;
     }
     return false;
 }

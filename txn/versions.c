@@ -121,7 +121,7 @@ static void version_drop(versions *v, partition *p, version *old)
     if (old->is_extent) {
         extent_ref extent;
         memcpy(&extent, version_value(old).data, sizeof extent);
-        store_retire(&p->retired, extent.address, extent_blocks(old->key_size, extent.length));
+        store_retire(&p->extents, extent.address, extent_blocks(old->key_size, extent.length));
     }
     frame_heap_free(&v->heap, old);
 }
