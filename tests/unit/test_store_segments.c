@@ -48,11 +48,18 @@ static uint32_t model_map_blocks(const model *m, uint32_t n)
     return blocks > 0 && address / SEGMENT_BLOCKS == n ? blocks : 0;
 }
 
+static bool model_is_open(const model *m, uint32_t n)
+{
+    bool is_open = false;
+    for (unsigned stream = 0; stream < STORE_STREAMS; stream++) is_open = is_open || m->open[stream] == n;
+    return is_open;
+}
+
 /* The lowest segment that holds nothing and that no stream appends to. */
 static uint32_t model_lowest_free(const model *m)
 {
     uint32_t n = 1;
-    while (m->live[n] + model_map_blocks(m, n) != 0 || m->open[STORE_PAGES] == n || m->open[STORE_EXTENTS] == n) n++;
+    while (m->live[n] + model_map_blocks(m, n) != 0 || model_is_open(m, n)) n++;
     return n;
 }
 
@@ -61,7 +68,7 @@ static void model_placed(model *m, store_stream stream, uint64_t address, uint32
     uint32_t n = (uint32_t)(address / SEGMENT_BLOCKS), within = (uint32_t)(address % SEGMENT_BLOCKS);
     if (blocks > SEGMENT_BLOCKS) {
         for (uint32_t i = n; (uint64_t)i * SEGMENT_BLOCKS < address + blocks; i++) {
-            if (m->live[i] != 0 || m->open[0] == i || m->open[1] == i) WRONG(m, "a run over several segments shares segment %u", i);
+            if (m->live[i] != 0 || model_is_open(m, i)) WRONG(m, "a run over several segments shares segment %u", i);
         }
         if (within != 0) WRONG(m, "a run over several segments begins inside one");
         return;
@@ -69,7 +76,7 @@ static void model_placed(model *m, store_stream stream, uint64_t address, uint32
     if (within + blocks > SEGMENT_BLOCKS) WRONG(m, "a run of %u crosses the end of segment %u", blocks, n);
     if (n == m->open[stream]) return;
     if (n != model_lowest_free(m) || within != 0) WRONG(m, "segment %u was opened, %u is the lowest free one", n, model_lowest_free(m));
-    if (n == m->open[1 - stream]) WRONG(m, "both streams append to segment %u", n);
+    if (model_is_open(m, n)) WRONG(m, "two streams append to segment %u", n);
     m->open[stream] = n;
 }
 

@@ -221,7 +221,7 @@ static void check_snapshots(model *m, bool all)
 static void check_retired(model *m)
 {
     for (unsigned i = 0; i < PARTITIONS_MAX; i++) {
-        store_retired *retired = &m->b->t.partitions[i].retired;
+        store_retired *retired = &m->b->t.partitions[i].extents;
         for (uint32_t n = 0; n < retired->count; n++) {
             uint32_t number = (uint32_t)(retired->runs[n].address - SEGMENT_BLOCKS);
             must(number < RW_ARRAY_SIZE(m->extent_of) && m->extent_of[number] != 0, "what is retired was kept");

@@ -1,0 +1,273 @@
+/*
+ * Puts of cold keys, which wait in memory for their page: every way of reading sees them, snapshots keep what they began with, a reopening and a crash-like copy
+ * of the files find them, and a page that cannot be read keeps them waiting, logged, without harm to others. PENDING_SEED replays the draws.
+ */
+#include <fcntl.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "tests/support/dirs.h"
+#include "tests/support/prng.h"
+#include "tests/support/rw_helpers.h"
+
+#define RECORDS 60000u             /* several times the cache */
+#define VALUE_BYTES 100u
+#define PUTS 3000u
+
+static uint64_t seed;
+static rw_db *db;
+static uint32_t version_of[RECORDS];   /* what each record should hold */
+
+static rw_slice key_of(char to[16], uint64_t number)
+{
+    snprintf(to, 16, "key %010llu", (unsigned long long)number);
+    return slice_text(to);
+}
+
+static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version)
+{
+    memset(to, 'v', VALUE_BYTES);
+    snprintf(to, VALUE_BYTES, "%llu version %u", (unsigned long long)number, version);
+    return slice_bytes(to, VALUE_BYTES - version % 7); /* lengths change, too */
+}
+
+static rw_stats_t stats_now(void)
+{
+    rw_stats_t stats = {0};
+    CHECK_OK(rw_stats(db, &stats));
+    return stats;
+}
+
+static bool put(uint64_t number, uint32_t version)
+{
+    char key[16], value[VALUE_BYTES];
+    version_of[number] = version;
+    return CHECK_OK(rw_put(db, BUCKET, key_of(key, number), value_of(value, number, version), RW_ASYNC));
+}
+
+static bool holds(uint64_t number)
+{
+    char key[16], value[VALUE_BYTES];
+    return get_is(db, BUCKET, key_of(key, number), value_of(value, number, version_of[number]));
+}
+
+static void load(void)
+{
+    unsigned good = 0;
+    for (uint64_t i = 0; i < RECORDS; i++) good += put(i, 0);
+    tap_ok(good == RECORDS, "%u records, several times what the cache holds", good);
+}
+
+static uint64_t puts_draw(prng *random, unsigned count, uint32_t version, uint64_t *numbers)
+{
+    uint64_t before = stats_now().pending_puts;
+    for (unsigned i = 0; i < count; i++) {
+        numbers[i] = prng_next(random) % RECORDS;
+        if (!put(numbers[i], version)) break;
+    }
+    return stats_now().pending_puts - before;
+}
+
+/* ---- ways of reading --------------------------------------------------------------------------------------------- */
+
+static unsigned read_by_gets(const uint64_t *numbers)
+{
+    unsigned good = 0;
+    for (unsigned i = 0; i < PUTS; i++) good += holds(numbers[i]);
+    return good;
+}
+
+static unsigned read_by_multi_gets(const uint64_t *numbers)
+{
+    unsigned good = 0;
+    for (unsigned i = 0; i < PUTS; i += 50) {
+        char keys[50][16], values[50][VALUE_BYTES], expected[VALUE_BYTES];
+        rw_get_item items[50];
+        for (unsigned j = 0; j < 50; j++) items[j] = (rw_get_item){.key = key_of(keys[j], numbers[i + j]), .buf = values[j], .size = VALUE_BYTES};
+        CHECK_OK(rw_multi_get(db, BUCKET, items, 50));
+        for (unsigned j = 0; j < 50; j++)
+            good += items[j].result == 0 && slice_same(slice_bytes(values[j], items[j].size), value_of(expected, numbers[i + j], version_of[numbers[i + j]]));
+    }
+    return good;
+}
+
+static unsigned read_by_cursor(const uint64_t *numbers)
+{
+    rw_cursor *cursor;
+    unsigned good = 0;
+    char expected[VALUE_BYTES], key[16];
+    if (!CHECK_OK(rw_cursor_open(db, NULL, BUCKET, &cursor))) return 0;
+    for (unsigned i = 0; i < PUTS; i++) {
+        rw_slice value;
+        if (!CHECK_OK(rw_cursor_seek(cursor, key_of(key, numbers[i]))) || !CHECK_OK(rw_cursor_value(cursor, &value))) break;
+        good += slice_same(value, value_of(expected, numbers[i], version_of[numbers[i]]));
+    }
+    rw_cursor_close(cursor);
+    return good;
+}
+
+static unsigned read_by_transaction(const uint64_t *numbers)
+{
+    rw_txn *txn;
+    unsigned good = 0;
+    char key[16], value[VALUE_BYTES], expected[VALUE_BYTES];
+    if (!CHECK_OK(rw_txn_begin(db, RW_SERIALIZABLE, &txn))) return 0;
+    for (unsigned i = 0; i < PUTS; i++) {
+        size_t size = VALUE_BYTES;
+        good += rw_txn_get(txn, BUCKET, key_of(key, numbers[i]), value, &size) == 0 &&
+                slice_same(slice_bytes(value, size), value_of(expected, numbers[i], version_of[numbers[i]]));
+    }
+    rw_txn_abort(txn);
+    return good;
+}
+
+static void test_ways(void)
+{
+    static const struct {
+        const char *name;
+        unsigned (*read)(const uint64_t *numbers);
+    } ways[] = {{"gets", read_by_gets}, {"multi-gets", read_by_multi_gets}, {"a cursor", read_by_cursor}, {"a transaction", read_by_transaction}};
+    prng random = {.state = seed + 1};
+    static uint64_t numbers[PUTS];
+    for (unsigned i = 0; i < sizeof ways / sizeof *ways; i++) {
+        uint64_t waited = puts_draw(&random, PUTS, 100 + i, numbers);
+        unsigned good = ways[i].read(numbers);
+        tap_ok(waited > PUTS / 2 && good == PUTS, "%u puts, of which %llu waited: %u are seen by %s", PUTS, (unsigned long long)waited, good, ways[i].name);
+    }
+    rw_stats_t stats = stats_now();
+    tap_ok(stats.pending_answers > 0 && stats.pending_bytes < stats.cache_frames * stats.page_size, "%llu gets were answered by what waited",
+           (unsigned long long)stats.pending_answers);
+}
+
+/* ---- other writes of the same keys ------------------------------------------------------------------------------- */
+
+static void test_writes(void)
+{
+    prng random = {.state = seed + 2};
+    char key[16], value[VALUE_BYTES];
+    unsigned twice = 0, gone = 0, swapped = 0;
+    for (unsigned i = 0; i < 300; i++) {
+        uint64_t number = prng_next(&random) % RECORDS;
+        if (!put(number, 200) || !put(number, 201)) break;
+        twice += holds(number);
+        CHECK_OK(rw_cas(db, BUCKET, key_of(key, number), &(rw_slice){value, value_of(value, number, 201).size}, &(rw_slice){"swapped", 7}, RW_ASYNC));
+        swapped += get_is_text(db, BUCKET, key, "swapped");
+        number = (number + RECORDS / 2) % RECORDS;
+        if (!put(number, 202)) break;
+        CHECK_OK(rw_del(db, BUCKET, key_of(key, number), RW_ASYNC));
+        gone += get_code(db, BUCKET, slice_text(key)) == RW_ENOTFOUND;
+        put(number, 203);
+    }
+    tap_ok(twice == 300 && swapped == 300 && gone == 300, "what waits is replaced (%u), compared (%u) and deleted (%u)", twice, swapped, gone);
+    for (uint64_t i = 0; i < RECORDS; i++) put(i, 204); /* known again, and many leaves split: there is more of it */
+    unsigned good = 0;
+    for (uint64_t i = 0; i < RECORDS; i++) good += holds(i);
+    tap_ok(good == RECORDS, "all records are there");
+}
+
+/* ---- snapshots ---------------------------------------------------------------------------------------------------- */
+
+static _Atomic int stop;
+
+static void *writer_run(void *arg)
+{
+    prng random = {.state = seed + 3};
+    char key[16], value[VALUE_BYTES];
+    uint64_t *puts = arg;
+    for (uint32_t i = 0; !stop; i++, (*puts)++) {
+        uint64_t number = prng_next(&random) % RECORDS;
+        if (rw_put(db, BUCKET, key_of(key, number), value_of(value, number, 300 + i), RW_ASYNC) != 0) break;
+    }
+    return NULL;
+}
+
+/* Snapshots are opened and closed all the time, so that puts wait in between; what one has seen of a key it sees again. */
+static void test_snapshots(void)
+{
+    pthread_t writer;
+    uint64_t puts = 0, before = stats_now().pending_puts;
+    prng random = {.state = seed + 4};
+    unsigned same = 0, looks = 4000;
+    stop = 0;
+    pthread_create(&writer, NULL, writer_run, &puts);
+    for (unsigned i = 0; i < looks; i++) {
+        rw_txn *txn;
+        char key[16], first[VALUE_BYTES], second[VALUE_BYTES];
+        size_t first_size = VALUE_BYTES, second_size = VALUE_BYTES;
+        key_of(key, prng_next(&random) % RECORDS);
+        if (!CHECK_OK(rw_txn_begin(db, RW_READONLY, &txn))) break;
+        int one = rw_txn_get(txn, BUCKET, slice_text(key), first, &first_size);
+        int two = rw_txn_get(txn, BUCKET, slice_text(key), second, &second_size);
+        same += one == 0 && two == 0 && slice_same(slice_bytes(first, first_size), slice_bytes(second, second_size));
+        rw_txn_abort(txn);
+        if (i % 4 == 0) usleep(100); /* without a snapshot */
+    }
+    stop = 1;
+    pthread_join(writer, NULL);
+    tap_ok(same == looks, "%u of %u snapshots see the same twice, beside %llu puts, of which %llu waited", same, looks, (unsigned long long)puts,
+           (unsigned long long)(stats_now().pending_puts - before));
+}
+
+/* ---- a page that cannot be read ----------------------------------------------------------------------------------- */
+
+/* Damages each page of the data file that holds this text. Returns how many there are. */
+static unsigned damage(const char *dir, const char *text)
+{
+    char path[DIRS_PATH_MAX];
+    static unsigned char page[4096];
+    unsigned found = 0;
+    path_join(path, dir, "data");
+    int fd = open(path, O_RDWR);
+    for (off_t at = 8192; fd >= 0 && pread(fd, page, sizeof page, at) == (ssize_t)sizeof page; at += (off_t)sizeof page) {
+        if (memmem(page, sizeof page, text, strlen(text)) == NULL) continue;
+        memset(page + 2000, 0x5a, 64);
+        found += pwrite(fd, page, sizeof page, at) == (ssize_t)sizeof page;
+    }
+    if (fd >= 0) close(fd);
+    return found;
+}
+
+static void test_damaged(const char *dir)
+{
+    rw_options options = options_small();
+    char key[16], value[VALUE_BYTES], other[16];
+    db = open_or_exit(dir, &options);
+    for (uint64_t i = 0; i < RECORDS; i++) put(i, 400);
+    CHECK_OK(rw_close(db));
+    db = open_or_exit(dir, &options);
+    key_of(key, 31234);
+    int cold = get_code(db, BUCKET, key_of(other, 5));
+    unsigned copies = damage(dir, "31234 version 400");
+    int waits = rw_put(db, BUCKET, slice_text(key), value_of(value, 31234, 401), RW_SYNC);
+    int checkpoint = rw_checkpoint(db);
+    bool there = get_is(db, BUCKET, slice_text(key), value_of(value, 31234, 401));
+    tap_ok(copies > 0 && cold == 0 && waits == 0 && checkpoint == 0 && there && stats_now().pending_writes == 1,
+           "a put whose page is damaged (%u copies) waits, outlives a checkpoint and is read", copies);
+    CHECK_CODE(get_code(db, BUCKET, key_of(other, 31235)), RW_ECORRUPT);
+    tap_ok(get_code(db, BUCKET, key_of(other, 40000)) == 0, "its neighbours on the page fail, others go on");
+    CHECK_OK(rw_close(db));
+    db = open_or_exit(dir, &options);
+    tap_ok(get_is(db, BUCKET, slice_text(key), value_of(value, 31234, 401)), "after a reopening it is there");
+    rw_close(db);
+}
+
+int main(void)
+{
+    char dir[DIRS_PATH_MAX];
+    rw_options options = options_small();
+    seed = number_from("PENDING_SEED", 1);
+    tap_diag("PENDING_SEED=%llu", (unsigned long long)seed);
+    if (!dir_make(dir, "pending")) return 1;
+    db = open_or_exit(dir, &options);
+    load();
+    test_ways();
+    test_writes();
+    test_snapshots();
+    CHECK_OK(rw_close(db));
+    tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
+    test_damaged(dir);
+    dir_remove(dir);
+    return tap_done();
+}
