@@ -192,17 +192,24 @@ static hang_state page_install_alone(trees *t, tree_writer *w, const tree_miss *
     return state;
 }
 
-/* With a writer, for a leaf that has to be split. */
-static int page_install_splitting(trees *t, const tree_miss *miss, uint32_t f, const void *bytes, hang_state *state)
+/*
+ * With a writer, for a leaf that has to be split. One thread at a time, and nobody waits for his turn with a frame in hand: a small cache has not so many. The page is
+ * read again, unless the caller has its bytes.
+ */
+static int page_install_splitting(trees *t, const tree_miss *miss, const void *bytes)
 {
     tree_writer *w;
+    hang_state state = HANG_FRAMES;
     int error = tree_writer_open(t, &w);
     if (error != 0) return error;
     kio_mutex_lock(t->kio, &t->split_mutex);
-    for (bool again = false; error == 0 && (*state == HANG_FRAMES || *state == HANG_PARENT); again = true) {
+    while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT)) {
         error = tree_writer_fill(w);
-        if (error == 0 && again) error = page_read(t, miss, f, bytes);
-        if (error == 0) *state = page_install_alone(t, w, miss, f);
+        if (error != 0) break;
+        uint32_t f = w->reserve[--w->reserved];
+        error = page_read(t, miss, f, bytes);
+        if (error == 0) state = page_install_alone(t, w, miss, f);
+        if (error != 0 || state != HANG_DONE) pool_frame_free(&t->pool, f);
     }
     kio_mutex_unlock(t->kio, &t->split_mutex);
     tree_writer_close(w);
@@ -219,8 +226,8 @@ static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_re
         hang_state state = HANG_STALE;
         error = page_read(t, miss, f, bytes);
         if (error == 0) state = page_install_alone(t, NULL, miss, f);
-        if (state == HANG_FRAMES) error = page_install_splitting(t, miss, f, bytes, &state);
         if (state != HANG_DONE) pool_frame_free(&t->pool, f);
+        if (state == HANG_FRAMES) error = page_install_splitting(t, miss, bytes);
     }
     pool_load_end(&t->pool, address);
     /* Its old place may have been used again, or cut off with the file's end. */

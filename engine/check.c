@@ -34,12 +34,12 @@ static void tokens_take(engine *e, partition_order *order)
     }
 }
 
-/* Each frame is free, in a tree, memory of old values, locks, filters or pending writes, or in the hands of the checkpointer, which may be reading a page, or of
+/* Each frame is free, in a tree, memory of old values, locks, filters or pending writes, or in the hands of the checkpointer, which may be reading pages, or of
  * workers, which read for queues. More than these are lost. */
 static int frames_check(engine *e)
 {
     const pool *p = &e->trees.pool;
-    uint32_t reads = atomic_load(&e->fetch_frames), free_count = atomic_load(&p->free_count), in_trees = 0;
+    uint32_t reads = atomic_load(&e->fetch_frames) + atomic_load(&e->checkpointer.flush_frames), free_count = atomic_load(&p->free_count), in_trees = 0;
     for (uint32_t f = 0; f < p->frame_count; f++) in_trees += atomic_load(&p->frames[f].partition) != PARTITION_NONE;
     lock_counters locks_now;
     locks_counters(e->locks, &locks_now);

@@ -191,7 +191,8 @@ static int key_pend(key_commit *c, partition *p)
     uint64_t lsn;
     if (op->kind != WAL_OP_PUT || c->condition != NULL || c->miss.level != 0 || versions_wanted(&e->versions)) return TREE_MISS;
     pending_state room = pending_prepare(pg, p, c->miss.ref, op->key, c->at.hash, op->second.size);
-    if (room != PENDING_READY) return room == PENDING_FULL && c->waits_left > 0 ? COMMIT_CROWDED : TREE_MISS;
+    if (room == PENDING_FULL && c->waits_left > 0 && atomic_load(&e->checkpointer.last_error) == 0) return COMMIT_CROWDED;
+    if (room != PENDING_READY) return TREE_MISS;
     atomic_store(&p->committing, WAL_ANNOUNCE_BUSY);
     RW_PREEMPT(e->kio);
     int state = versions_wanted(&e->versions) ? TREE_MISS : 0;

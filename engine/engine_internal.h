@@ -48,6 +48,7 @@ typedef struct {
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
+    _Atomic uint32_t flush_frames;         /* that a flush's reads hold */
     _Atomic uint64_t pend_debt_ns;         /* waiting that writers owe because of pending writes */
     _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */

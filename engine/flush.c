@@ -95,6 +95,7 @@ static uint32_t reads_begin(flush_reads *r, const tree_miss *pages, uint32_t cou
         ops[begun++] = &one->op;
         r->idle_count--;
     }
+    atomic_fetch_add(&r->e->checkpointer.flush_frames, begun);
     if (begun > 0) kio_ring_submit(r->e->kio, r->ring, ops, begun);
     return i;
 }
@@ -109,6 +110,7 @@ static void reads_end(flush_reads *r)
         (void)tree_writer_fill(r->e->checkpointer.writer);
         (void)trees_read_end(&r->e->trees, &one->read, &one->op, r->e->checkpointer.writer); /* what failed is looked at alone */
         r->idle[r->idle_count++] = one;
+        atomic_fetch_sub(&r->e->checkpointer.flush_frames, 1);
     }
 }
 
