@@ -59,10 +59,10 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
         plan->shared_keys = 8;
         plan->shared_percent = PICK(&random, 70, 90);
         plan->capture_mean = 250;
-    } else if (rw_random_below(&random, 3) == 0) {
+    } else if (rw_random_below(&random, 5) == 0) {
         plan->plain = true;
         plan->shared_keys = 0;
-        plan->slots = PICK(&random, 400, 800, 2000);
+        plan->slots = PICK(&random, 400, 800, 800);
         plan->loads_first = true;
     }
 }
