@@ -1,11 +1,13 @@
 /* Partitions: opening the set of trees, finding and locking, cutting one in two, joining an empty one to its neighbour. */
+#include "base/preempt.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
 #define FILTERS_SHARE 8u               /* of the frames, at most */
-#define PENDING_SHARE_NUMBER 11u       /* of the frames, at most 11/16 */
-#define PENDING_SHARE_OF 16u
+#define PENDING_SHARE_NUMBER 5u        /* of the frames, at most 5/8, */
+#define PENDING_SHARE_OF 8u
+#define PENDING_FRAMES_LEFT 64u        /* but for so many: a small cache needs them for splits and reads */
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
@@ -21,7 +23,7 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
     if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
     if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->filters.bytes);
-    pending_init(&t->pending, k, &t->pool, page_size, t->pool.frame_count / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
+    pending_init(&t->pending, k, &t->pool, page_size, (t->pool.frame_count - RW_MIN(t->pool.frame_count, PENDING_FRAMES_LEFT)) / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
     if (error == 0) return 0;
     filters_close(&t->filters);
     hints_close(&t->hints);
@@ -237,8 +239,10 @@ int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partiti
     tree_frame(t, right)->resident_children = (uint16_t)moved;
     root->resident_children = (uint16_t)(root->resident_children - moved);
     root->flags |= FRAME_RESHAPED;
+    pending_move_begin(&t->pending, p, q);
     subtree_move(t, right, q->index);
-    pending_move(&t->pending, p, q, rw_slice_of(w->plan.separator, w->plan.separator_length)); /* after the frames: a reader looks at theirs last */
+    RW_PREEMPT(t->kio);
+    pending_move_end(&t->pending, p, q, rw_slice_of(w->plan.separator, w->plan.separator_length));
     pool_dirty_move(&t->pool, p, q);
     pool_mark_dirty(&t->pool, p, f);
     pool_mark_dirty(&t->pool, q, right);

@@ -75,7 +75,7 @@ static void entries_hang(const pending *pg, pending_set *s, pending_leaf *all)
 
 static uint32_t frame_borrow(pending *pg)
 {
-    return pending_frames(pg) < pg->frames_max ? pool_frame_try(pg->pool) : FRAME_NONE;
+    return pending_frames(pg) < pending_limit(pg) ? pool_frame_try(pg->pool) : FRAME_NONE;
 }
 
 /* Twice as many buckets, if there is memory for them. Under the latch. */
@@ -269,14 +269,18 @@ uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves
     return count;
 }
 
-/* The latch of `from` is what a reader passes who comes too late: it finds the frame under its new partition then. */
-void pending_move(pending *pg, const partition *from, const partition *to, rw_slice low)
+void pending_move_begin(pending *pg, const partition *from, const partition *to)
 {
     pending_set *a = set_of(pg, from), *b = set_of(pg, to);
     RW_ASSERT(pending_is_empty(pg, to->index));
-    if (pending_is_empty(pg, from->index)) return;
     kio_mutex_lock(pg->kio, &a->latch);
     kio_mutex_lock(pg->kio, &b->latch);
+    atomic_store_explicit(&b->leaves, 1, memory_order_release); /* not empty: who looks early waits for the latch */
+}
+
+void pending_move_end(pending *pg, const partition *from, const partition *to, rw_slice low)
+{
+    pending_set *a = set_of(pg, from), *b = set_of(pg, to);
     uint32_t stayed = 0, moved = 0, writes = 0;
     pending_leaf *all = entries_take(pg, a);
     for (pending_leaf *next; all != NULL; all = next) {
@@ -295,6 +299,12 @@ void pending_move(pending *pg, const partition *from, const partition *to, rw_sl
     if (stayed == 0) table_give(pg, a);
     kio_mutex_unlock(pg->kio, &b->latch);
     kio_mutex_unlock(pg->kio, &a->latch);
+}
+
+void pending_release(pending *pg, const partition *p)
+{
+    pending_set *s = set_of(pg, p);
+    if (pending_is_empty(pg, p->index)) frame_arena_close(&pg->heap, &s->arena);
 }
 
 bool pending_get(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint64_t hash, void *buf, size_t room, pending_value *out)

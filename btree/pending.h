@@ -96,8 +96,12 @@ void pending_passed(pending *pg, const partition *p, uint64_t before);
 void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp);
 /* The leaves that something waits for, in the order of their addresses: at most max of them. Returns how many. */
 uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max);
-/* When p was cut: what belongs to keys from low on goes to the new partition, after its frames have. Both tokens are held. */
-void pending_move(pending *pg, const partition *from, const partition *to, rw_slice low);
+/* Around the move of frames to a new partition, when one is cut: what belongs to keys from low on goes there with them. Both tokens are held. In between, who asks either
+ * set waits: so what a reader finds fits the partition that he sees the frame in afterwards, whichever he saw it in before. */
+void pending_move_begin(pending *pg, const partition *from, const partition *to);
+void pending_move_end(pending *pg, const partition *from, const partition *to, rw_slice low);
+/* After pending_prepare, when nothing was put: a frame is not kept for a set with nothing in it. */
+void pending_release(pending *pg, const partition *p);
 
 /* ---- any thread -------------------------------------------------------------------------------------------------- */
 
@@ -120,10 +124,18 @@ static inline uint64_t pending_frames(const pending *pg)
     return atomic_load_explicit(&pg->heap.frames, memory_order_relaxed) + atomic_load_explicit(&pg->bucket_frames, memory_order_relaxed);
 }
 
+/* What they may take now: old values and locks, which do not wait for what pends to be made, come first. */
+static inline uint64_t pending_limit(const pending *pg)
+{
+    uint64_t lent = atomic_load_explicit(&pg->pool->lent, memory_order_relaxed), own = atomic_load_explicit(&pg->heap.frames, memory_order_relaxed);
+    uint64_t others = lent > own ? lent - own : 0;
+    return pg->frames_max > others ? pg->frames_max - others : 0;
+}
+
 /* Whether there is memory for some more of them; exactness does not matter. */
 static inline bool pending_takes_more(const pending *pg)
 {
-    return pending_frames(pg) + 1 < pg->frames_max;
+    return pending_frames(pg) + 1 < pending_limit(pg);
 }
 
 #endif

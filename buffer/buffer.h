@@ -80,6 +80,7 @@ struct pool {
     _Atomic int write_error;           /* a write-back failed: final, nothing dirty is evicted any more */
     _Atomic int space_error;           /* the last try to place dirty pages found no space; 0 after one that did */
     _Atomic uint32_t dirty_count;
+    _Atomic uint64_t lent;             /* frames of all frame_heaps */
     RW_ALIGNED(64) _Atomic uint32_t populated;     /* frames below it have memory, or a worker gets it for them now */
     _Atomic uint32_t populate_wanted;  /* so many should have */
     pool_counters counters;

@@ -36,6 +36,7 @@ static void heap_frame_release(frame_heap *heap, uint32_t index)
     RW_ASSERT(before != 0);
     if (before > 1) return;
     atomic_fetch_sub_explicit(&heap->frames, 1, memory_order_relaxed);
+    atomic_fetch_sub_explicit(&heap->pool->lent, 1, memory_order_relaxed);
     pool_frame_free(heap->pool, index);
 }
 
@@ -63,6 +64,7 @@ void frame_arena_feed(frame_heap *heap, frame_arena *arena, uint32_t index)
     header->zero = 0;
     atomic_init(&header->references, 1);
     atomic_fetch_add_explicit(&heap->frames, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&heap->pool->lent, 1, memory_order_relaxed);
     *arena = (frame_arena){.frame = index + 1, .used = sizeof *header};
 }
 

@@ -129,6 +129,10 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
     uint64_t lsn;
     bool whole = false;
     int error = flush || p->image_needed ? flush_partition(e, p, &whole) : 0;
+    if (error == RW_ENOSPC && !p->image_needed) {
+        error = 0; /* an image as of before what is pending may still find space, and set some free */
+        whole = false;
+    }
     if (error != 0) return error;
     image_widen(e, p, whole);
     image_begin(e, p, &lsn);

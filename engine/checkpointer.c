@@ -198,12 +198,14 @@ static partition *partition_oldest(engine *e)
     return oldest;
 }
 
-static partition *partition_with_garbage(engine *e)
+/* *extents: large values are part of it. */
+static partition *partition_with_garbage(engine *e, bool *extents)
 {
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE) continue;
         partition_lock(e->kio, p);
+        *extents = p->extents.count > 0;
         uint64_t waiting = p->retired.blocks + p->extents.blocks + p->extents_passed.blocks, size = p->pages * e->trees.pool.page_blocks;
         partition_unlock(e->kio, p);
         if (waiting > RETIRED_BLOCKS_MIN && waiting > size / RETIRED_DIVISOR) return p;
@@ -313,10 +315,11 @@ static int background_step(engine *e, bool *worked)
     if (log_is_long(e)) p = partition_oldest(e);
     if (p == NULL) p = flush_wanted(e);
     bool flush = p != NULL;
-    if (p == NULL && (p = partition_with_garbage(e)) != NULL) flush = p->extents.count > 0; /* else they would have to wait */
+    if (p == NULL) p = partition_with_garbage(e, &flush); /* without a flush extents might have to wait */
     if (p == NULL) return clean_settle(e, worked);
-    *worked = true;
+    e->checkpointer.logged_again = false;
     error = image_advance(e, p) ? 0 : checkpoint_partition(e, p, flush);
+    *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
     return error != 0 ? error : checkpoint_publish(e, false);
 }
 

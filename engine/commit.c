@@ -180,8 +180,8 @@ static void key_applied(const key_commit *c, partition *p)
 }
 
 /*
- * A put whose leaf is on disk waits for it in memory (btree/pending.h), unless a snapshot may need what it replaces. While it is announced as it is here, before that is
- * looked at and until it can be read, no snapshot gets its moment: one that is begun meanwhile comes after it.
+ * A put whose leaf is on disk waits for it in memory (btree/pending.h), unless a snapshot may need what it replaces. That must be known before it is logged. So it is announced
+ * before it looks, and until it can be read; and whoever begins a snapshot lets those through that are announced so before he reads the log's end (engine/moment.c).
  */
 static int key_pend(key_commit *c, partition *p)
 {
@@ -203,7 +203,10 @@ static int key_pend(key_commit *c, partition *p)
         pending_put(pg, p, c->miss.ref, op->key, c->at.hash, op->second, lsn, lsn);
         key_applied(c, p);
         c->pended = true;
-    } else atomic_store_explicit(&p->committing, 0, memory_order_release);
+    } else {
+        atomic_store_explicit(&p->committing, 0, memory_order_release);
+        pending_release(pg, p);
+    }
     return state;
 }
 
@@ -255,6 +258,8 @@ static int key_prepare(key_commit *c, int state, page_ref *suspect, lock_owner *
     if (state == TREE_MISS) return trees_load(&e->trees, &c->miss, suspect);
     if (state == COMMIT_CROWDED) {
         c->waits_left--;
+        engine_writer_give(e, c->writer);
+        c->writer = NULL;
         flush_wait(e, CROWDED_WAIT_NS);
         return 0;
     }

@@ -43,13 +43,14 @@ typedef struct {
     unsigned char *segment;                /* a segment's bytes, for cleaning */
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
+    bool logged_again;                     /* the last flush met leaves that cannot be read */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
     _Atomic uint32_t flush_frames;         /* that a flush's reads hold */
-    _Atomic uint64_t pend_debt_ns;         /* waiting that writers owe because of pending writes */
+    _Atomic int64_t pend_debt_ns;          /* waiting that writers owe because of pending writes */
     _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */
     char last_error_text[256];             /* written before last_error, by its thread */

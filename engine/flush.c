@@ -34,6 +34,7 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
 {
     const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
     int error = 0;
+    e->checkpointer.logged_again = true;
     for (pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && error == 0; w = w->next) {
         unsigned char head[16];
         uint64_t lsn, end_lsn;
@@ -133,6 +134,8 @@ static void pages_read(engine *e, const tree_miss *pages, uint32_t count)
     }
     kio_ring_close(e->kio, r->ring);
     free(r);
+    tree_writer *w = e->checkpointer.writer;
+    while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]);
 }
 
 /* ---- a partition -------------------------------------------------------------------------------------------------- */
@@ -197,6 +200,7 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool 
     if (done) pending_passed(pg, p, end);
     store_retired_move(done ? &p->extents_passed : &p->extents, &extents);
     partition_unlock(e->kio, p);
+    store_retired_free(&extents);
     return error;
 }
 
@@ -218,7 +222,7 @@ int flush_partition(engine *e, partition *p, bool *whole)
 
 static uint64_t flush_from(const pending *pg)
 {
-    return pg->frames_max / FLUSH_FROM_SHARE * (FLUSH_FROM_SHARE - 1);
+    return pending_limit(pg) / FLUSH_FROM_SHARE * (FLUSH_FROM_SHARE - 1);
 }
 
 void flush_wait(engine *e, int64_t wait_ns)
@@ -234,13 +238,15 @@ void flush_wait(engine *e, int64_t wait_ns)
 void flush_throttle(engine *e)
 {
     const pending *pg = &e->trees.pending;
-    uint64_t used = pending_frames(pg), from = flush_from(pg);
+    uint64_t used = pending_frames(pg), limit = pending_limit(pg), from = flush_from(pg);
     if (used <= from) return;
-    double share = (double)(RW_MIN(used, pg->frames_max) - from) / (double)(pg->frames_max - from);
-    uint64_t owed = (uint64_t)(share * share * DEBT_MAX_NS);
-    if (atomic_fetch_add(&e->checkpointer.pend_debt_ns, owed) + owed < DEBT_PAID_NS) return;
-    atomic_fetch_sub(&e->checkpointer.pend_debt_ns, DEBT_PAID_NS);
-    flush_wait(e, DEBT_PAID_NS);
+    double share = used >= limit ? 1 : (double)(used - from) / (double)(limit - from);
+    int64_t owed = (int64_t)(share * share * DEBT_MAX_NS), debt = atomic_fetch_add(&e->checkpointer.pend_debt_ns, owed) + owed;
+    while (debt >= DEBT_PAID_NS)
+        if (atomic_compare_exchange_weak(&e->checkpointer.pend_debt_ns, &debt, debt - DEBT_PAID_NS)) {
+            flush_wait(e, DEBT_PAID_NS);
+            return;
+        }
 }
 
 partition *flush_wanted(engine *e)

@@ -36,11 +36,21 @@ static moment_state moment_try(engine *e, uint64_t *moment)
     return MOMENT_GOOD;
 }
 
+/* A put that is to wait for its leaf looks for snapshots before it has its place in the log, and only then: one that did not see this one is let through, so that its
+ * place lies below the end that will be read. It announces itself by WAL_ANNOUNCE_BUSY alone (engine/commit.c). */
+static void pending_puts_wait(engine *e)
+{
+    uint32_t used = atomic_load(&e->trees.partitions_used);
+    for (uint32_t i = 0; i < used; i++)
+        while (atomic_load(&e->trees.partitions[i].committing) == WAL_ANNOUNCE_BUSY) kio_yield(e->kio);
+}
+
 uint64_t engine_moment(void *engine_)
 {
     engine *e = engine_;
     uint64_t moment = 0;
     if (e->read_only) return UINT64_MAX / 2; /* nothing changes, and nothing is appended */
+    pending_puts_wait(e);
     while (moment_try(e, &moment) != MOMENT_GOOD) kio_yield(e->kio);
     return moment;
 }

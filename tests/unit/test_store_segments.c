@@ -91,7 +91,7 @@ static void model_compare(model *m)
         uint32_t extra = model_map_blocks(m, n);
         uint32_t live = store_segment_live(m->b.s, n);
         if (live != (m->live[n] + extra) * RW_BLOCK_SIZE) WRONG(m, "segment %u has %u live bytes, expected %u blocks", n, live, m->live[n] + extra);
-        free_count += m->live[n] + extra == 0 && n != m->open[0] && n != m->open[1];
+        free_count += m->live[n] + extra == 0 && !model_is_open(m, n);
     }
     if (space.live_bytes != (m->live_blocks + map_blocks) * RW_BLOCK_SIZE) WRONG(m, "%" PRIu64 " live bytes", space.live_bytes);
     if (space.segments_free != free_count) WRONG(m, "%u segments are free, expected %u", space.segments_free, free_count);
@@ -182,7 +182,7 @@ static void step_pick(model *m)
     uint32_t from = (uint32_t)rw_random_below(&m->random, space.segments), best = 0;
     for (uint32_t n = RW_MAX(from, 1); n < space.segments; n++) {
         uint32_t live = store_segment_live(m->b.s, n) / RW_BLOCK_SIZE;
-        if (live == 0 || n == m->open[0] || n == m->open[1] || m->spanned[n] || live * 100 >= percent * SEGMENT_BLOCKS) continue;
+        if (live == 0 || model_is_open(m, n) || m->spanned[n] || live * 100 >= percent * SEGMENT_BLOCKS) continue;
         if (best == 0 || live * RW_BLOCK_SIZE < store_segment_live(m->b.s, best)) best = n;
     }
     uint32_t picked = store_clean_pick(m->b.s, percent, from);
@@ -195,7 +195,7 @@ static void step_pick(model *m)
 
 static void model_opened(model *m)
 {
-    m->open[0] = m->open[1] = 0;
+    memset(m->open, 0, sizeof m->open);
     must(bed_open(&m->b), "open");
 }
 
