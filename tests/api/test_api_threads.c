@@ -323,7 +323,7 @@ static void test_shared(void)
 #if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define CACHED_RECORDS ((uint64_t)100000)    /* still more than the cache holds */
 #else
-#define CACHED_RECORDS ((uint64_t)500000)
+#define CACHED_RECORDS ((uint64_t)200000)
 #endif
 #define LOADERS 4
 
