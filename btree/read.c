@@ -100,8 +100,8 @@ static bool miss_stands(trees *t, const leaf_seen *at, miss_use *use)
     return frame_unchanged(fr, at->version);
 }
 
-/* Asks what waits for a leaf that is missing, whose parent at stands on; DESCENT_MISS: it says nothing of the key. When a partition is cut, its frames go before what
- * is pending: who looked in the wrong place sees that afterwards. */
+/* Asks what waits for a leaf that is missing, whose parent at stands on; DESCENT_MISS: it says nothing of the key. While a partition is cut both
+ * sets are latched: who looked in the old one too late finds the frame in the new partition afterwards, who looks in the new one early waits. */
 static descent miss_pending(trees *t, const leaf_seen *at, const tree_miss *miss, miss_use *use)
 {
     uint16_t index = atomic_load_explicit(&t->pool.frames[at->frame].partition, memory_order_acquire);

@@ -12,7 +12,7 @@
 #define THROTTLE_WAIT_MAX_NS 8e6
 #define SPACE_WAIT_NS 2000000          /* once for each write while cleaning is behind */
 #define CROWDED_WAIT_NS 2000000
-#define CROWDED_WAITS 100
+#define CROWDED_WAITS 5                /* so that no put waits long for a flush */
 #define SHRINK_ATTEMPTS 16
 #define WRITER_FRAMES 32u              /* of the cache for each writer that is out: its reserve, and the pages that it works on */
 

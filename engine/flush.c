@@ -49,7 +49,7 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
     return error;
 }
 
-/* A leaf that was not loaded with others, because its parent was missing, too: alone. If it cannot be read, what waits for it is logged again, and goes on waiting. */
+/* A leaf that was not read with others, or could not be hung in: alone. If it cannot be read, what waits for it is logged again, and goes on waiting. */
 static int leaf_flush(engine *e, partition *p, page_ref leaf)
 {
     rw_slice key;

@@ -16,12 +16,6 @@
 static uint64_t seed;
 static rw_db *db;
 
-static rw_slice key_of(char to[16], uint64_t number)
-{
-    snprintf(to, 16, "key %010llu", (unsigned long long)number);
-    return slice_text(to);
-}
-
 static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version)
 {
     memset(to, 'v', VALUE_BYTES);
@@ -29,18 +23,11 @@ static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version
     return slice_bytes(to, VALUE_BYTES);
 }
 
-static rw_stats_t stats_now(void)
-{
-    rw_stats_t stats = {0};
-    CHECK_OK(rw_stats(db, &stats));
-    return stats;
-}
-
 static void load(void)
 {
     char key[16], value[VALUE_BYTES];
     uint64_t good = 0;
-    for (uint64_t i = 0; i < RECORDS; i++) good += rw_put(db, BUCKET, key_of(key, 2 * i), value_of(value, 2 * i, 0), RW_ASYNC) == 0;
+    for (uint64_t i = 0; i < RECORDS; i++) good += rw_put(db, BUCKET, key_numbered(key, 2 * i), value_of(value, 2 * i, 0), RW_ASYNC) == 0;
     tap_ok(good == RECORDS, "%llu records, several times what the cache holds", (unsigned long long)good);
 }
 
@@ -55,7 +42,7 @@ static unsigned ask_gets(prng *random)
 {
     char key[16];
     unsigned absent = 0;
-    for (unsigned i = 0; i < ASKED; i++) absent += get_code(db, BUCKET, key_of(key, odd_draw(random))) == RW_ENOTFOUND;
+    for (unsigned i = 0; i < ASKED; i++) absent += get_code(db, BUCKET, key_numbered(key, odd_draw(random))) == RW_ENOTFOUND;
     return absent;
 }
 
@@ -65,7 +52,7 @@ static unsigned ask_multi_gets(prng *random)
     for (unsigned i = 0; i < ASKED; i += 50) {
         char keys[50][16];
         rw_get_item items[50];
-        for (unsigned j = 0; j < 50; j++) items[j] = (rw_get_item){.key = key_of(keys[j], odd_draw(random))};
+        for (unsigned j = 0; j < 50; j++) items[j] = (rw_get_item){.key = key_numbered(keys[j], odd_draw(random))};
         CHECK_CODE(rw_multi_get(db, BUCKET, items, 50), 0);
         for (unsigned j = 0; j < 50; j++) absent += items[j].result == RW_ENOTFOUND;
     }
@@ -81,7 +68,7 @@ static unsigned ask_queue(prng *random)
         char keys[50][16];
         rw_op ops[50], *list[50], *done[50];
         for (unsigned j = 0; j < 50; j++) {
-            ops[j] = (rw_op){.kind = RW_OP_GET, .bucket = BUCKET, .key = key_of(keys[j], odd_draw(random))};
+            ops[j] = (rw_op){.kind = RW_OP_GET, .bucket = BUCKET, .key = key_numbered(keys[j], odd_draw(random))};
             list[j] = &ops[j];
         }
         CHECK_OK(rw_submit(queue, list, 50));
@@ -96,7 +83,7 @@ static unsigned ask_deletes(prng *random)
 {
     char key[16];
     unsigned absent = 0;
-    for (unsigned i = 0; i < ASKED; i++) absent += rw_del(db, BUCKET, key_of(key, odd_draw(random)), RW_ASYNC) == RW_ENOTFOUND;
+    for (unsigned i = 0; i < ASKED; i++) absent += rw_del(db, BUCKET, key_numbered(key, odd_draw(random)), RW_ASYNC) == RW_ENOTFOUND;
     return absent;
 }
 
@@ -107,7 +94,7 @@ static unsigned ask_snapshot(prng *random)
     unsigned absent = 0;
     size_t size = 0;
     if (!CHECK_OK(rw_txn_begin(db, RW_READONLY, &txn))) return 0;
-    for (unsigned i = 0; i < ASKED; i++) absent += rw_txn_get(txn, BUCKET, key_of(key, odd_draw(random)), NULL, &size) == RW_ENOTFOUND;
+    for (unsigned i = 0; i < ASKED; i++) absent += rw_txn_get(txn, BUCKET, key_numbered(key, odd_draw(random)), NULL, &size) == RW_ENOTFOUND;
     rw_txn_abort(txn);
     return absent;
 }
@@ -121,14 +108,14 @@ static void test_ways(void)
     prng random = {.state = seed + 1};
     tap_ok(ask_gets(&random) == ASKED, "absent keys are absent");
     for (size_t i = 0; i < sizeof ways / sizeof *ways; i++) {
-        rw_stats_t before = stats_now();
+        rw_stats_t before = stats_of(db);
         unsigned absent = ways[i].ask(&random);
-        rw_stats_t after = stats_now();
+        rw_stats_t after = stats_of(db);
         uint64_t reads = after.page_reads - before.page_reads, answers = after.filter_answers - before.filter_answers;
         tap_ok(absent == ASKED && reads < ASKED / 5 && answers > ASKED / 2, "%s: %u of %u absent, with %llu reads, by %llu answers of filters", ways[i].name, absent, ASKED,
                (unsigned long long)reads, (unsigned long long)answers);
     }
-    rw_stats_t stats = stats_now();
+    rw_stats_t stats = stats_of(db);
     tap_ok(stats.filter_bytes > 0 && stats.filter_bytes <= stats.cache_frames * stats.page_size / 5, "they take %llu KiB of %llu KiB of frames",
            (unsigned long long)stats.filter_bytes >> 10, (unsigned long long)(stats.cache_frames * stats.page_size) >> 10);
     tap_ok(stats.filter_vain < stats.filter_answers / 5, "%llu reads were in vain", (unsigned long long)stats.filter_vain);
@@ -144,7 +131,7 @@ static bool churn(prng *random)
     for (unsigned i = 0; i < 4000; i++) {
         uint64_t number = 1000 + prng_next(random) % (2 * RECORDS - 1000);
         size_t size = sizeof value;
-        good = good && rw_get(db, BUCKET, key_of(key, number), value, &size) == (number % 2 == 0 ? 0 : RW_ENOTFOUND);
+        good = good && rw_get(db, BUCKET, key_numbered(key, number), value, &size) == (number % 2 == 0 ? 0 : RW_ENOTFOUND);
     }
     return good;
 }
@@ -161,15 +148,15 @@ static void test_changes(void)
         size_t size = sizeof value;
         uint64_t number = 2 * (prng_next(&random) % 400);
         CHECK_OK(rw_txn_begin(db, round % 2 == 0 ? RW_SNAPSHOT : RW_SERIALIZABLE, &txn));
-        CHECK_OK(rw_del(db, BUCKET, key_of(key, number), RW_ASYNC));
+        CHECK_OK(rw_del(db, BUCKET, key_numbered(key, number), RW_ASYNC));
         churned = churned && churn(&random);
-        gone += get_code(db, BUCKET, key_of(key, number)) == RW_ENOTFOUND;
+        gone += get_code(db, BUCKET, key_numbered(key, number)) == RW_ENOTFOUND;
         churned = churned && churn(&random);
-        old += rw_txn_get(txn, BUCKET, key_of(key, number), value, &size) == 0;
+        old += rw_txn_get(txn, BUCKET, key_numbered(key, number), value, &size) == 0;
         rw_txn_abort(txn);
-        CHECK_OK(rw_put(db, BUCKET, key_of(key, number), value_of(value, number, round + 1), RW_ASYNC));
+        CHECK_OK(rw_put(db, BUCKET, key_numbered(key, number), value_of(value, number, round + 1), RW_ASYNC));
         churned = churned && churn(&random);
-        seen += get_is(db, BUCKET, key_of(key, number), value_of(value, number, round + 1));
+        seen += get_is(db, BUCKET, key_numbered(key, number), value_of(value, number, round + 1));
     }
     tap_ok(churned, "the other keys are what they were");
     tap_ok(gone == rounds && seen == rounds, "of %u keys %u are gone when deleted, and %u there when put again", rounds, gone, seen);
@@ -192,7 +179,7 @@ static void *thread_run(void *arg)
     for (unsigned i = 0; i < 8000 && good; i++) {
         unsigned own = (unsigned)(prng_next(&random) % OWN_KEYS);
         uint64_t number = 2 * (own * (RECORDS / OWN_KEYS) + me) + 1, choice = prng_next(&random) % 4;
-        key_of(key, number);
+        key_numbered(key, number);
         if (choice == 0) {
             good = CHECK_OK(rw_put(db, BUCKET, slice_text(key), value_of(value, number, i + 1), RW_ASYNC));
             version[own] = i + 1;
@@ -212,14 +199,14 @@ static void test_threads(void)
 {
     pthread_t threads[THREADS];
     unsigned failed = 0;
-    rw_stats_t before = stats_now();
+    rw_stats_t before = stats_of(db);
     for (uintptr_t i = 0; i < THREADS; i++) pthread_create(&threads[i], NULL, thread_run, (void *)(i + 1));
     for (unsigned i = 0; i < THREADS; i++) {
         void *result;
         pthread_join(threads[i], &result);
         failed += result != NULL;
     }
-    rw_stats_t after = stats_now();
+    rw_stats_t after = stats_of(db);
     tap_ok(failed == 0, "%u threads always found their own keys as they had left them", THREADS);
     tap_ok(after.filter_answers > before.filter_answers && after.pages_evicted > before.pages_evicted, "%llu answers of filters, %llu pages evicted meanwhile",
            (unsigned long long)(after.filter_answers - before.filter_answers), (unsigned long long)(after.pages_evicted - before.pages_evicted));
@@ -235,10 +222,10 @@ static void test_cached(const char *dir, rw_options options)
     options.cache_bytes = 64 * MIB;
     db = open_or_exit(dir, &options);
     for (uint64_t i = 0; i < RECORDS / 4; i++) {
-        right += get_code(db, BUCKET, key_of(key, 8 * i)) == 0;
-        right += get_code(db, BUCKET, key_of(key, 2 * RECORDS + i)) == RW_ENOTFOUND;
+        right += get_code(db, BUCKET, key_numbered(key, 8 * i)) == 0;
+        right += get_code(db, BUCKET, key_numbered(key, 2 * RECORDS + i)) == RW_ENOTFOUND;
     }
-    rw_stats_t stats = stats_now();
+    rw_stats_t stats = stats_of(db);
     tap_ok(right == RECORDS / 2 && stats.pages_evicted == 0 && stats.filter_bytes == 0, "a database that fits its cache gives no memory to filters");
 }
 

@@ -20,12 +20,6 @@ static uint64_t seed;
 static rw_db *db;
 static uint32_t version_of[RECORDS];   /* what each record should hold */
 
-static rw_slice key_of(char to[16], uint64_t number)
-{
-    snprintf(to, 16, "key %010llu", (unsigned long long)number);
-    return slice_text(to);
-}
-
 static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version)
 {
     memset(to, 'v', VALUE_BYTES);
@@ -33,24 +27,17 @@ static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version
     return slice_bytes(to, VALUE_BYTES - version % 7); /* lengths change, too */
 }
 
-static rw_stats_t stats_now(void)
-{
-    rw_stats_t stats = {0};
-    CHECK_OK(rw_stats(db, &stats));
-    return stats;
-}
-
 static bool put(uint64_t number, uint32_t version)
 {
     char key[16], value[VALUE_BYTES];
     version_of[number] = version;
-    return CHECK_OK(rw_put(db, BUCKET, key_of(key, number), value_of(value, number, version), RW_ASYNC));
+    return CHECK_OK(rw_put(db, BUCKET, key_numbered(key, number), value_of(value, number, version), RW_ASYNC));
 }
 
 static bool holds(uint64_t number)
 {
     char key[16], value[VALUE_BYTES];
-    return get_is(db, BUCKET, key_of(key, number), value_of(value, number, version_of[number]));
+    return get_is(db, BUCKET, key_numbered(key, number), value_of(value, number, version_of[number]));
 }
 
 static void load(void)
@@ -62,12 +49,12 @@ static void load(void)
 
 static uint64_t puts_draw(prng *random, unsigned count, uint32_t version, uint64_t *numbers)
 {
-    uint64_t before = stats_now().pending_puts;
+    uint64_t before = stats_of(db).pending_puts;
     for (unsigned i = 0; i < count; i++) {
         numbers[i] = prng_next(random) % RECORDS;
         if (!put(numbers[i], version)) break;
     }
-    return stats_now().pending_puts - before;
+    return stats_of(db).pending_puts - before;
 }
 
 /* ---- ways of reading --------------------------------------------------------------------------------------------- */
@@ -85,7 +72,7 @@ static unsigned read_by_multi_gets(const uint64_t *numbers)
     for (unsigned i = 0; i < PUTS; i += 50) {
         char keys[50][16], values[50][VALUE_BYTES], expected[VALUE_BYTES];
         rw_get_item items[50];
-        for (unsigned j = 0; j < 50; j++) items[j] = (rw_get_item){.key = key_of(keys[j], numbers[i + j]), .buf = values[j], .size = VALUE_BYTES};
+        for (unsigned j = 0; j < 50; j++) items[j] = (rw_get_item){.key = key_numbered(keys[j], numbers[i + j]), .buf = values[j], .size = VALUE_BYTES};
         CHECK_OK(rw_multi_get(db, BUCKET, items, 50));
         for (unsigned j = 0; j < 50; j++)
             good += items[j].result == 0 && slice_same(slice_bytes(values[j], items[j].size), value_of(expected, numbers[i + j], version_of[numbers[i + j]]));
@@ -101,7 +88,7 @@ static unsigned read_by_cursor(const uint64_t *numbers)
     if (!CHECK_OK(rw_cursor_open(db, NULL, BUCKET, &cursor))) return 0;
     for (unsigned i = 0; i < PUTS; i++) {
         rw_slice value;
-        if (!CHECK_OK(rw_cursor_seek(cursor, key_of(key, numbers[i]))) || !CHECK_OK(rw_cursor_value(cursor, &value))) break;
+        if (!CHECK_OK(rw_cursor_seek(cursor, key_numbered(key, numbers[i]))) || !CHECK_OK(rw_cursor_value(cursor, &value))) break;
         good += slice_same(value, value_of(expected, numbers[i], version_of[numbers[i]]));
     }
     rw_cursor_close(cursor);
@@ -116,7 +103,7 @@ static unsigned read_by_transaction(const uint64_t *numbers)
     if (!CHECK_OK(rw_txn_begin(db, RW_SERIALIZABLE, &txn))) return 0;
     for (unsigned i = 0; i < PUTS; i++) {
         size_t size = VALUE_BYTES;
-        good += rw_txn_get(txn, BUCKET, key_of(key, numbers[i]), value, &size) == 0 &&
+        good += rw_txn_get(txn, BUCKET, key_numbered(key, numbers[i]), value, &size) == 0 &&
                 slice_same(slice_bytes(value, size), value_of(expected, numbers[i], version_of[numbers[i]]));
     }
     rw_txn_abort(txn);
@@ -136,7 +123,7 @@ static void test_ways(void)
         unsigned good = ways[i].read(numbers);
         tap_ok(waited > PUTS / 2 && good == PUTS, "%u puts, of which %llu waited: %u are seen by %s", PUTS, (unsigned long long)waited, good, ways[i].name);
     }
-    rw_stats_t stats = stats_now();
+    rw_stats_t stats = stats_of(db);
     tap_ok(stats.pending_answers > 0 && stats.pending_bytes < stats.cache_frames * stats.page_size, "%llu gets were answered by what waited",
            (unsigned long long)stats.pending_answers);
 }
@@ -152,11 +139,11 @@ static void test_writes(void)
         uint64_t number = prng_next(&random) % RECORDS;
         if (!put(number, 200) || !put(number, 201)) break;
         twice += holds(number);
-        CHECK_OK(rw_cas(db, BUCKET, key_of(key, number), &(rw_slice){value, value_of(value, number, 201).size}, &(rw_slice){"swapped", 7}, RW_ASYNC));
+        CHECK_OK(rw_cas(db, BUCKET, key_numbered(key, number), &(rw_slice){value, value_of(value, number, 201).size}, &(rw_slice){"swapped", 7}, RW_ASYNC));
         swapped += get_is_text(db, BUCKET, key, "swapped");
         number = (number + RECORDS / 2) % RECORDS;
         if (!put(number, 202)) break;
-        CHECK_OK(rw_del(db, BUCKET, key_of(key, number), RW_ASYNC));
+        CHECK_OK(rw_del(db, BUCKET, key_numbered(key, number), RW_ASYNC));
         gone += get_code(db, BUCKET, slice_text(key)) == RW_ENOTFOUND;
         put(number, 203);
     }
@@ -178,7 +165,7 @@ static void *writer_run(void *arg)
     uint64_t *puts = arg;
     for (uint32_t i = 0; !stop; i++, (*puts)++) {
         uint64_t number = prng_next(&random) % RECORDS;
-        if (rw_put(db, BUCKET, key_of(key, number), value_of(value, number, 300 + i), RW_ASYNC) != 0) break;
+        if (rw_put(db, BUCKET, key_numbered(key, number), value_of(value, number, 300 + i), RW_ASYNC) != 0) break;
     }
     return NULL;
 }
@@ -187,7 +174,7 @@ static void *writer_run(void *arg)
 static void test_snapshots(void)
 {
     pthread_t writer;
-    uint64_t puts = 0, before = stats_now().pending_puts;
+    uint64_t puts = 0, before = stats_of(db).pending_puts;
     prng random = {.state = seed + 4};
     unsigned same = 0, looks = 4000;
     stop = 0;
@@ -196,7 +183,7 @@ static void test_snapshots(void)
         rw_txn *txn;
         char key[16], first[VALUE_BYTES], second[VALUE_BYTES];
         size_t first_size = VALUE_BYTES, second_size = VALUE_BYTES;
-        key_of(key, prng_next(&random) % RECORDS);
+        key_numbered(key, prng_next(&random) % RECORDS);
         if (!CHECK_OK(rw_txn_begin(db, RW_READONLY, &txn))) break;
         int one = rw_txn_get(txn, BUCKET, slice_text(key), first, &first_size);
         int two = rw_txn_get(txn, BUCKET, slice_text(key), second, &second_size);
@@ -207,7 +194,7 @@ static void test_snapshots(void)
     stop = 1;
     pthread_join(writer, NULL);
     tap_ok(same == looks, "%u of %u snapshots see the same twice, beside %llu puts, of which %llu waited", same, looks, (unsigned long long)puts,
-           (unsigned long long)(stats_now().pending_puts - before));
+           (unsigned long long)(stats_of(db).pending_puts - before));
 }
 
 /* ---- a page that cannot be read ----------------------------------------------------------------------------------- */
@@ -237,16 +224,16 @@ static void test_damaged(const char *dir)
     for (uint64_t i = 0; i < RECORDS; i++) put(i, 400);
     CHECK_OK(rw_close(db));
     db = open_or_exit(dir, &options);
-    key_of(key, 31234);
-    int cold = get_code(db, BUCKET, key_of(other, 5));
+    key_numbered(key, 31234);
+    int cold = get_code(db, BUCKET, key_numbered(other, 5));
     unsigned copies = damage(dir, "31234 version 400");
     int waits = rw_put(db, BUCKET, slice_text(key), value_of(value, 31234, 401), RW_SYNC);
     int checkpoint = rw_checkpoint(db);
     bool there = get_is(db, BUCKET, slice_text(key), value_of(value, 31234, 401));
-    tap_ok(copies > 0 && cold == 0 && waits == 0 && checkpoint == 0 && there && stats_now().pending_writes == 1,
+    tap_ok(copies > 0 && cold == 0 && waits == 0 && checkpoint == 0 && there && stats_of(db).pending_writes == 1,
            "a put whose page is damaged (%u copies) waits, outlives a checkpoint and is read", copies);
-    CHECK_CODE(get_code(db, BUCKET, key_of(other, 31235)), RW_ECORRUPT);
-    tap_ok(get_code(db, BUCKET, key_of(other, 40000)) == 0, "its neighbours on the page fail, others go on");
+    CHECK_CODE(get_code(db, BUCKET, key_numbered(other, 31235)), RW_ECORRUPT);
+    tap_ok(get_code(db, BUCKET, key_numbered(other, 40000)) == 0, "its neighbours on the page fail, others go on");
     CHECK_OK(rw_close(db));
     db = open_or_exit(dir, &options);
     tap_ok(get_is(db, BUCKET, slice_text(key), value_of(value, 31234, 401)), "after a reopening it is there");

@@ -2,6 +2,7 @@
 #ifndef TESTS_RW_HELPERS_H
 #define TESTS_RW_HELPERS_H
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -98,6 +99,20 @@ static inline int get_code(rw_db *db, rw_bucket bucket, rw_slice key)
     size_t size = 0;
     int code = rw_get(db, bucket, key, NULL, &size);
     return code == RW_ETOOSMALL ? 0 : code;
+}
+
+/* The key of a numbered record; keys are in the order of their numbers. */
+static inline rw_slice key_numbered(char to[16], uint64_t number)
+{
+    snprintf(to, 16, "key %010llu", (unsigned long long)number);
+    return slice_text(to);
+}
+
+static inline rw_stats_t stats_of(rw_db *db)
+{
+    rw_stats_t stats = {0};
+    CHECK_OK(rw_stats(db, &stats));
+    return stats;
 }
 
 /* Whether the store holds exactly this value. */
