@@ -218,6 +218,7 @@ int checkpoint_publish(engine *e, bool clean)
     uint64_t end = wal_end_lsn(e->wal); /* past everything that any image holds (C4) */
     error = RW_PLANTED(publish_early) ? 0 : wal_wait(e->wal, end);
     pub->image.durable_lsn = end;
+    pub->image.log_closed = clean; /* the database is being closed: nothing is appended any more */
     if (error == 0) error = store_publish(e->store, &pub->image, clean);
     uint64_t checkpoint_lsn = pub->image.checkpoint_lsn;
     free(pub);

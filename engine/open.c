@@ -180,7 +180,10 @@ static int database_open(engine *e)
     store_adopt(e, &params);
     error = cache_check(e);
     if (error != 0) return error;
+    const store_image *image = store_image_opened(e->store);
+    uint64_t checkpoint_lsn = image->checkpoint_lsn;
     wal_options options = log_options(e);
+    options.closed_lsn = image->log_closed ? image->durable_lsn : 0;
     error = wal_open(e->kio, e->dir, &options, &e->wal);
     if (error == RW_ENOENT) error = rw_error(RW_ECORRUPT, "%s: the data file is there, but the log is missing", e->dir);
     if (error == 0) error = trees_and_locks_open(e);
@@ -188,14 +191,13 @@ static int database_open(engine *e)
     if (error == 0) error = checkpointer_start(e);
     if (error != 0) return error;
     e->trees.recovering = true;
-    const store_image *image = store_image_opened(e->store);
-    uint64_t checkpoint_lsn = image->checkpoint_lsn;
     e->checkpointer.next_partition_id = image->next_partition_id;
     error = recovery_run(e);
     e->trees.recovering = false;
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     if (error != 0 || e->read_only) return error;
-    error = wal_start(e->wal, checkpoint_lsn);
+    error = store_log_begin(e->store);
+    if (error == 0) error = wal_start(e->wal, checkpoint_lsn);
     if (error == 0) log_sync_keep(e);
     return error;
 }

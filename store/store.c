@@ -220,7 +220,11 @@ static int data_load(store *s)
         result = rw_error(RW_ENOENT, "%s: the creation of this database was never finished", kio_file_path(s->file));
     else
         result = superblock_choose(s->file, slots, &chosen);
-    if (result == 0) result = superblock_adopt(s, &slots[chosen].block, bytes);
+    if (result == 0) {
+        /* what cannot be read in the other slot may be what came after, and said that the log was begun */
+        if (slots[1 - chosen].code != 0) slots[chosen].block.image.log_closed = false;
+        result = superblock_adopt(s, &slots[chosen].block, bytes);
+    }
     superblock_slots_free(slots);
     return result;
 }
@@ -327,6 +331,18 @@ static int publish_map(store *s, superblock *next, void *memory)
     return result;
 }
 
+/* As the next one on disk has it, but for its image and map. */
+static superblock superblock_next(store *s, bool clean)
+{
+    return (superblock){
+        .database_id = s->params.database_id,
+        .page_size = s->params.page_size,
+        .segments = atomic_load_explicit(&s->segments.count, memory_order_relaxed),
+        .clean = clean,
+        .sync_times = s->sync_times,
+    };
+}
+
 static void image_check(const store *s, const store_image *image)
 {
     for (uint32_t i = 0; i < image->partition_count; i++) {
@@ -339,13 +355,7 @@ static void image_check(const store *s, const store_image *image)
 
 int store_publish(store *s, const store_image *image, bool clean)
 {
-    superblock next = {
-        .database_id = s->params.database_id,
-        .page_size = s->params.page_size,
-        .segments = atomic_load_explicit(&s->segments.count, memory_order_relaxed),
-        .clean = clean,
-        .sync_times = s->sync_times,
-    };
+    superblock next = superblock_next(s, clean);
     if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no checkpoint", kio_file_path(s->file));
     RW_ASSERT(!s->segments.claiming);
     int result = store_failed(s);
@@ -360,5 +370,27 @@ int store_publish(store *s, const store_image *image, bool clean)
     result = memory == NULL ? RW_ENOMEM : publish_map(s, &next, memory);
     free(memory);
     superblock_image_free(&next.image);
+    return result;
+}
+
+int store_log_begin(store *s)
+{
+    superblock next = superblock_next(s, s->map.blocks > 0);
+    RW_ASSERT(!s->params.read_only && !s->segments.claiming);
+    if (!s->image.log_closed) return 0;
+    int result = superblock_image_copy(&next.image, &s->image);
+    if (result != 0) return result;
+    next.map = s->map;
+    next.image.log_closed = false;
+    next.image.generation++;
+    void *memory = superblock_memory(&next.image);
+    result = memory == NULL ? RW_ENOMEM : publish_slot(s, &next, memory);
+    free(memory);
+    if (result == 0) {
+        superblock_image_free(&s->image);
+        s->image = next.image;
+    } else {
+        superblock_image_free(&next.image);
+    }
     return result;
 }

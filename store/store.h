@@ -27,6 +27,7 @@ typedef struct {
     uint64_t generation;       /* set by the store */
     uint64_t checkpoint_lsn;   /* recovery replays the log from here: the smallest of the partitions' */
     uint64_t durable_lsn;      /* the log was durable up to here when this was published: it must reach at least that far */
+    bool log_closed;           /* and ends there: nobody has begun it again since */
     uint32_t partition_count;
     uint32_t next_partition_id;
     store_partition *partitions;   /* ordered by low_key; in a superblock read at open: owned by the store, good until the next publish */
@@ -142,6 +143,8 @@ int store_extent_read(store *s, extent_ref ref, rw_slice key, void *value, void 
  * without clean can still be published.
  */
 int store_publish(store *s, const store_image *image, bool clean);
+/* Before the log is begun: if the superblock on disk says that it was closed, makes the next one durable, which is the same but for that. After store_claims_end. */
+int store_log_begin(store *s);
 
 /* Space. */
 typedef struct {

@@ -71,7 +71,7 @@ static void superblock_encode(const superblock *block, unsigned char *bytes, uin
         .map_blocks = block->map.blocks,
         .map_checksum = block->map.checksum,
         .segments = block->segments,
-        .flags = block->clean ? SUPERBLOCK_CLEAN : 0,
+        .flags = (block->clean ? SUPERBLOCK_CLEAN : 0) | (image->log_closed ? SUPERBLOCK_LOG_CLOSED : 0),
     };
     if (block->sync_times.device != 0) {
         header.features_compatible |= SUPERBLOCK_COMPATIBLE_SYNC_TIMES;

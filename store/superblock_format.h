@@ -31,7 +31,7 @@
  *       96    4  space map: length, blocks; 0 none
  *      100    4  space map: checksum
  *      104    4  segments in the file, segment 0 included
- *      108    4  flags: bit 0 closed cleanly (there is a space map)
+ *      108    4  flags: bit 0 closed cleanly (there is a space map); bit 1 the log ends at the durable LSN, and was not begun again since
  *      112    8  with compatible feature 0: the device on which syncs of the log were measured (kio_file_device); else zero
  *      120    4  and the median time of a write and a sync, ns
  *      124    4  and that of a durable write, ns; 0: not possible
@@ -66,6 +66,7 @@
 #define SUPERBLOCK_FEATURES_KNOWN 0ull
 #define SUPERBLOCK_COMPATIBLE_SYNC_TIMES 1ull
 #define SUPERBLOCK_CLEAN 1u
+#define SUPERBLOCK_LOG_CLOSED 2u
 
 typedef struct {
     uint64_t magic;

@@ -92,6 +92,7 @@ static int slot_decode(slot_reader *r, const superblock_header *h)
         .generation = h->generation,
         .checkpoint_lsn = h->checkpoint_lsn,
         .durable_lsn = h->durable_lsn,
+        .log_closed = (h->flags & SUPERBLOCK_LOG_CLOSED) != 0,
         .partition_count = h->partition_count,
         .next_partition_id = h->next_partition_id,
         .partitions = table,

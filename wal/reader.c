@@ -262,8 +262,8 @@ static int decide_end(reader *r, uint64_t from_lsn, uint64_t must_reach_lsn, uin
     const wal_slot *slot = r->count > 0 ? r->segments[r->position] : NULL;
     uint64_t stopped_at = slot == NULL ? 0 : (uint64_t)slot_number(r, slot) * RW_LOG_SEGMENT_BYTES + (uint64_t)r->index * RW_BLOCK_SIZE;
     uint64_t end = slot == NULL ? WAL_LSN_FIRST : r->assembler.whole_end;
-    /* Nothing has changed since an earlier walk from the same place came to the same end: then the same slots would be looked through again. */
-    bool examined = r->w->replayed && r->w->examined_from == from_lsn && r->w->replay_end_lsn == end;
+    /* Where the log was closed it ends. And nothing has changed since an earlier walk from the same place came to the same end. */
+    bool examined = end == r->w->options.closed_lsn || (r->w->replayed && r->w->examined_from == from_lsn && r->w->replay_end_lsn == end);
     int rc = examined ? 0 : examine_tail(r, slot == NULL ? 0 : slot->epoch, end, stopped_at);
     if (rc != 0) return rc;
     if (end < from_lsn || end < must_reach_lsn) {
@@ -320,6 +320,10 @@ int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn
     reader r;
     uint64_t end = 0;
     RW_ASSERT(!w->started && from_lsn >= WAL_LSN_FIRST);
+    if (w->replayed && w->examined_from == from_lsn && w->replay_end_lsn == from_lsn && must_reach_lsn <= from_lsn) { /* an earlier walk met no record */
+        *end_lsn = from_lsn;
+        return 0;
+    }
     int rc = reader_open(&r, w);
     wal_assembler_init(&r.assembler, kio_file_path(w->file), from_lsn, fn, arg);
     if (rc == 0 && r.count > 0) {

@@ -26,6 +26,7 @@ typedef struct {
     bool read_only;            /* replay only; wal_start is refused */
     wal_sync sync;             /* WAL_SYNC_AUTO: the faster one by sync_times; if they are of another device, or none, wal_start measures */
     kio_sync_times sync_times; /* as kept from an earlier open */
+    uint64_t closed_lsn;       /* the log was closed here, and surely not begun again since; 0: not known */
     /* Called by the writer before a batch that holds a record with WAL_NEEDS_DATA: makes the data file durable. */
     int (*sync_data)(void *arg);
     void *sync_data_arg;
@@ -52,7 +53,7 @@ int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 /*
  * Reads all whole records with lsn >= from_lsn in order. Ends at the torn tail, and sets *end_lsn behind the last whole record. RW_ECORRUPT when
  * the log does not hold from_lsn, ends before must_reach_lsn, or is damaged below the highest durable mark found in any block that follows
- * the damage. May be called several times before wal_start. Syncs the log file before it believes what it reads (unless read-only).
+ * the damage; a log that ends at closed_lsn is not looked through for such marks. May be called several times before wal_start. Syncs the log file before it believes what it reads (unless read-only).
  */
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
 

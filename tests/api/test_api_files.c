@@ -8,6 +8,7 @@
 #include "tests/support/sample_db.h"
 
 #define TIMEOUT 60
+#define LOG_SEGMENT_LEAST 131072u          /* segments are a multiple of this, in every build */
 
 /* Codes that may tell of a file's state. */
 static bool is_damage_code(int code)
@@ -292,6 +293,49 @@ static void test_stray_files(const sample_db *original)
     dir_remove(sample.dir);
 }
 
+static const char begun_key[] = "zz begun again", begun_value[] = "a commit after the log was begun again";
+
+/* In a child, which ends like a crash. */
+static int begin_again(void *arg)
+{
+    const sample_db *sample = arg;
+    rw_db *db;
+    rw_slice key = {begun_key, sizeof begun_key}, value = {begun_value, sizeof begun_value};
+    if (!CHILD_CHECK(rw_open(sample->dir, &sample->options, &db) == 0)) return 1;
+    for (int i = 0; i < 2; i++)
+        if (!CHILD_CHECK(rw_put(db, BUCKET, key, value, RW_SYNC) == 0)) return 1;
+    return 0;
+}
+
+/* A clean close says where the log ends. It must not be believed of a log that was begun again since, however its beginning is damaged. */
+static void test_begun_again(const sample_db *original, const char *log)
+{
+    sample_db sample = *original;
+    char path[DIRS_PATH_MAX];
+    rw_db *db = NULL;
+    if (!dir_make(sample.dir, "files") || !dir_copy(original->dir, sample.dir)) return;
+    if (!tap_ok(child_run(begin_again, &sample, TIMEOUT) == 0, "a writer that ends like a crash: %s", child_said())) return;
+    path_join(path, sample.dir, log);
+    int64_t at = file_find(path, begun_value, sizeof begun_value, 0);
+    if (!TAP_CHECK(at >= 0)) return;
+    /* the block where the segment begins, and the block with the record */
+    uint64_t blocks[] = {(uint64_t)at / LOG_SEGMENT_LEAST * LOG_SEGMENT_LEAST, (uint64_t)at / 4096 * 4096};
+    for (size_t i = 0; i < sizeof(blocks) / sizeof(blocks[0]); i++) {
+        TAP_CHECK(blocks[0] < blocks[1] && file_flip(path, blocks[i] + 30, 4));
+        int code = rw_open(sample.dir, &sample.options, &db);
+        tap_ok(code == RW_ECORRUPT, "a log begun again after a clean close, damaged at %llu: %d %s", (unsigned long long)blocks[i], code, rw_last_error(NULL));
+        if (code == 0) CHECK_OK(rw_close(db));
+        TAP_CHECK(file_flip(path, blocks[i] + 30, 4));
+    }
+    CHECK_OK(rw_open(sample.dir, &sample.options, &db));
+    char found[64];
+    size_t size = sizeof found;
+    int code = rw_get(db, BUCKET, (rw_slice){begun_key, sizeof begun_key}, found, &size);
+    tap_ok(code == 0 && size == sizeof begun_value && memcmp(found, begun_value, size) == 0, "undamaged, it holds what was written");
+    CHECK_OK(rw_close(db));
+    dir_remove(sample.dir);
+}
+
 int main(void)
 {
     static sample_db closed, closed_twin, killed, killed_twin;
@@ -305,6 +349,7 @@ int main(void)
     test_verify(&killed, log);
     test_stray_files(&killed);
     test_flipped_record(&closed, log);
+    test_begun_again(&closed, log);
     tap_diag("after a clean close");
     try_all_changes(&closed, &closed_twin, false);
     tap_diag("after a kill");

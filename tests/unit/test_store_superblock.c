@@ -171,6 +171,45 @@ static void test_sync_times(void)
     bed_end(&b);
 }
 
+static bool log_closed(bed *b)
+{
+    return store_image_opened(b->s)->log_closed;
+}
+
+/* That the log was closed is believed until it is begun again, and only if the superblock that would say so cannot have been lost. */
+static void test_log_closed(void)
+{
+    bed b;
+    store_image image = image_make(10, 3, 8);
+    uint64_t map, same_map;
+    uint32_t blocks, same_blocks;
+    bed_create(&b, "log");
+    must(store_publish(b.s, &image, false), "publish");
+    image.log_closed = true;
+    must(store_publish(b.s, &image, true), "publish cleanly");     /* generation 3, in slot 0 */
+    bed_reopen(&b);
+    tap_ok(log_closed(&b) && !store_claims_needed(b.s), "a superblock says that the log was closed");
+    bed_reopen(&b);
+    store_space_map_run(b.s, &map, &blocks);
+    store_claims_end(b.s);
+    must(store_log_begin(b.s), "begin the log");
+    tap_ok(!log_closed(&b), "once it was begun it is not");
+    bed_reopen(&b);
+    store_space_map_run(b.s, &same_map, &same_blocks);
+    tap_ok(!log_closed(&b) && image_equal(store_image_opened(b.s), &image) && !store_claims_needed(b.s) && map == same_map && blocks == same_blocks,
+           "nor for those who open it later; all else is as it was");
+    uint64_t writes = b.io.writes;
+    store_claims_end(b.s);
+    must(store_log_begin(b.s), "begin the log again");
+    tap_ok(b.io.writes == writes, "which is said once");
+    bed_close(&b);
+    file_flip(b.path, SLOT(1) + 100, 1);
+    must(bed_open(&b), "open with the newest superblock damaged");
+    tap_ok(!log_closed(&b) && image_equal(store_image_opened(b.s), &image), "the one before it is believed in all but that");
+    image_free(&image);
+    bed_end(&b);
+}
+
 typedef struct {
     const char *name;
     size_t at;
@@ -385,6 +424,7 @@ int main(void)
     test_failed_sync();
     test_read_only();
     test_sync_times();
+    test_log_closed();
     test_each_byte();
     test_patches();
     test_create();

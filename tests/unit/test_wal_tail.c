@@ -8,7 +8,7 @@ typedef struct {
     sim_disk *disk;
     uint64_t lsn[RECORDS], end[RECORDS];
     uint64_t offset;           /* where a damage goes */
-    uint64_t from, must;
+    uint64_t from, must, closed;
     /* results */
     int rc;
     uint64_t found_end;
@@ -40,10 +40,14 @@ static void write_log(void *arg)
 static void replay(void *arg)
 {
     scene *s = arg;
-    wal *w;
+    wal *w = NULL;
+    wal_options options = wal_test_options();
+    options.closed_lsn = s->closed;
     s->found_end = 0;
-    s->rc = wal_test_reopen(s->k, "", s->from, s->must, &w, &s->seen, &s->found_end);
-    if (s->rc == 0) TAP_CHECK(wal_close(w) == 0);
+    s->seen = (wal_test_seen){.sound = true};
+    s->rc = wal_open(s->k, "", &options, &w);
+    if (s->rc == 0) s->rc = wal_replay(w, s->from, s->must, wal_test_see, &s->seen, &s->found_end);
+    if (w != NULL) TAP_CHECK(wal_close(w) == 0);
 }
 
 static void replay_on(scene *s, sim_disk *disk)
@@ -271,6 +275,29 @@ static void test_from(scene *s)
     tap_ok(good, "a replay may begin at each record");
 }
 
+/* Where it was closed a log ends, whatever lies behind; but it must get there. */
+static void test_closed(scene *s)
+{
+    block_place places[512];
+    size_t count = list_blocks(s->disk, places, 512), b = count / 2;
+    s->from = s->must = WAL_LSN_FIRST;
+    uint64_t end = whole_end(s, places[b].lsn);
+    sim_disk *copy = disk_copy(s->disk);
+    sim_disk_flip(copy, "/log", places[b].offset + 100, 3);
+    replay_on(s, copy);
+    TAP_CHECK(s->rc == RW_ECORRUPT);
+    s->closed = end;
+    replay_on(s, copy);
+    tap_ok(s->rc == 0 && s->found_end == end && s->seen.sound, "nothing is looked for behind the place where the log was closed");
+    s->must = s->closed = s->end[RECORDS - 1];
+    replay_on(s, copy);
+    tap_ok(s->rc == RW_ECORRUPT, "a log that ends before it is damaged");
+    replay_on(s, s->disk);
+    tap_ok(s->rc == 0 && s->found_end == s->closed, "one that gets there is sound");
+    s->closed = 0;
+    sim_disk_destroy(copy);
+}
+
 int main(void)
 {
     scene s = {.disk = sim_disk_create()};
@@ -282,6 +309,7 @@ int main(void)
     test_short_files(&s);
     test_reused_lsns(&s);
     test_lost_start(&s);
+    test_closed(&s);
     sim_disk_destroy(s.disk);
     return tap_done();
 }
