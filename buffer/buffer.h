@@ -144,7 +144,7 @@ uint32_t pool_frame_try(pool *p);
 int pool_frame_take(pool *p, uint32_t *f);
 /* Why none can come free at the moment: RW_ENOSPC or RW_EIO; 0: they can. */
 int pool_frames_error(pool *p);
-/* For holders of tokens: evicts pages of the partitions held, itself, when there is nothing free. */
+/* For holders of tokens: evicts pages of the partitions held, or else of those that nobody holds, itself, when there is nothing free. */
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *f);
 /* For workers: gets memory for frames that will be taken next, a step of it. False: there is enough. */
 bool pool_populate(pool *p);

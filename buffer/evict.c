@@ -133,6 +133,23 @@ static int evict_held(pool *p, const partition_set *held)
     return error;
 }
 
+/* Pages of partitions that nobody holds. Mostly the workers' part; but all their batches may be full of pages that were written, and that only the holder of a token
+ * for which we have to be waited for could let go. What fails here is no failure of the holder's. */
+static void evict_elsewhere(pool *p, const partition_set *held)
+{
+    uint16_t last = PARTITION_NONE;
+    for (uint32_t f = 0; f < p->frame_count && atomic_load(&p->free_count) == 0; f++) {
+        uint16_t index = atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed);
+        if (index == PARTITION_NONE || index == last || partition_set_has(held, index)) continue;
+        last = index;
+        if (!partition_try(&p->partitions[index])) continue;
+        partition_set one = {0};
+        partition_set_add(&one, index);
+        (void)evict_held(p, &one);
+        partition_unlock(p->kio, &p->partitions[index]);
+    }
+}
+
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
 {
     for (unsigned round = 0; round < 4000; round++) {
@@ -143,7 +160,8 @@ int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
         }
         int error = evict_held(p, held);
         if (error != 0) return error;
-        if (round > 8) { /* nothing of our own to evict: the workers may find something elsewhere */
+        if (round > 8) { /* nothing of our own to evict */
+            evict_elsewhere(p, held);
             uint32_t word = atomic_load(&p->free_word);
             atomic_fetch_add(&p->free_waiters, 1);
             if (atomic_load(&p->free_count) == 0) kio_sleep(p->kio, &p->free_word, word, 1000000);

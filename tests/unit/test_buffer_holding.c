@@ -1,0 +1,144 @@
+/* Frames for who holds tokens (B6): pages of the partitions held, and of those that nobody holds, when no worker can do anything. There is no worker here. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+#include "btree/trees.h"
+#include "tests/support/dirs.h"
+#include "tests/support/tap.h"
+
+#define PAGE_BYTES 4096u
+#define CACHE_BYTES (1u << 20)
+#define FRAMES_USED_SHARE 2u           /* of the frames are pages */
+
+static void must(bool condition, const char *what)
+{
+    if (condition) return;
+    tap_ok(false, "%s: %s", what, rw_error_text());
+    tap_done();
+    _exit(1);
+}
+
+typedef struct {
+    trees t;
+    kio *k;
+    store *store;
+    tree_writer *writer;
+    partition *left, *right;
+    char dir[DIRS_PATH_MAX];
+} bed;
+
+static void put(bed *b, uint32_t number)
+{
+    static const char value[200];
+    char text[16];
+    rw_slice key = rw_slice_of(text, (size_t)snprintf(text, sizeof text, "key %08u", number));
+    tree_position at;
+    tree_miss miss;
+    must(tree_writer_fill(b->writer) == 0, "frames");
+    partition *p = trees_lock(&b->t, key);
+    must(tree_make_room(b->writer, p, key, sizeof value, &miss) == 0 && tree_find(&b->t, p, key, &at, &miss) == 0, "room");
+    tree_put_at(&b->t, p, &at, key, rw_slice_of(value, sizeof value), 0, number + 100);
+    trees_unlock(&b->t, p);
+}
+
+/* Two partitions, all of whose pages are dirty. */
+static bed *bed_make(void)
+{
+    store_params params = {.page_size = PAGE_BYTES};
+    bed *b = aligned_alloc(64, (size_t)rw_align_up(sizeof *b, 64));
+    must(b != NULL, "memory");
+    memset(b, 0, sizeof *b);
+    must(dir_make(b->dir, "holding"), "directory");
+    must(kio_open("psync", NULL, NULL, &b->k) == 0, "back end");
+    must(store_create(b->k, b->dir, &params, &b->store) == 0, "data file");
+    must(trees_open(&b->t, b->k, b->store, PAGE_BYTES, CACHE_BYTES) == 0, "trees");
+    must(trees_create_first(&b->t, 1) == 0, "first partition");
+    must(tree_writer_open(&b->t, &b->writer) == 0, "writer");
+    uint32_t frames = atomic_load(&b->t.pool.free_count);
+    for (uint32_t i = 0; atomic_load(&b->t.pool.free_count) > frames / FRAMES_USED_SHARE; i++) put(b, i);
+    b->left = trees_lock(&b->t, rw_slice_of("", 0));
+    must(trees_partition_split(b->writer, b->left, 2, &b->right) == 0, "cut");
+    return b;
+}
+
+static void bed_end(bed *b)
+{
+    tree_writer_close(b->writer);
+    trees_close(&b->t);
+    store_close(b->store);
+    kio_close(b->k);
+    dir_remove(b->dir);
+    free(b);
+}
+
+/* Images of leaves of a partition that is held, as a worker's batch: written, but not finished, since that takes the token. */
+static void batch_write(bed *b, write_batch *batch, partition *p)
+{
+    uint32_t list[RW_WRITE_BATCH_BYTES / PAGE_BYTES], count = 0;
+    for (uint32_t f = p->dirty[0].head; f != FRAME_NONE && count < batch->capacity; f = b->t.pool.frames[f].dirty_next) list[count++] = f;
+    must(count > 0 && write_batch_fill(&b->t.pool, batch, p, list, count) == 0, "batch");
+    batch->op.result = kio_file_write(b->k, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
+}
+
+#define BATCHES_MAX 64u
+
+/* Takes all free frames, and as many more as are asked for, holding the left partition. */
+static int take(bed *b, uint32_t more, uint32_t *list, uint32_t *count)
+{
+    partition_set held = {0};
+    partition_set_add(&held, b->left->index);
+    int error = 0;
+    for (*count = 0; (list[*count] = pool_frame_try(&b->t.pool)) != FRAME_NONE;) ++*count;
+    for (uint32_t i = 0; i < more && error == 0; i++) {
+        error = pool_frame_take_holding(&b->t.pool, &held, &list[*count]);
+        *count += error == 0;
+    }
+    return error;
+}
+
+static void give_back(bed *b, const uint32_t *list, uint32_t count)
+{
+    for (uint32_t i = 0; i < count; i++) pool_frame_free(&b->t.pool, list[i]);
+}
+
+static void test_own(void)
+{
+    uint32_t list[CACHE_BYTES / PAGE_BYTES], count;
+    bed *b = bed_make();
+    int error = take(b, 5, list, &count);
+    tap_ok(error == 0, "who holds a partition evicts its pages, while others are held, too: %d", error);
+    give_back(b, list, count);
+    trees_unlock(&b->t, b->right);
+    trees_unlock(&b->t, b->left);
+    bed_end(b);
+}
+
+static void test_elsewhere(void)
+{
+    uint32_t list[CACHE_BYTES / PAGE_BYTES], count;
+    write_batch batches[BATCHES_MAX];
+    unsigned used = 0;
+    bed *b = bed_make();
+    trees_unlock(&b->t, b->right);
+    for (; b->left->dirty[0].head != FRAME_NONE; used++) {
+        must(used < BATCHES_MAX && write_batch_init(&batches[used], PAGE_BYTES, UINT32_MAX) == 0, "a batch");
+        batch_write(b, &batches[used], b->left);
+    }
+    int error = take(b, 5, list, &count);
+    tap_ok(error == 0, "who cannot, since all of them are being written, evicts those of partitions that nobody holds: %d %s", error, error != 0 ? rw_error_text() : "");
+    give_back(b, list, count);
+    trees_unlock(&b->t, b->left);
+    for (unsigned i = 0; i < used; i++) {
+        must(write_batch_finish(&b->t.pool, &batches[i], true, true), "finish");
+        write_batch_destroy(&batches[i]);
+    }
+    bed_end(b);
+}
+
+int main(void)
+{
+    test_own();
+    test_elsewhere();
+    return tap_done();
+}
