@@ -86,6 +86,9 @@ struct pool {
     pool_counters counters;
     _Atomic uint64_t loads[POOL_LOADS];            /* addresses being read, so that a page is read once; 0: none */
     _Atomic uint32_t load_word;
+    /* under landed_mutex, which comes after tokens: batches that were written, whose pages wait for tokens to be let go. Their entries are under it, too */
+    kio_mutex landed_mutex;
+    struct write_batch *landed;
     /* under emergency_mutex: for those who must evict while they hold tokens */
     kio_mutex emergency_mutex;
     struct write_batch *emergency;
@@ -144,7 +147,7 @@ uint32_t pool_frame_try(pool *p);
 int pool_frame_take(pool *p, uint32_t *f);
 /* Why none can come free at the moment: RW_ENOSPC or RW_EIO; 0: they can. */
 int pool_frames_error(pool *p);
-/* For holders of tokens: evicts pages of the partitions held, or else of those that nobody holds, itself, when there is nothing free. */
+/* For holders of tokens: evicts pages of the partitions held, itself, when there is nothing free. */
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *f);
 /* For workers: gets memory for frames that will be taken next, a step of it. False: there is enough. */
 bool pool_populate(pool *p);
@@ -182,6 +185,8 @@ typedef struct write_batch {
     uint32_t epoch_slot;       /* of the partition's writes_in_flight */
     bool in_flight;            /* its owner's: until it is finished */
     bool landed;               /* its owner's: op was reaped */
+    bool is_listed;            /* its owner's: among the pool's landed ones */
+    struct write_batch *next_landed;
 } write_batch;
 
 /* pages_max: how many pages it may hold at most. Pages in flight cannot be evicted by those who hold tokens, so all batches together must leave

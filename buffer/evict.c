@@ -98,13 +98,16 @@ unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count)
 /* ---- for holders of tokens --------------------------------------------------------------------------------------- */
 
 #define EVICT_HELD_DIRTY 64u
+#define HOLDING_ROUNDS_BUSY 9u         /* until a millisecond is waited in each, */
+#define HOLDING_ROUNDS_FAILING 200u    /* until a failure to write one's own is the answer, */
+#define HOLDING_ROUNDS 4000u           /* in all */
 
 /* One round over all frames for those of held partitions: clean ones go, dirty ones of one partition are gathered. What was used since the last
  * round stays. */
 static uint32_t evict_held_scan(pool *p, const partition_set *held, partition **part, uint32_t *dirty, uint32_t dirty_max)
 {
     uint32_t n = 0;
-    for (uint32_t f = 0; f < p->frame_count && n < dirty_max; f++) {
+    for (uint32_t f = 0; f < p->frame_count; f++) {
         frame *fr = &p->frames[f];
         uint16_t index = atomic_load_explicit(&fr->partition, memory_order_relaxed);
         if (index == PARTITION_NONE || !partition_set_has(held, index)) continue;
@@ -112,7 +115,7 @@ static uint32_t evict_held_scan(pool *p, const partition_set *held, partition **
         if (fr->flags == 0) {
             evict_clean(p, f);
             if (atomic_load(&p->free_count) >= p->free_low) return 0;
-        } else if (n == 0 || *part == &p->partitions[index]) {
+        } else if (n == 0 || (n < dirty_max && *part == &p->partitions[index])) {
             *part = &p->partitions[index];
             dirty[n++] = f;
         }
@@ -120,53 +123,43 @@ static uint32_t evict_held_scan(pool *p, const partition_set *held, partition **
     return n;
 }
 
+/* That dirty pages cannot be written matters only while there are no clean ones. */
 static int evict_held(pool *p, const partition_set *held)
 {
     uint32_t dirty[EVICT_HELD_DIRTY];
     partition *part = NULL;
+    write_batches_let_go(p, held);
     uint32_t n = evict_held_scan(p, held, &part, dirty, RW_MIN(p->emergency->capacity, EVICT_HELD_DIRTY));
-    if (n == 0) return 0;
-    if (atomic_load(&p->write_error) != 0) return rw_error(RW_EIO, "dirty pages cannot be written any more");
-    kio_mutex_lock(p->kio, &p->emergency_mutex);
-    int error = write_batch_now(p, p->emergency, part, dirty, n);
-    kio_mutex_unlock(p->kio, &p->emergency_mutex);
-    return error;
+    int error = 0;
+    if (n > 0 && atomic_load(&p->write_error) != 0) error = rw_error(RW_EIO, "dirty pages cannot be written any more");
+    else if (n > 0) {
+        kio_mutex_lock(p->kio, &p->emergency_mutex);
+        error = write_batch_now(p, p->emergency, part, dirty, n);
+        kio_mutex_unlock(p->kio, &p->emergency_mutex);
+    }
+    return atomic_load(&p->free_count) > 0 ? 0 : error;
 }
 
-/* Pages of partitions that nobody holds. Mostly the workers' part; but all their batches may be full of pages that were written, and that only the holder of a token
- * for which we have to be waited for could let go. What fails here is no failure of the holder's. */
-static void evict_elsewhere(pool *p, const partition_set *held)
+/* Nothing of our own to evict: the workers may find something elsewhere. */
+static void frame_await(pool *p)
 {
-    uint16_t last = PARTITION_NONE;
-    for (uint32_t f = 0; f < p->frame_count && atomic_load(&p->free_count) == 0; f++) {
-        uint16_t index = atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed);
-        if (index == PARTITION_NONE || index == last || partition_set_has(held, index)) continue;
-        last = index;
-        if (!partition_try(&p->partitions[index])) continue;
-        partition_set one = {0};
-        partition_set_add(&one, index);
-        (void)evict_held(p, &one);
-        partition_unlock(p->kio, &p->partitions[index]);
-    }
+    uint32_t word = atomic_load(&p->free_word);
+    atomic_fetch_add(&p->free_waiters, 1);
+    if (atomic_load(&p->free_count) == 0) kio_sleep(p->kio, &p->free_word, word, 1000000);
+    atomic_fetch_sub(&p->free_waiters, 1);
 }
 
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
 {
-    for (unsigned round = 0; round < 4000; round++) {
+    for (unsigned round = 0; round < HOLDING_ROUNDS; round++) {
         uint32_t f = pool_frame_try(p);
         if (f != FRAME_NONE) {
             *out = f;
             return 0;
         }
         int error = evict_held(p, held);
-        if (error != 0) return error;
-        if (round > 8) { /* nothing of our own to evict */
-            evict_elsewhere(p, held);
-            uint32_t word = atomic_load(&p->free_word);
-            atomic_fetch_add(&p->free_waiters, 1);
-            if (atomic_load(&p->free_count) == 0) kio_sleep(p->kio, &p->free_word, word, 1000000);
-            atomic_fetch_sub(&p->free_waiters, 1);
-        }
+        if (error != 0 && round >= HOLDING_ROUNDS_FAILING) return error;
+        if (error != 0 || round >= HOLDING_ROUNDS_BUSY) frame_await(p);
     }
     return rw_error(RW_ENOMEM, "no page of the cache can be evicted");
 }

@@ -95,25 +95,51 @@ static void batch_failed(pool *p, write_batch *batch)
     batch->count = 0; /* its pages stay FRAME_WRITING, so they are never dropped from memory */
 }
 
-/* The entries, from the first on, of the partition that the first one's page belongs to now. False: its token is taken. */
-static bool batch_entries_done(pool *p, write_batch *batch, uint32_t first, bool evict, bool wait)
+/* Under landed_mutex: the entries of partitions that the caller holds. */
+static void batch_entries_done(pool *p, write_batch *batch, const partition_set *held, bool evict)
 {
-    uint16_t index = atomic_load_explicit(&p->frames[batch->frames[first]].partition, memory_order_acquire);
-    if (index == PARTITION_NONE) { /* dropped: a page in flight is not evicted */
-        batch->frames[first] = FRAME_NONE;
-        return true;
-    }
-    partition *part = &p->partitions[index];
-    if (wait) partition_lock(p->kio, part);
-    else if (!partition_try(part)) return false;
-    for (uint32_t i = first; i < batch->count; i++) {
+    for (uint32_t i = 0; i < batch->count; i++) {
         uint32_t f = batch->frames[i];
-        if (f == FRAME_NONE || atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed) != index) continue;
-        batch_entry_done(p, batch, i, evict);
+        uint16_t index = f == FRAME_NONE ? PARTITION_NONE : atomic_load_explicit(&p->frames[f].partition, memory_order_acquire);
+        if (index != PARTITION_NONE && !partition_set_has(held, index)) continue;
+        if (index != PARTITION_NONE) batch_entry_done(p, batch, i, evict); /* else it was dropped: a page in flight is not evicted */
         batch->frames[i] = FRAME_NONE;
     }
-    partition_unlock(p->kio, part);
-    return true;
+}
+
+/* The partition of some page that is left; NULL: none is. A page may go to another partition, when its own is split. */
+static partition *batch_partition_left(pool *p, write_batch *batch)
+{
+    const partition_set none = {0};
+    partition *left = NULL;
+    kio_mutex_lock(p->kio, &p->landed_mutex);
+    batch_entries_done(p, batch, &none, false);
+    for (uint32_t i = 0; i < batch->count && left == NULL; i++) {
+        if (batch->frames[i] == FRAME_NONE) continue;
+        uint16_t index = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire);
+        if (index != PARTITION_NONE) left = &p->partitions[index];
+    }
+    kio_mutex_unlock(p->kio, &p->landed_mutex);
+    return left;
+}
+
+static void landed_add(pool *p, write_batch *batch)
+{
+    kio_mutex_lock(p->kio, &p->landed_mutex);
+    batch->next_landed = p->landed;
+    p->landed = batch;
+    kio_mutex_unlock(p->kio, &p->landed_mutex);
+    batch->is_listed = true;
+}
+
+static void landed_remove(pool *p, write_batch *batch)
+{
+    kio_mutex_lock(p->kio, &p->landed_mutex);
+    write_batch **at = &p->landed;
+    while (*at != batch) at = &(*at)->next_landed;
+    *at = batch->next_landed;
+    kio_mutex_unlock(p->kio, &p->landed_mutex);
+    batch->is_listed = false;
 }
 
 bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait)
@@ -122,12 +148,28 @@ bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait)
         batch_failed(p, batch);
         return true;
     }
-    for (uint32_t i = 0; i < batch->count; i++)
-        while (batch->frames[i] != FRAME_NONE) /* its page may go to another partition, when its own is split */
-            if (!batch_entries_done(p, batch, i, evict, wait)) return false;
+    if (!batch->is_listed) landed_add(p, batch);
+    for (partition *part; (part = batch_partition_left(p, batch)) != NULL;) {
+        partition_set one = {0};
+        if (wait) partition_lock(p->kio, part);
+        else if (!partition_try(part)) return false;
+        partition_set_add(&one, part->index);
+        kio_mutex_lock(p->kio, &p->landed_mutex);
+        batch_entries_done(p, batch, &one, evict);
+        kio_mutex_unlock(p->kio, &p->landed_mutex);
+        partition_unlock(p->kio, part);
+    }
+    landed_remove(p, batch);
     atomic_fetch_sub(&batch->partition->writes_in_flight[batch->epoch_slot], 1);
     batch->count = 0;
     return true;
+}
+
+void write_batches_let_go(pool *p, const partition_set *held)
+{
+    kio_mutex_lock(p->kio, &p->landed_mutex);
+    for (write_batch *batch = p->landed; batch != NULL; batch = batch->next_landed) batch_entries_done(p, batch, held, true);
+    kio_mutex_unlock(p->kio, &p->landed_mutex);
 }
 
 /* ---- for holders of tokens --------------------------------------------------------------------------------------- */

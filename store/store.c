@@ -221,6 +221,7 @@ static int data_load(store *s)
     else
         result = superblock_choose(s->file, slots, &chosen);
     if (result == 0) {
+        s->says_closed = slots[chosen].block.image.log_closed;
         /* what cannot be read in the other slot may be what came after, and said that the log was begun */
         if (slots[1 - chosen].code != 0) slots[chosen].block.image.log_closed = false;
         result = superblock_adopt(s, &slots[chosen].block, bytes);
@@ -306,6 +307,7 @@ static void publish_adopt(store *s, superblock *next)
 {
     superblock_image_free(&s->image);
     s->image = next->image;
+    s->says_closed = s->image.log_closed;
     next->image = (store_image){0};
     kio_mutex_lock(s->k, &s->mutex);
     if (s->map.blocks > 0) segments_release(s, s->map.address, s->map.blocks, false);
@@ -375,12 +377,13 @@ int store_publish(store *s, const store_image *image, bool clean)
 
 int store_log_begin(store *s)
 {
-    superblock next = superblock_next(s, s->map.blocks > 0);
+    bool mapped = s->map.blocks > 0 && store_space_map_damage(s) == NULL;
+    superblock next = superblock_next(s, mapped);
     RW_ASSERT(!s->params.read_only && !s->segments.claiming);
-    if (!s->image.log_closed) return 0;
+    if (!s->says_closed) return 0;
     int result = superblock_image_copy(&next.image, &s->image);
     if (result != 0) return result;
-    next.map = s->map;
+    if (mapped) next.map = s->map;
     next.image.log_closed = false;
     next.image.generation++;
     void *memory = superblock_memory(&next.image);
@@ -389,6 +392,7 @@ int store_log_begin(store *s)
     if (result == 0) {
         superblock_image_free(&s->image);
         s->image = next.image;
+        s->says_closed = false;
     } else {
         superblock_image_free(&next.image);
     }

@@ -136,6 +136,7 @@ struct store {
 
     /* the publisher's */
     store_image image;         /* of the newest superblock on disk */
+    bool says_closed;          /* it says that the log is closed, whether that can be believed (image.log_closed) or not */
     store_run map;             /* that it names */
     kio_sync_times sync_times; /* goes into the next superblock */
 };

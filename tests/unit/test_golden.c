@@ -273,6 +273,10 @@ static void data_file(kio *k)
     must(store_publish(s, &image, false), "publish what was measured");
     file_bytes(k, store_file(s), SUPERBLOCK_SLOT_BYTES, bytes, RW_BLOCK_SIZE);
     golden_check("superblock-sync-times", bytes, RW_BLOCK_SIZE);
+    image.log_closed = true;
+    must(store_publish(s, &image, true), "publish a closed log");
+    file_bytes(k, store_file(s), 0, bytes, RW_BLOCK_SIZE);
+    golden_check("superblock-closed", bytes, RW_BLOCK_SIZE);
     store_close(s);
     free(bytes);
     free(scratch);

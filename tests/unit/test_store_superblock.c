@@ -206,6 +206,36 @@ static void test_log_closed(void)
     file_flip(b.path, SLOT(1) + 100, 1);
     must(bed_open(&b), "open with the newest superblock damaged");
     tap_ok(!log_closed(&b) && image_equal(store_image_opened(b.s), &image), "the one before it is believed in all but that");
+    store_claims_end(b.s);
+    must(store_log_begin(b.s), "begin the log, which the superblock says is closed");
+    bed_reopen(&b);
+    tap_ok(!log_closed(&b), "and taken back all the same");
+    image_free(&image);
+    bed_end(&b);
+}
+
+/* A space map that could not be read is not named again. */
+static void test_log_closed_map_damaged(void)
+{
+    bed b;
+    store_image image = image_make(10, 3, 8);
+    uint64_t map;
+    uint32_t blocks;
+    bed_create(&b, "log-map");
+    must(store_publish(b.s, &image, false), "publish");
+    image.log_closed = true;
+    must(store_publish(b.s, &image, true), "publish cleanly");
+    store_space_map_run(b.s, &map, &blocks);
+    bed_close(&b);
+    file_flip(b.path, map * RW_BLOCK_SIZE + 80, 1);
+    must(bed_open(&b), "open with a damaged space map");
+    tap_ok(store_claims_needed(b.s) && log_closed(&b), "a damaged space map says nothing of the log");
+    store_claims_end(b.s);
+    must(store_log_begin(b.s), "begin the log");
+    bed_close(&b);
+    file_flip(b.path, map * RW_BLOCK_SIZE + 80, 1);
+    must(bed_open(&b), "open with the space map as it was");
+    tap_ok(store_claims_needed(b.s) && !log_closed(&b), "the superblock that follows names none");
     image_free(&image);
     bed_end(&b);
 }
@@ -425,6 +455,7 @@ int main(void)
     test_read_only();
     test_sync_times();
     test_log_closed();
+    test_log_closed_map_damaged();
     test_each_byte();
     test_patches();
     test_create();
