@@ -179,7 +179,7 @@ static void own_read(history_checker *c, uint32_t i, key_state *key)
     }
     c->ops[i].role = ROLE_READ;
     c->ops[i].seen = op->version;
-    if (key->outside == HISTORY_BLIND) key->outside = op->version;
+    if (key->outside == HISTORY_BLIND || key->outside == HISTORY_ABSENT) key->outside = op->version; /* a delete's number, once told, says what was absent before */
 }
 
 /* A transaction's last write of a key is a delete. */

@@ -85,6 +85,8 @@ static const example good[] = {
     {HISTORY_NONE, "an absent key that may be of either time", "O 1 4: wx1<0 | O 5 6: dx2<1 | R 2-7 8: rx-"},
     {HISTORY_NONE, "an insert by the one that found nothing, among other deletes",
      "O 1 2: wx1<0 | O 3 8: dx2<1 | S 4-9 10: rx- wx3 | O 11 12: dx4<3 | S 13 14: rx- wx5 | O 15 16: rx5"},
+    {HISTORY_NONE, "an insert by the one that found nothing, first without and then with the delete's number, beside a blind write",
+     "O 1 2: wx1<0 | O 3 4: dx2<1 | P 5 10-20: sx- rx2 wx3 | O 9 30: wx4"},
     {HISTORY_NONE, "a recovered state before what was not durable", "S* 1 2: rx0 wx1 | S 3 4: rx1 wx2 | S 5 6: ry0 wy1 | X 0 0: rx1 ry0"},
     {HISTORY_NONE, "a recovered state with part of it", "S* 1 2: rx0 wx1 | S 3 4: rx1 wx2 | S 5 6: ry0 wy1 | X 0 0: rx2 ry0"},
     {HISTORY_NONE, "unknown outcomes, one seen and one not", "S? 1 2: rx0 wx1 | S? 3 4: ry0 wy1 | X 0 0: rx1 ry0"},
