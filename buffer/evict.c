@@ -99,15 +99,15 @@ unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count)
 
 #define EVICT_HELD_DIRTY 64u
 #define HOLDING_ROUNDS_BUSY 9u         /* until a millisecond is waited in each, */
-#define HOLDING_ROUNDS_FAILING 200u    /* until a failure to write one's own is the answer, */
 #define HOLDING_ROUNDS 4000u           /* in all */
 
-/* One round over all frames for those of held partitions: clean ones go, dirty ones of one partition are gathered. What was used since the last
- * round stays. */
+/* A round over the frames for those of held partitions: clean ones go, dirty ones of one partition are gathered. What was used since the last round stays. When
+ * dirty pages could not be written of late, all frames are looked at, for the sake of the clean ones. */
 static uint32_t evict_held_scan(pool *p, const partition_set *held, partition **part, uint32_t *dirty, uint32_t dirty_max)
 {
     uint32_t n = 0;
-    for (uint32_t f = 0; f < p->frame_count; f++) {
+    bool failing = pool_frames_error(p) != 0;
+    for (uint32_t f = 0; f < p->frame_count && (n < dirty_max || failing); f++) {
         frame *fr = &p->frames[f];
         uint16_t index = atomic_load_explicit(&fr->partition, memory_order_relaxed);
         if (index == PARTITION_NONE || !partition_set_has(held, index)) continue;
@@ -123,21 +123,20 @@ static uint32_t evict_held_scan(pool *p, const partition_set *held, partition **
     return n;
 }
 
-/* That dirty pages cannot be written matters only while there are no clean ones. */
+/* That there is no space for dirty pages, or that they cannot be written any more, matters only while there are no clean ones. */
 static int evict_held(pool *p, const partition_set *held)
 {
     uint32_t dirty[EVICT_HELD_DIRTY];
     partition *part = NULL;
     write_batches_let_go(p, held);
     uint32_t n = evict_held_scan(p, held, &part, dirty, RW_MIN(p->emergency->capacity, EVICT_HELD_DIRTY));
-    int error = 0;
-    if (n > 0 && atomic_load(&p->write_error) != 0) error = rw_error(RW_EIO, "dirty pages cannot be written any more");
-    else if (n > 0) {
-        kio_mutex_lock(p->kio, &p->emergency_mutex);
-        error = write_batch_now(p, p->emergency, part, dirty, n);
-        kio_mutex_unlock(p->kio, &p->emergency_mutex);
-    }
-    return atomic_load(&p->free_count) > 0 ? 0 : error;
+    if (n == 0) return 0;
+    if (atomic_load(&p->write_error) != 0)
+        return atomic_load(&p->free_count) > 0 ? 0 : rw_error(RW_EIO, "dirty pages cannot be written any more");
+    kio_mutex_lock(p->kio, &p->emergency_mutex);
+    int error = write_batch_now(p, p->emergency, part, dirty, n);
+    kio_mutex_unlock(p->kio, &p->emergency_mutex);
+    return error == RW_ENOSPC && atomic_load(&p->free_count) > 0 ? 0 : error;
 }
 
 /* Nothing of our own to evict: the workers may find something elsewhere. */
@@ -151,6 +150,7 @@ static void frame_await(pool *p)
 
 int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
 {
+    bool failed = false;
     for (unsigned round = 0; round < HOLDING_ROUNDS; round++) {
         uint32_t f = pool_frame_try(p);
         if (f != FRAME_NONE) {
@@ -158,8 +158,9 @@ int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
             return 0;
         }
         int error = evict_held(p, held);
-        if (error != 0 && round >= HOLDING_ROUNDS_FAILING) return error;
-        if (error != 0 || round >= HOLDING_ROUNDS_BUSY) frame_await(p);
+        if (error != 0 && (failed || error != RW_ENOSPC)) return error;
+        failed = error != 0; /* once more: with that known, clean ones are looked for behind the dirty ones */
+        if (round >= HOLDING_ROUNDS_BUSY) frame_await(p);
     }
     return rw_error(RW_ENOMEM, "no page of the cache can be evicted");
 }

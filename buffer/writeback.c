@@ -107,17 +107,16 @@ static void batch_entries_done(pool *p, write_batch *batch, const partition_set 
     }
 }
 
-/* The partition of some page that is left; NULL: none is. A page may go to another partition, when its own is split. */
+/* The partition of the first page that is left; NULL: none is. A page may go to another partition, when its own is split. */
 static partition *batch_partition_left(pool *p, write_batch *batch)
 {
-    const partition_set none = {0};
     partition *left = NULL;
     kio_mutex_lock(p->kio, &p->landed_mutex);
-    batch_entries_done(p, batch, &none, false);
     for (uint32_t i = 0; i < batch->count && left == NULL; i++) {
         if (batch->frames[i] == FRAME_NONE) continue;
         uint16_t index = atomic_load_explicit(&p->frames[batch->frames[i]].partition, memory_order_acquire);
         if (index != PARTITION_NONE) left = &p->partitions[index];
+        else batch->frames[i] = FRAME_NONE; /* dropped */
     }
     kio_mutex_unlock(p->kio, &p->landed_mutex);
     return left;
