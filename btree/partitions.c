@@ -276,7 +276,8 @@ static bool right_edge_ready(tree_writer *w, partition *left, rw_slice upper, tr
     }
 }
 
-static void right_edge_refence(tree_writer *w, partition *left, rw_slice upper)
+/* newest: of what has changed in the range that is joined: a snapshot that finds a key of it absent must know that it may have been there (T8). */
+static void right_edge_refence(tree_writer *w, partition *left, rw_slice upper, uint64_t newest)
 {
     trees *t = w->t;
     uint32_t f = tree_root(left);
@@ -289,6 +290,7 @@ static void right_edge_refence(tree_writer *w, partition *left, rw_slice upper)
         frame_change_begin(fr);
         bool done = node_refence(n, t->page_size, rw_slice_of(lower, old.size), upper, w->scratch);
         RW_ASSERT(done);
+        if (fr->level == 0) n->page.newest_timestamp = RW_MAX(n->page.newest_timestamp, newest);
         fr->flags |= FRAME_RESHAPED;
         frame_change_end(fr);
         pool_mark_dirty(&t->pool, left, f);
@@ -320,7 +322,7 @@ int trees_partition_join(tree_writer *w, partition *left, partition *right, tree
     RW_ASSERT(pending_is_empty(&t->pending, right->index));
     if (writes_pending(right)) return RW_ENOTFOUND; /* left's checkpoints would not wait for them before right's runs are used again */
     if (!right_edge_ready(w, left, upper, miss)) return page_ref_is_none(miss->ref) ? RW_ENOTFOUND : TREE_MISS;
-    right_edge_refence(w, left, upper);
+    right_edge_refence(w, left, upper, n->page.newest_timestamp);
     frame_change_begin(tree_frame(t, f));
     router_remove(t->kio, &t->router, right->index);
     tree_frame_drop(t, right, f);
