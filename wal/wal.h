@@ -53,7 +53,8 @@ int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 /*
  * Reads all whole records with lsn >= from_lsn in order. Ends at the torn tail, and sets *end_lsn behind the last whole record. RW_ECORRUPT when
  * the log does not hold from_lsn, ends before must_reach_lsn, or is damaged below the highest durable mark found in any block that follows
- * the damage; a log that ends at closed_lsn is not looked through for such marks. May be called several times before wal_start. Syncs the log file before it believes what it reads (unless read-only).
+ * the damage; a log that ends at closed_lsn is not looked through for such marks. May be called several times before wal_start. Syncs the log file
+ * before it believes what it reads (unless read-only).
  */
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
 

@@ -1,75 +1,8 @@
 /* A partition that was emptied is joined to its left neighbour: the leaf that takes in its range is as new as what was deleted there (T8). There is no engine here. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "tests/unit/trees_test.h"
 
-#include "btree/trees.h"
-#include "tests/support/dirs.h"
-#include "tests/support/tap.h"
-
-#define PAGE_BYTES 4096u
 #define CACHE_BYTES (2u << 20)
 #define RECORDS 300u
-
-static void must(bool condition, const char *what)
-{
-    if (condition) return;
-    tap_ok(false, "%s: %s", what, rw_error_text());
-    tap_done();
-    _exit(1);
-}
-
-typedef struct {
-    trees t;
-    kio *k;
-    store *store;
-    tree_writer *writer;
-    char dir[DIRS_PATH_MAX];
-} bed;
-
-static bed *bed_make(void)
-{
-    store_params params = {.page_size = PAGE_BYTES};
-    bed *b = aligned_alloc(64, (size_t)rw_align_up(sizeof *b, 64));
-    must(b != NULL, "memory");
-    memset(b, 0, sizeof *b);
-    must(dir_make(b->dir, "join"), "directory");
-    must(kio_open("psync", NULL, NULL, &b->k) == 0, "back end");
-    must(store_create(b->k, b->dir, &params, &b->store) == 0, "data file");
-    must(trees_open(&b->t, b->k, b->store, PAGE_BYTES, CACHE_BYTES) == 0, "trees");
-    must(trees_create_first(&b->t, 1) == 0, "first partition");
-    must(tree_writer_open(&b->t, &b->writer) == 0, "writer");
-    return b;
-}
-
-static void bed_end(bed *b)
-{
-    tree_writer_close(b->writer);
-    trees_close(&b->t);
-    store_close(b->store);
-    kio_close(b->k);
-    dir_remove(b->dir);
-    free(b);
-}
-
-static rw_slice key_of(char text[16], uint32_t number)
-{
-    return rw_slice_of(text, (size_t)snprintf(text, 16, "key %08u", number));
-}
-
-static void put(bed *b, uint32_t number, uint64_t timestamp)
-{
-    static const char value[200];
-    char text[16];
-    rw_slice key = key_of(text, number);
-    tree_position at;
-    tree_miss miss;
-    must(tree_writer_fill(b->writer) == 0, "frames");
-    partition *p = trees_lock(&b->t, key);
-    must(tree_make_room(b->writer, p, key, sizeof value, &miss) == 0 && tree_find(&b->t, p, key, &at, &miss) == 0, "room");
-    tree_put_at(&b->t, p, &at, key, rw_slice_of(value, sizeof value), 0, timestamp);
-    trees_unlock(&b->t, p);
-}
 
 static void delete(bed *b, uint32_t number, uint64_t timestamp)
 {
@@ -100,14 +33,13 @@ static uint64_t leaf_timestamp(bed *b, uint32_t number, partition **p)
 
 int main(void)
 {
-    bed *b = bed_make();
-    partition *left, *right, *of;
+    bed *b = bed_make("join", CACHE_BYTES);
+    partition *of;
     tree_miss miss;
     uint32_t first = 0;
-    for (uint32_t i = 0; i < RECORDS; i++) put(b, i, 100 + i);
-    must(tree_writer_fill(b->writer) == 0, "frames");
-    left = trees_lock(&b->t, rw_slice_of("", 0));
-    must(trees_partition_split(b->writer, left, 2, &right) == 0, "cut");
+    for (uint32_t i = 0; i < RECORDS; i++) bed_put(b, i, 100 + i);
+    bed_cut(b);
+    partition *left = b->left, *right = b->right;
     trees_unlock(&b->t, right);
     trees_unlock(&b->t, left);
     while (leaf_timestamp(b, first, &of) != 0 && of == left) first++;

@@ -1,75 +1,17 @@
 /* Frames for who holds tokens (B6), when nobody else can do anything: there is no worker here, and the other partition is held by somebody else. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <unistd.h>
+#include "tests/unit/trees_test.h"
 
-#include "btree/trees.h"
-#include "tests/support/dirs.h"
-#include "tests/support/tap.h"
-
-#define PAGE_BYTES 4096u
 #define CACHE_BYTES (1u << 20)
 #define FRAMES_USED_SHARE 2u           /* of the frames are pages */
 
-static void must(bool condition, const char *what)
+/* Two partitions, all of whose pages are dirty, both held. */
+static bed *bed_of_two(void)
 {
-    if (condition) return;
-    tap_ok(false, "%s: %s", what, rw_error_text());
-    tap_done();
-    _exit(1);
-}
-
-typedef struct {
-    trees t;
-    kio *k;
-    store *store;
-    tree_writer *writer;
-    partition *left, *right;
-    char dir[DIRS_PATH_MAX];
-} bed;
-
-static void put(bed *b, uint32_t number)
-{
-    static const char value[200];
-    char text[16];
-    rw_slice key = rw_slice_of(text, (size_t)snprintf(text, sizeof text, "key %08u", number));
-    tree_position at;
-    tree_miss miss;
-    must(tree_writer_fill(b->writer) == 0, "frames");
-    partition *p = trees_lock(&b->t, key);
-    must(tree_make_room(b->writer, p, key, sizeof value, &miss) == 0 && tree_find(&b->t, p, key, &at, &miss) == 0, "room");
-    tree_put_at(&b->t, p, &at, key, rw_slice_of(value, sizeof value), 0, number + 100);
-    trees_unlock(&b->t, p);
-}
-
-/* Two partitions, all of whose pages are dirty. */
-static bed *bed_make(void)
-{
-    store_params params = {.page_size = PAGE_BYTES};
-    bed *b = aligned_alloc(64, (size_t)rw_align_up(sizeof *b, 64));
-    must(b != NULL, "memory");
-    memset(b, 0, sizeof *b);
-    must(dir_make(b->dir, "holding"), "directory");
-    must(kio_open("psync", NULL, NULL, &b->k) == 0, "back end");
-    must(store_create(b->k, b->dir, &params, &b->store) == 0, "data file");
-    must(trees_open(&b->t, b->k, b->store, PAGE_BYTES, CACHE_BYTES) == 0, "trees");
-    must(trees_create_first(&b->t, 1) == 0, "first partition");
-    must(tree_writer_open(&b->t, &b->writer) == 0, "writer");
+    bed *b = bed_make("holding", CACHE_BYTES);
     uint32_t frames = atomic_load(&b->t.pool.free_count);
-    for (uint32_t i = 0; atomic_load(&b->t.pool.free_count) > frames / FRAMES_USED_SHARE; i++) put(b, i);
-    b->left = trees_lock(&b->t, rw_slice_of("", 0));
-    must(trees_partition_split(b->writer, b->left, 2, &b->right) == 0, "cut");
+    for (uint32_t i = 0; atomic_load(&b->t.pool.free_count) > frames / FRAMES_USED_SHARE; i++) bed_put(b, i, 100 + i);
+    bed_cut(b);
     return b;
-}
-
-static void bed_end(bed *b)
-{
-    tree_writer_close(b->writer);
-    trees_close(&b->t);
-    store_close(b->store);
-    kio_close(b->k);
-    dir_remove(b->dir);
-    free(b);
 }
 
 /* Images of leaves of a partition that is held, as a worker's batch: written, but not finished, since that takes the token. */
@@ -100,7 +42,7 @@ static void test_take(bed *b, const char *name)
 
 static void test_own(void)
 {
-    bed *b = bed_make();
+    bed *b = bed_of_two();
     test_take(b, "who holds a partition evicts its pages");
     trees_unlock(&b->t, b->right);
     trees_unlock(&b->t, b->left);
@@ -114,7 +56,7 @@ static void test_landed(void)
 {
     write_batch batches[BATCHES_MAX];
     unsigned used = 0;
-    bed *b = bed_make();
+    bed *b = bed_of_two();
     for (; b->left->dirty[0].head != FRAME_NONE; used++) {
         must(used < BATCHES_MAX && write_batch_init(&batches[used], PAGE_BYTES, UINT32_MAX) == 0, "a batch");
         batch_write(b, &batches[used], b->left, UINT32_MAX);
@@ -134,7 +76,7 @@ static void test_landed(void)
 static void test_unwritable(void)
 {
     write_batch batch;
-    bed *b = bed_make();
+    bed *b = bed_of_two();
     must(write_batch_init(&batch, PAGE_BYTES, UINT32_MAX) == 0, "a batch");
     batch_write(b, &batch, b->left, 7);
     trees_unlock(&b->t, b->left);
