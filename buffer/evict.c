@@ -162,5 +162,6 @@ int pool_frame_take_holding(pool *p, const partition_set *held, uint32_t *out)
         failed = error != 0; /* once more: with that known, clean ones are looked for behind the dirty ones */
         if (round >= HOLDING_ROUNDS_BUSY) frame_await(p);
     }
+    if (atomic_load(&p->write_error) != 0) return rw_error(RW_EIO, "dirty pages cannot be written any more, and no other page of the cache can be evicted");
     return rw_error(RW_ENOMEM, "no page of the cache can be evicted");
 }
