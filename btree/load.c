@@ -248,7 +248,7 @@ int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_re
     return page_load(t, miss, bytes, suspect);
 }
 
-int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op)
+int trees_read_claim(trees *t, const tree_miss *miss, tree_read *read)
 {
     RW_ASSERT(page_ref_blocks(miss->ref) == t->pool.page_blocks);
     if (!pool_load_try(&t->pool, page_ref_address(miss->ref))) return TREE_BUSY;
@@ -258,18 +258,25 @@ int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *o
         return TREE_FRAMES;
     }
     *read = (tree_read){.miss = *miss, .frame = f};
+    return 0;
+}
+
+int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op)
+{
+    int state = trees_read_claim(t, miss, read);
+    if (state != 0) return state;
     op->kind = KIO_READ;
     op->file = store_file(t->store);
-    op->buffer = tree_node(t, f);
+    op->buffer = tree_node(t, read->frame);
     op->offset = page_ref_address(miss->ref) * RW_BLOCK_SIZE;
     op->length = t->page_size;
     return 0;
 }
 
-int trees_read_end(trees *t, tree_read *read, const kio_op *op, tree_writer *w)
+int trees_read_end(trees *t, tree_read *read, int result, tree_writer *w)
 {
     node *n = tree_node(t, read->frame);
-    int error = op->result;
+    int error = result;
     if (error == 0 && !read->checked) {
         error = store_page_check(t->store, read->miss.ref, n);
         if (error == 0) error = page_check(t, &read->miss, n);
@@ -281,6 +288,7 @@ int trees_read_end(trees *t, tree_read *read, const kio_op *op, tree_writer *w)
         partition *p = w != NULL ? trees_lock(t, node_lower_fence(n)) : trees_try(t, node_lower_fence(n));
         if (p == NULL) return TREE_BUSY;
         state = page_install(t, p, w, &read->miss, read->frame);
+        if (state == HANG_DONE && read->passing) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
         trees_unlock(t, p);
     }
     if (state != HANG_DONE) pool_frame_free(&t->pool, read->frame);

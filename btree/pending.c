@@ -251,12 +251,6 @@ void pending_restamp(pending *pg, const partition *p, pending_write *write, uint
     kio_mutex_unlock(pg->kio, &s->latch);
 }
 
-static int ref_compare(const void *a, const void *b)
-{
-    uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
-    return x < y ? -1 : x > y;
-}
-
 uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max)
 {
     const pending_set *s = set_of(pg, p);
@@ -265,7 +259,6 @@ uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves
         const pending_leaf *entry = s->bucket_frames == 0 ? s->few[i] : s->buckets[i / pg->frame_buckets][i % pg->frame_buckets];
         for (; entry != NULL && count < max; entry = entry->next) leaves[count++] = (tree_miss){.ref = entry->ref};
     }
-    qsort(leaves, count, sizeof *leaves, ref_compare);
     return count;
 }
 

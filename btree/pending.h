@@ -94,7 +94,7 @@ uint64_t pending_oldest(const pending *pg, const partition *p);
 void pending_passed(pending *pg, const partition *p, uint64_t before);
 /* A write that waits was logged again. */
 void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp);
-/* The leaves that something waits for, in the order of their addresses: at most max of them. Returns how many. */
+/* The leaves that something waits for: at most max of them. Returns how many. */
 uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max);
 /* Around the move of frames to a new partition, when one is cut: what belongs to keys from low on goes there with them. Both tokens are held. In between, who asks either
  * set waits: so what a reader finds fits the partition that he sees the frame in afterwards, whichever he saw it in before. */

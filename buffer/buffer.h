@@ -22,7 +22,7 @@ enum {
 typedef struct frame {
     /* any thread; in words of their own, since a compiler may read neighbours together */
     _Atomic uint64_t version;          /* odd: being changed, or free */
-    _Atomic uint8_t cool;              /* set by the clock, cleared by who uses the page */
+    _Atomic uint8_t cool;              /* how often the clock came by since the page was used, who clears it */
     _Atomic uint16_t partition;        /* PARTITION_NONE: free, or not yet installed. Read by the clock without the token, checked under it */
     _Atomic uint32_t free_next;
     /* holder of the partition's token; level is also read by optimistic readers, under the version */
@@ -85,7 +85,7 @@ struct pool {
     _Atomic uint32_t populate_wanted;  /* so many should have */
     pool_counters counters;
     _Atomic uint64_t loads[POOL_LOADS];            /* addresses being read, so that a page is read once; 0: none */
-    _Atomic uint32_t load_word;
+    _Atomic uint32_t load_word, load_waiters;
     /* under landed_mutex, which comes after tokens: batches that were written, whose pages wait for tokens to be let go. Their entries are under it, too */
     kio_mutex landed_mutex;
     struct write_batch *landed;

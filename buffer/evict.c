@@ -1,9 +1,11 @@
 /* The clock: cools pages, evicts those that are still cool when it comes round again. */
+#include "base/racy.h"
 #include "buffer/buffer.h"
 #include "buffer/buffer_internal.h"
 
 #define EVICT_CANDIDATES 256u          /* looked at in one step */
 #define EVICT_SCAN_MAX 4096u           /* frames the hand passes in one step */
+#define EVICT_INNER_ROUNDS 4u
 
 typedef struct {
     uint16_t partition;
@@ -20,7 +22,13 @@ void evict_clean(pool *p, uint32_t f)
     atomic_fetch_add_explicit(&p->counters.pages_evicted, 1, memory_order_relaxed);
 }
 
-/* Moves the hand on and gathers frames that it finds cool for the second time. */
+/* How often the hand must have come by since the page was used. An inner page stands for a hundred leaves: without it each of their puts and gets reads it again. */
+static uint8_t rounds_unused(const frame *fr)
+{
+    return rw_racy_u8(&fr->level) > 0 ? EVICT_INNER_ROUNDS : 1;
+}
+
+/* Moves the hand on and gathers frames that it found cool often enough. */
 static uint32_t clock_turn(pool *p, candidate *out, uint32_t max)
 {
     uint32_t found = 0, scan = RW_MIN(EVICT_SCAN_MAX, p->frame_count);
@@ -29,8 +37,9 @@ static uint32_t clock_turn(pool *p, candidate *out, uint32_t max)
         frame *fr = &p->frames[f];
         uint16_t part = atomic_load_explicit(&fr->partition, memory_order_relaxed);
         if (part == PARTITION_NONE) continue;
-        if (atomic_load_explicit(&fr->cool, memory_order_relaxed) == 0) {
-            atomic_store_explicit(&fr->cool, 1, memory_order_relaxed);
+        uint8_t rounds = atomic_load_explicit(&fr->cool, memory_order_relaxed);
+        if (rounds < rounds_unused(fr)) {
+            atomic_store_explicit(&fr->cool, (uint8_t)(rounds + 1), memory_order_relaxed);
             continue;
         }
         out[found++] = (candidate){.partition = part, .frame = f};

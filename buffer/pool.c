@@ -172,8 +172,9 @@ bool pool_load_begin(pool *p, uint64_t address)
     if (pool_load_try(p, address)) return true;
     while (atomic_load(slot) == address) {
         uint32_t word = atomic_load(&p->load_word);
-        if (atomic_load(slot) != address) break;
-        kio_sleep(p->kio, &p->load_word, word, FRAME_WAIT_NS);
+        atomic_fetch_add(&p->load_waiters, 1);
+        if (atomic_load(slot) == address) kio_sleep(p->kio, &p->load_word, word, FRAME_WAIT_NS);
+        atomic_fetch_sub(&p->load_waiters, 1);
     }
     return false;
 }
@@ -181,7 +182,7 @@ bool pool_load_begin(pool *p, uint64_t address)
 void pool_load_end(pool *p, uint64_t address)
 {
     uint64_t expected = address;
-    if (!atomic_compare_exchange_strong(load_slot(p, address), &expected, 0)) return;
+    if (!atomic_compare_exchange_strong(load_slot(p, address), &expected, 0) || atomic_load(&p->load_waiters) == 0) return;
     atomic_fetch_add(&p->load_word, 1);
     kio_wake(p->kio, &p->load_word, UINT32_MAX);
 }

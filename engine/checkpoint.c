@@ -10,13 +10,13 @@
 #define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
-/* Writes what the checkpointer's batch holds, without a token. */
-static int batch_write(engine *e, write_batch *batch)
+int checkpoint_batch_write(engine *e, bool evict)
 {
+    write_batch *batch = &e->checkpointer.batch;
     batch->op.result = kio_file_write(e->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
     int error = batch->op.result;
     if (error != 0) engine_fail(e, error, rw_error_text());
-    write_batch_finish(&e->trees.pool, batch, false, true);
+    write_batch_finish(&e->trees.pool, batch, evict, true);
     return error;
 }
 
@@ -54,8 +54,8 @@ static uint32_t image_gather(engine *e, partition *p, uint32_t *list, uint32_t m
     return root_gather(e, p, list, max);
 }
 
-/* Before an image of a partition most of which is dirty, or with all: all other resident pages too, in steps, so that no writer waits for a pass over all. */
-static void image_widen(engine *e, partition *p, bool all)
+/* In steps, so that no writer waits for a pass over all. */
+void checkpoint_widen(engine *e, partition *p, bool all)
 {
     partition_lock(e->kio, p);
     bool more = all || p->dirty_count * DIRTY_ALL_SHARE >= p->pages * (DIRTY_ALL_SHARE - 1);
@@ -127,14 +127,10 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
-    bool whole = false;
-    int error = flush || p->image_needed ? flush_partition(e, p, &whole) : 0;
-    if (error == RW_ENOSPC && !p->image_needed) {
-        error = 0; /* an image as of before what is pending may still find space, and set some free */
-        whole = false;
-    }
+    int error = flush || p->image_needed ? flush_partition(e, p) : 0;
+    if (error == RW_ENOSPC && !p->image_needed) error = 0; /* an image as of before what is pending may still find space, and set some free */
     if (error != 0) return error;
-    image_widen(e, p, whole);
+    checkpoint_widen(e, p, false);
     image_begin(e, p, &lsn);
     for (;;) {
         partition_lock(e->kio, p);
@@ -144,7 +140,7 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
         else if (error != 0) image_abandon(p);
         partition_unlock(e->kio, p);
         if (count == 0) break;
-        if (error == 0) error = batch_write(e, batch);
+        if (error == 0) error = checkpoint_batch_write(e, false);
         if (error != 0) break;
     }
     image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */

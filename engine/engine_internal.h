@@ -40,7 +40,7 @@ typedef struct {
     /* its thread's only */
     tree_writer *writer;
     write_batch batch;
-    unsigned char *segment;                /* a segment's bytes, for cleaning */
+    unsigned char *segment;                /* a segment's bytes, for cleaning and bulk reads */
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
     bool logged_again;                     /* the last flush met leaves that cannot be read */
@@ -49,7 +49,7 @@ typedef struct {
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
-    _Atomic uint32_t flush_frames;         /* that a flush's reads hold */
+    _Atomic uint32_t flush_frames;         /* that bulk reads hold */
     _Atomic int64_t pend_debt_ns;          /* waiting that writers owe because of pending writes */
     _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */
@@ -258,11 +258,20 @@ int checkpoint_all(engine *e, bool clean, bool flush);
 int checkpointer_round(engine *e, bool compact);
 
 /* The checkpointer's parts: image of one partition; superblock; space. */
+/* Pages that most of the partition's are dirty with, or with all, that its next image is to rewrite: all other resident ones become dirty too. */
+void checkpoint_widen(engine *e, partition *p, bool all);
+/* Writes what the checkpointer's batch holds, without a token. evict: what was not used meanwhile leaves the cache. */
+int checkpoint_batch_write(engine *e, bool evict);
+/* Reads pages that are missing, and hangs them in: all that can be; the order of the list changes. */
+void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
+/* The same for leaves of p, which are written again, and leave the cache, while others are still read: those that pending writes, or all, made dirty. What could not be
+ * written stays dirty. */
+void bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all);
 /* flush: what is pending is made first; else the image is as of before the oldest of it. */
 int checkpoint_partition(engine *e, partition *p, bool flush);
 int checkpoint_publish(engine *e, bool clean);
-/* Makes what is pending in a partition. *whole: it changed most leaves, and all of them were read, so that an image may have all of them anew. */
-int flush_partition(engine *e, partition *p, bool *whole);
+/* Makes what is pending in a partition. When that is most leaves, all are written again. */
+int flush_partition(engine *e, partition *p);
 /* For who has made a write pend: waits a little when they take much of what they may, so that writers go as fast as pending writes are made. */
 void flush_throttle(engine *e);
 /* Waits until there is memory for pending writes, at most so long. */

@@ -1,15 +1,12 @@
 /*
  * Pending writes of a whole partition, made (btree/pending.h): before its image, so that the image, and the log's beginning, are not held back by them; and when
- * they take much of the cache. The leaves are read in the order in which they lie on disk, many with one read.
+ * they take much of the cache. Their leaves are read as bulk_read.c says.
  */
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define READS_MAX RW_IO_DEPTH          /* under way at a time, */
-#define READS_FRAMES_SHARE 16u         /* and at most this part of the frames */
 #define LOOKS_MAX 1024u                /* under the token at a time */
-#define WHOLE_FROM_SHARE 2u            /* of a partition's pages that were changed, for the others to be written too; */
-#define WHOLE_FRAMES_SHARE 4u          /* if they take at most this part of the frames */
+#define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
 #define FLUSH_FROM_SHARE 16u           /* pending writes are made when they take 15/16 of what they may */
@@ -65,79 +62,6 @@ static int leaf_flush(engine *e, partition *p, page_ref leaf)
     return 0;
 }
 
-/* ---- leaves ------------------------------------------------------------------------------------------------------- */
-
-/* Reads of pages, many at once. */
-typedef struct {
-    kio_op op;
-    tree_read read;
-} flush_read;
-
-typedef struct {
-    engine *e;
-    kio_ring *ring;
-    flush_read reads[READS_MAX];
-    flush_read *idle[READS_MAX];
-    unsigned idle_count, limit;
-} flush_reads;
-
-/* Begins as many reads as there may be. Returns how many pages were dealt with: those that somebody else reads are left to him. */
-static uint32_t reads_begin(flush_reads *r, const tree_miss *pages, uint32_t count)
-{
-    kio_op *ops[READS_MAX];
-    unsigned begun = 0;
-    uint32_t i = 0;
-    for (; i < count && r->idle_count > 0; i++) {
-        flush_read *one = r->idle[r->idle_count - 1];
-        int state = trees_read_begin(&r->e->trees, &pages[i], &one->read, &one->op);
-        if (state == TREE_FRAMES) break;
-        if (state != 0) continue;
-        one->op.context = one;
-        ops[begun++] = &one->op;
-        r->idle_count--;
-    }
-    atomic_fetch_add(&r->e->checkpointer.flush_frames, begun);
-    if (begun > 0) kio_ring_submit(r->e->kio, r->ring, ops, begun);
-    return i;
-}
-
-/* Hangs in what has come; waits for something. */
-static void reads_end(flush_reads *r)
-{
-    kio_op *done[READS_MAX];
-    unsigned count = kio_ring_reap(r->e->kio, r->ring, done, READS_MAX, -1);
-    for (unsigned i = 0; i < count; i++) {
-        flush_read *one = done[i]->context;
-        (void)tree_writer_fill(r->e->checkpointer.writer);
-        (void)trees_read_end(&r->e->trees, &one->read, &one->op, r->e->checkpointer.writer); /* what failed is looked at alone */
-        r->idle[r->idle_count++] = one;
-        atomic_fetch_sub(&r->e->checkpointer.flush_frames, 1);
-    }
-}
-
-/* In the order of their addresses: a partition's leaves mostly lie side by side, as its last image was written, and what is submitted together is read together. */
-static void pages_read(engine *e, const tree_miss *pages, uint32_t count)
-{
-    if (count == 0) return;
-    flush_reads *r = calloc(1, sizeof *r);
-    if (r == NULL || kio_ring_open(e->kio, READS_MAX, &r->ring) != 0) {
-        free(r);
-        return;
-    }
-    r->e = e;
-    r->limit = RW_MAX(RW_MIN(READS_MAX, e->trees.pool.frame_count / READS_FRAMES_SHARE), 1u);
-    for (unsigned i = 0; i < r->limit; i++) r->idle[r->idle_count++] = &r->reads[i];
-    for (uint32_t begun = 0; begun < count || r->idle_count < r->limit;) {
-        if (r->idle_count >= r->limit / 2) begun += reads_begin(r, &pages[begun], count - begun); /* side by side, where they lie so */
-        if (r->idle_count == r->limit) break; /* no frame to read into, and nothing that would give one back: alone then, with waiting */
-        reads_end(r);
-    }
-    kio_ring_close(e->kio, r->ring);
-    free(r);
-    tree_writer *w = e->checkpointer.writer;
-    while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]);
-}
-
 /* ---- a partition -------------------------------------------------------------------------------------------------- */
 
 /* What is above the leaves: without it they could not be hung in. Level by level, but for those that are evicted again meanwhile. */
@@ -149,8 +73,23 @@ static void parents_read(engine *e, partition *p, tree_miss *pages, uint32_t roo
         count = tree_missing(&e->trees, p, false, pages, room);
         partition_unlock(e->kio, p);
         if (count == 0) return;
-        pages_read(e, pages, count);
+        bulk_read_pages(e, pages, count);
     }
+}
+
+/* When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned. */
+static void whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room)
+{
+    uint32_t waiting = atomic_load(&e->trees.pending.sets[p->index].leaves), count;
+    partition_lock(e->kio, p);
+    bool wanted = (uint64_t)waiting * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p);
+    partition_unlock(e->kio, p);
+    if (!wanted) return;
+    checkpoint_widen(e, p, true);
+    partition_lock(e->kio, p);
+    count = tree_missing(&e->trees, p, true, leaves, room);
+    partition_unlock(e->kio, p);
+    bulk_rewrite_leaves(e, p, leaves, count, true);
 }
 
 /* Those of the leaves that something waits for still, because they could not be read, or somebody else read them. */
@@ -167,34 +106,22 @@ static uint32_t leaves_left(engine *e, partition *p, tree_miss *leaves, uint32_t
     return left;
 }
 
-/* Most of the partition's leaves were changed: the others are read too, and its next image leaves nothing of the last one alive, so that nothing has to be cleaned. */
-static bool rest_read(engine *e, partition *p, tree_miss *leaves, uint32_t room, uint32_t changed)
-{
-    partition_lock(e->kio, p);
-    uint64_t pages = trees_pages(&e->trees, p);
-    bool wanted = changed * WHOLE_FROM_SHARE >= pages && pages <= e->trees.pool.frame_count / WHOLE_FRAMES_SHARE;
-    uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
-    partition_unlock(e->kio, p);
-    pages_read(e, leaves, count);
-    return wanted;
-}
-
 /* One pass over what is there now. *passed: all of it. */
-static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool *whole, bool *passed)
+static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool *passed)
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
     parents_read(e, p, leaves, room);
+    whole_rewrite(e, p, leaves, room);
     partition_lock(e->kio, p);
     uint64_t end = wal_end_lsn(e->wal);
     uint32_t count = pending_leaves(pg, p, leaves, room);
     *passed = atomic_load(&pg->sets[p->index].leaves) == count;
     store_retired_move(&extents, &p->extents); /* named by records below end, or by none */
     partition_unlock(e->kio, p);
-    pages_read(e, leaves, count);
+    bulk_rewrite_leaves(e, p, leaves, count, false);
     int error = 0;
     for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i].ref);
-    if (error == 0) *whole = rest_read(e, p, leaves, room, count);
     partition_lock(e->kio, p);
     bool done = error == 0 && *passed;
     if (done) pending_passed(pg, p, end);
@@ -204,15 +131,15 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool 
     return error;
 }
 
-int flush_partition(engine *e, partition *p, bool *whole)
+int flush_partition(engine *e, partition *p)
 {
     bool passed = pending_is_empty(&e->trees.pending, p->index);
     int error = 0;
     while (!passed && error == 0) {
         uint32_t room = atomic_load(&e->trees.pending.sets[p->index].leaves);
-        room += room / 2 + 1024; /* for those that come in meanwhile, and for all others of the partition */
+        room = 2 * room + 1024; /* for those that come in meanwhile, and for all others of the partition */
         tree_miss *leaves = malloc(room * sizeof *leaves);
-        error = leaves != NULL ? pass(e, p, leaves, room, whole, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
+        error = leaves != NULL ? pass(e, p, leaves, room, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
         free(leaves);
     }
     return error;

@@ -1,0 +1,201 @@
+/*
+ * Pages of a partition, many at once, for the checkpointer: in the order in which they lie on disk, those that lie side by side with one read. An image leaves a partition's
+ * leaves so; what is read with them costs a copy, where a read of its own costs a request.
+ *
+ * Leaves that pending writes changed on their way in are written again while the next ones are read, and give their frames back: so a flush takes few frames, however large
+ * the partition, and pages that are in use stay.
+ */
+#include "base/memory.h"
+#include "engine/engine_internal.h"
+
+#define RUNS 4u                        /* reads under way at a time; together they take the buffer of cleaning */
+#define RUN_BYTES (RW_SEGMENT_BYTES / RUNS)
+#define RUN_PAGES_MAX (RUN_BYTES / RW_PAGE_SIZE_MIN)
+#define GAP_BYTES 16384u               /* nobody asked for, read all the same, rather than begin another run */
+#define FRAMES_SHARE 16u               /* runs under way hold at most this part of the frames */
+#define FRAME_WAITS_MAX 1000u
+
+typedef struct {
+    kio_op op;
+    unsigned char *bytes;
+    uint64_t begin, end;               /* blocks */
+    unsigned count;
+    tree_read reads[RUN_PAGES_MAX];
+} page_run;
+
+typedef struct {
+    engine *e;
+    kio_ring *ring;
+    page_run runs[RUNS];
+    page_run *idle[RUNS];
+    unsigned idle_count;
+    uint32_t frames, frames_max;       /* that runs hold */
+    partition *rewritten;              /* NULL: pages are only read, or could not be written */
+    bool all;                          /* clean ones too */
+    uint32_t came[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];    /* frames of its leaves, to be written */
+    uint32_t came_count;
+} bulk_read;
+
+static int address_compare(const void *a, const void *b)
+{
+    uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
+    return x < y ? -1 : x > y;
+}
+
+/* Whether the page lies where the run may still reach. */
+static bool run_reaches(const bulk_read *b, const page_run *run, uint64_t address)
+{
+    if (run->count == 0) return true;
+    uint64_t end = address + b->e->trees.pool.page_blocks;
+    return run->count < RUN_PAGES_MAX && (end - run->begin) * RW_BLOCK_SIZE <= RUN_BYTES && address - run->end <= GAP_BYTES / RW_BLOCK_SIZE;
+}
+
+/* Returns how many pages were dealt with: those that somebody else reads are left to him. */
+static uint32_t run_fill(bulk_read *b, page_run *run, const tree_miss *pages, uint32_t count)
+{
+    trees *t = &b->e->trees;
+    uint32_t i = 0;
+    run->count = 0;
+    for (; i < count && b->frames < b->frames_max; i++) {
+        uint64_t address = page_ref_address(pages[i].ref);
+        if (!run_reaches(b, run, address)) break;
+        int state = trees_read_claim(t, &pages[i], &run->reads[run->count]);
+        if (state == TREE_FRAMES) break;
+        if (state != 0) continue;
+        if (run->count++ == 0) run->begin = address;
+        run->end = address + t->pool.page_blocks;
+        b->frames++;
+        atomic_fetch_add(&b->e->checkpointer.flush_frames, 1);
+    }
+    return i;
+}
+
+static void run_submit(bulk_read *b, page_run *run)
+{
+    kio_op *op = &run->op;
+    *op = (kio_op){.kind = KIO_READ, .file = store_file(b->e->store), .buffer = run->bytes, .context = run};
+    op->offset = run->begin * RW_BLOCK_SIZE;
+    op->length = (uint32_t)((run->end - run->begin) * RW_BLOCK_SIZE);
+    kio_ring_submit(b->e->kio, b->ring, &op, 1);
+}
+
+/* ---- writing again ------------------------------------------------------------------------------------------------ */
+
+/* Under the token: whether the frame, which may be another page's by now, has something to write, once. */
+static bool wants_writing(bulk_read *b, uint32_t f, const uint32_t *list, uint32_t count)
+{
+    pool *frames = &b->e->trees.pool;
+    frame *fr = &frames->frames[f];
+    if (atomic_load_explicit(&fr->partition, memory_order_relaxed) != b->rewritten->index || fr->level != 0 || fr->parent == FRAME_NONE) return false;
+    for (uint32_t i = 0; i < count; i++)
+        if (list[i] == f) return false;
+    if (b->all) pool_mark_dirty(frames, b->rewritten, f);
+    return (fr->flags & FRAME_DIRTY) != 0 && (fr->flags & FRAME_WRITING) == 0;
+}
+
+/* Writes some of the leaves that came, without the rest: it is tried again. */
+static void came_write(bulk_read *b)
+{
+    uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN], count = 0, written = 0;
+    write_batch *batch = &b->e->checkpointer.batch;
+    partition_lock(b->e->kio, b->rewritten);
+    for (uint32_t i = 0; i < b->came_count && count < batch->capacity; i++)
+        if (wants_writing(b, b->came[i], list, count)) list[count++] = b->came[i];
+    b->came_count = 0;
+    int error = count > 0 ? write_batch_fill(&b->e->trees.pool, batch, b->rewritten, list, count) : 0;
+    if (error == 0 && count > 0) written = batch->count;
+    partition_unlock(b->e->kio, b->rewritten);
+    if (written > 0) error = checkpoint_batch_write(b->e, true);
+    for (uint32_t i = written; i < count && error == 0; i++) b->came[b->came_count++] = list[i]; /* another segment's */
+    if (error != 0) b->rewritten = NULL;
+}
+
+static void came_add(bulk_read *b, uint32_t f)
+{
+    if (b->rewritten == NULL) return;
+    b->came[b->came_count++] = f;
+    if (b->came_count == b->e->checkpointer.batch.capacity) came_write(b);
+}
+
+/* ---- reading ------------------------------------------------------------------------------------------------------ */
+
+/* Hangs its pages in. What failed, or has no place, is looked at alone later. */
+static void run_end(bulk_read *b, page_run *run)
+{
+    trees *t = &b->e->trees;
+    tree_writer *w = b->e->checkpointer.writer;
+    for (unsigned i = 0; i < run->count; i++) {
+        tree_read *read = &run->reads[i];
+        const unsigned char *page = run->bytes + (page_ref_address(read->miss.ref) - run->begin) * RW_BLOCK_SIZE;
+        if (run->op.result == 0) memcpy(pool_page(&t->pool, read->frame), page, t->page_size);
+        (void)tree_writer_fill(w);
+        read->passing = true;
+        if (trees_read_end(t, read, run->op.result, w) == 0) came_add(b, read->frame);
+        atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);
+    }
+    b->frames -= run->count;
+    b->idle[b->idle_count++] = run;
+}
+
+/* Nothing is under way that would give a frame back. */
+static bool frame_await(engine *e)
+{
+    uint32_t f;
+    if (pool_frame_take(&e->trees.pool, &f) != 0) return false;
+    pool_frame_free(&e->trees.pool, f);
+    return true;
+}
+
+static void runs_read(bulk_read *b, const tree_miss *pages, uint32_t count)
+{
+    unsigned waits = 0;
+    for (uint32_t begun = 0; begun < count || b->idle_count < RUNS;) {
+        while (begun < count && b->idle_count > 0) {
+            page_run *run = b->idle[b->idle_count - 1];
+            begun += run_fill(b, run, pages + begun, count - begun);
+            if (run->count == 0) break;
+            b->idle_count--;
+            run_submit(b, run);
+        }
+        kio_op *done[RUNS];
+        if (b->idle_count < RUNS) {
+            unsigned reaped = kio_ring_reap(b->e->kio, b->ring, done, RUNS, -1);
+            for (unsigned i = 0; i < reaped; i++) run_end(b, done[i]->context);
+        } else if (begun < count && (waits++ >= FRAME_WAITS_MAX || !frame_await(b->e))) return;
+    }
+}
+
+static void pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pages, uint32_t count)
+{
+    if (count == 0) return;
+    bulk_read *b = calloc(1, sizeof *b);
+    if (b == NULL || kio_ring_open(e->kio, RUNS, &b->ring) != 0) {
+        free(b);
+        return;
+    }
+    b->e = e;
+    b->rewritten = rewritten;
+    b->all = all;
+    b->frames_max = RW_MAX(e->trees.pool.frame_count / FRAMES_SHARE, 1u);
+    for (unsigned i = 0; i < RUNS; i++) {
+        b->runs[i].bytes = e->checkpointer.segment + (size_t)i * RUN_BYTES;
+        b->idle[b->idle_count++] = &b->runs[i];
+    }
+    qsort(pages, count, sizeof *pages, address_compare);
+    runs_read(b, pages, count);
+    while (b->rewritten != NULL && b->came_count > 0) came_write(b);
+    kio_ring_close(e->kio, b->ring);
+    free(b);
+    tree_writer *w = e->checkpointer.writer;
+    while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]);
+}
+
+void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count)
+{
+    pages_bring(e, NULL, false, pages, count);
+}
+
+void bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all)
+{
+    pages_bring(e, p, all, pages, count);
+}
