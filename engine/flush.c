@@ -82,7 +82,7 @@ static void whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t r
 {
     uint32_t waiting = atomic_load(&e->trees.pending.sets[p->index].leaves), count;
     partition_lock(e->kio, p);
-    bool wanted = (uint64_t)waiting * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p);
+    bool wanted = ((uint64_t)waiting + p->dirty_count) * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p);
     partition_unlock(e->kio, p);
     if (!wanted) return;
     checkpoint_widen(e, p, true);
