@@ -8,7 +8,7 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define RUNS 4u                        /* reads under way at a time; together they take the buffer of cleaning */
+#define RUNS (CHECKPOINT_RING_DEPTH - 1u)  /* reads under way at a time, beside a write; together they take the buffer of cleaning */
 #define RUN_BYTES (RW_SEGMENT_BYTES / RUNS)
 #define RUN_PAGES_MAX (RUN_BYTES / RW_PAGE_SIZE_MIN)
 #define GAP_BYTES 16384u               /* nobody asked for, read all the same, rather than begin another run */
@@ -32,7 +32,8 @@ typedef struct {
     uint32_t frames, frames_max;       /* that runs hold */
     partition *rewritten;              /* NULL: pages are only read, or could not be written */
     bool all;                          /* clean ones too */
-    uint32_t came[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];    /* frames of its leaves, to be written */
+    bool writing;                      /* the checkpointer's batch is under way */
+    uint32_t came[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN + RUNS * RUN_PAGES_MAX]; /* frames of its leaves, to be written; no run begins while there is a batch of them */
     uint32_t came_count;
 } bulk_read;
 
@@ -93,28 +94,41 @@ static bool wants_writing(bulk_read *b, uint32_t f, const uint32_t *list, uint32
     return (fr->flags & FRAME_DIRTY) != 0 && (fr->flags & FRAME_WRITING) == 0;
 }
 
-/* Writes some of the leaves that came, without the rest: it is tried again. */
+/* Begins to write some of the leaves that came. */
 static void came_write(bulk_read *b)
 {
-    uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN], count = 0, written = 0;
+    uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN], count = 0, i = 0;
     write_batch *batch = &b->e->checkpointer.batch;
     partition_lock(b->e->kio, b->rewritten);
-    for (uint32_t i = 0; i < b->came_count && count < batch->capacity; i++)
+    for (; i < b->came_count && count < batch->capacity; i++)
         if (wants_writing(b, b->came[i], list, count)) list[count++] = b->came[i];
-    b->came_count = 0;
     int error = count > 0 ? write_batch_fill(&b->e->trees.pool, batch, b->rewritten, list, count) : 0;
-    if (error == 0 && count > 0) written = batch->count;
     partition_unlock(b->e->kio, b->rewritten);
-    if (written > 0) error = checkpoint_batch_write(b->e, true);
-    for (uint32_t i = written; i < count && error == 0; i++) b->came[b->came_count++] = list[i]; /* another segment's */
-    if (error != 0) b->rewritten = NULL;
+    uint32_t filled = error == 0 && count > 0 ? batch->count : 0, left = 0; /* fewer where a segment ends */
+    for (uint32_t k = filled; k < count; k++) b->came[left++] = list[k];
+    for (; i < b->came_count; i++) b->came[left++] = b->came[i];
+    b->came_count = left;
+    if (error != 0) {
+        b->rewritten = NULL;
+        b->came_count = 0;
+    } else if (filled > 0) {
+        kio_op *op = &batch->op;
+        kio_ring_submit(b->e->kio, b->ring, &op, 1);
+        b->writing = true;
+    }
 }
 
-static void came_add(bulk_read *b, uint32_t f)
+static void write_end(bulk_read *b)
 {
-    if (b->rewritten == NULL) return;
-    b->came[b->came_count++] = f;
-    if (b->came_count == b->e->checkpointer.batch.capacity) came_write(b);
+    b->writing = false;
+    if (checkpoint_batch_end(b->e, true) == 0) return;
+    b->rewritten = NULL;
+    b->came_count = 0;
+}
+
+static bool came_enough(const bulk_read *b)
+{
+    return b->came_count >= b->e->checkpointer.batch.capacity;
 }
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
@@ -130,7 +144,7 @@ static void run_end(bulk_read *b, page_run *run)
         if (run->op.result == 0) memcpy(pool_page(&t->pool, read->frame), page, t->page_size);
         (void)tree_writer_fill(w);
         read->passing = true;
-        if (trees_read_end(t, read, run->op.result, w) == 0) came_add(b, read->frame);
+        if (trees_read_end(t, read, run->op.result, w) == 0 && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
         atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);
     }
     b->frames -= run->count;
@@ -146,36 +160,58 @@ static bool frame_await(engine *e)
     return true;
 }
 
+/* Returns how many pages were dealt with. */
+static uint32_t runs_begin(bulk_read *b, const tree_miss *pages, uint32_t count)
+{
+    uint32_t begun = 0;
+    while (begun < count && b->idle_count > 0 && !came_enough(b)) {
+        page_run *run = b->idle[b->idle_count - 1];
+        begun += run_fill(b, run, pages + begun, count - begun);
+        if (run->count == 0) break;
+        b->idle_count--;
+        run_submit(b, run);
+    }
+    return begun;
+}
+
+static void something_end(bulk_read *b)
+{
+    kio_op *done[RUNS + 1];
+    unsigned reaped = kio_ring_reap(b->e->kio, b->ring, done, RUNS + 1, -1);
+    for (unsigned i = 0; i < reaped; i++) {
+        if (done[i] == &b->e->checkpointer.batch.op) write_end(b);
+        else run_end(b, done[i]->context);
+    }
+}
+
 static void runs_read(bulk_read *b, const tree_miss *pages, uint32_t count)
 {
-    unsigned waits = 0;
-    for (uint32_t begun = 0; begun < count || b->idle_count < RUNS;) {
-        while (begun < count && b->idle_count > 0) {
-            page_run *run = b->idle[b->idle_count - 1];
-            begun += run_fill(b, run, pages + begun, count - begun);
-            if (run->count == 0) break;
-            b->idle_count--;
-            run_submit(b, run);
-        }
-        kio_op *done[RUNS];
-        if (b->idle_count < RUNS) {
-            unsigned reaped = kio_ring_reap(b->e->kio, b->ring, done, RUNS, -1);
-            for (unsigned i = 0; i < reaped; i++) run_end(b, done[i]->context);
-        } else if (begun < count && (waits++ >= FRAME_WAITS_MAX || !frame_await(b->e))) return;
+    uint32_t begun = 0;
+    for (unsigned waits = 0; waits < FRAME_WAITS_MAX;) {
+        begun += runs_begin(b, pages + begun, count - begun);
+        bool reading = b->idle_count < RUNS;
+        if (b->came_count > 0 && !b->writing && (came_enough(b) || !reading)) came_write(b);
+        if (reading || b->writing) something_end(b);
+        else if (b->came_count > 0) continue;
+        else if (begun == count || !frame_await(b->e)) return;
+        else waits++;
     }
 }
 
 static void pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pages, uint32_t count)
 {
-    if (count == 0) return;
-    bulk_read *b = calloc(1, sizeof *b);
-    if (b == NULL || kio_ring_open(e->kio, RUNS, &b->ring) != 0) {
+    bulk_read *b = count > 0 ? malloc(sizeof *b) : NULL;
+    if (b == NULL) return;
+    b->e = e;
+    b->ring = e->checkpointer.ring;
+    if (b->ring == NULL && kio_ring_open(e->kio, CHECKPOINT_RING_DEPTH, &b->ring) != 0) {
         free(b);
         return;
     }
-    b->e = e;
+    b->idle_count = b->frames = b->came_count = 0;
     b->rewritten = rewritten;
     b->all = all;
+    b->writing = false;
     b->frames_max = RW_MAX(e->trees.pool.frame_count / FRAMES_SHARE, 1u);
     for (unsigned i = 0; i < RUNS; i++) {
         b->runs[i].bytes = e->checkpointer.segment + (size_t)i * RUN_BYTES;
@@ -183,8 +219,7 @@ static void pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pa
     }
     qsort(pages, count, sizeof *pages, address_compare);
     runs_read(b, pages, count);
-    while (b->rewritten != NULL && b->came_count > 0) came_write(b);
-    kio_ring_close(e->kio, b->ring);
+    if (e->checkpointer.ring == NULL) kio_ring_close(e->kio, b->ring);
     free(b);
     tree_writer *w = e->checkpointer.writer;
     while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]);

@@ -10,14 +10,24 @@
 #define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
-int checkpoint_batch_write(engine *e, bool evict)
+/* After the checkpointer's batch was written, or failed to be, as the thread's sentence says. Without a token. */
+static int batch_end(engine *e, int error, bool evict)
 {
-    write_batch *batch = &e->checkpointer.batch;
-    batch->op.result = kio_file_write(e->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
-    int error = batch->op.result;
     if (error != 0) engine_fail(e, error, rw_error_text());
-    write_batch_finish(&e->trees.pool, batch, evict, true);
+    write_batch_finish(&e->trees.pool, &e->checkpointer.batch, evict, true);
     return error;
+}
+
+int checkpoint_batch_end(engine *e, bool evict)
+{
+    const kio_op *op = &e->checkpointer.batch.op;
+    return batch_end(e, op->result == 0 ? 0 : kio_op_error(op), evict);
+}
+
+static int batch_write(engine *e, write_batch *batch)
+{
+    batch->op.result = kio_file_write(e->kio, batch->op.file, batch->buffer, batch->op.length, batch->op.offset);
+    return batch_end(e, batch->op.result, false);
 }
 
 /* Under the token: pages of a level that were dirty when the checkpoint began, with what must be written before them. */
@@ -140,7 +150,7 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
         else if (error != 0) image_abandon(p);
         partition_unlock(e->kio, p);
         if (count == 0) break;
-        if (error == 0) error = checkpoint_batch_write(e, false);
+        if (error == 0) error = batch_write(e, batch);
         if (error != 0) break;
     }
     image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */

@@ -376,6 +376,7 @@ static void checkpointer_run(void *arg)
 {
     engine *e = arg;
     checkpointer *c = &e->checkpointer;
+    if (kio_ring_open(e->kio, CHECKPOINT_RING_DEPTH, &c->ring) != 0) c->ring = NULL; /* bulk reads find out, each for itself */
     while (atomic_load(&c->stop) == 0) {
         uint32_t word = atomic_load(&c->word);
         uint64_t wanted = atomic_load(&c->requested), compaction = atomic_load(&c->compactions_requested);
@@ -400,6 +401,8 @@ static void checkpointer_run(void *arg)
         } else worked = false;
         if (!worked) kio_sleep(e->kio, &c->word, word, LOOK_NS);
     }
+    if (c->ring != NULL) kio_ring_close(e->kio, c->ring);
+    c->ring = NULL;
 }
 
 int checkpointer_start(engine *e)

@@ -29,6 +29,8 @@ typedef struct {
     _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start, 3: it may close its ring */
 } worker;
 
+#define CHECKPOINT_RING_DEPTH 5u           /* four reads and a write */
+
 typedef struct {
     kio_thread *thread;
     _Atomic uint32_t word;                 /* raised to wake it */
@@ -40,6 +42,7 @@ typedef struct {
     /* its thread's only */
     tree_writer *writer;
     write_batch batch;
+    kio_ring *ring;                        /* bulk reads and writes; NULL: whoever has any opens one */
     unsigned char *segment;                /* a segment's bytes, for cleaning and bulk reads */
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
@@ -260,8 +263,8 @@ int checkpointer_round(engine *e, bool compact);
 /* The checkpointer's parts: image of one partition; superblock; space. */
 /* Pages that most of the partition's are dirty with, or with all, that its next image is to rewrite: all other resident ones become dirty too. */
 void checkpoint_widen(engine *e, partition *p, bool all);
-/* Writes what the checkpointer's batch holds, without a token. evict: what was not used meanwhile leaves the cache. */
-int checkpoint_batch_write(engine *e, bool evict);
+/* After the checkpointer's batch was written, or failed to be; without a token. evict: what was not used meanwhile leaves the cache. */
+int checkpoint_batch_end(engine *e, bool evict);
 /* Reads pages that are missing, and hangs them in: all that can be; the order of the list changes. */
 void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
 /* The same for leaves of p, which are written again, and leave the cache, while others are still read: those that pending writes, or all, made dirty. What could not be

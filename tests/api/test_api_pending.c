@@ -240,6 +240,27 @@ static void test_damaged(const char *dir)
     rw_close(db);
 }
 
+/* ---- what it costs to make them ----------------------------------------------------------------------------------- */
+
+/* One put for every other leaf at least, and then a checkpoint: each partition is read and written once, as a whole. */
+static void test_cost(void)
+{
+    const unsigned apart = 25;
+    unsigned good = 0, puts = 0;
+    CHECK_OK(rw_checkpoint(db));
+    rw_stats_t before = stats_of(db);
+    uint64_t pages = before.data_live_bytes / before.page_size;
+    for (uint64_t i = 0; i < RECORDS; i += apart, puts++) good += put(i, 900);
+    CHECK_OK(rw_checkpoint(db));
+    rw_stats_t after = stats_of(db);
+    uint64_t reads = after.page_reads - before.page_reads, writes = after.page_writes - before.page_writes;
+    tap_ok(good == puts && after.pending_writes == 0 && reads <= pages * 5 / 4 && writes <= pages * 5 / 4, "%u puts over %llu pages: %llu reads, %llu writes", puts,
+           (unsigned long long)pages, (unsigned long long)reads, (unsigned long long)writes);
+    good = 0;
+    for (uint64_t i = 0; i < RECORDS; i += apart) good += holds(i);
+    tap_ok(good == puts, "all of them are found");
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -252,6 +273,7 @@ int main(void)
     test_ways();
     test_writes();
     test_snapshots();
+    test_cost();
     CHECK_OK(rw_close(db));
     tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
     test_damaged(dir);
