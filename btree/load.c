@@ -291,7 +291,10 @@ int trees_read_end(trees *t, tree_read *read, int result, tree_writer *w)
         if (state == HANG_DONE && read->passing) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
         trees_unlock(t, p);
     }
-    if (state != HANG_DONE) pool_frame_free(&t->pool, read->frame);
+    if (state != HANG_DONE) {
+        pool_frame_free(&t->pool, read->frame);
+        read->frame = FRAME_NONE;
+    }
     pool_load_end(&t->pool, page_ref_address(read->miss.ref));
     return error == 0 && (state == HANG_FRAMES || state == HANG_PARENT) ? TREE_FRAMES : error;
 }

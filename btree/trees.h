@@ -129,7 +129,7 @@ int trees_load(trees *t, const tree_miss *miss, page_ref *suspect);
 /* A page on its way into the cache for somebody who does not wait for it. */
 typedef struct {
     tree_miss miss;
-    uint32_t frame;
+    uint32_t frame;            /* FRAME_NONE, in the end: it was not hung in */
     bool checked;
     bool passing;              /* set by who wants it only written: the clock need not come by twice */
 } tree_read;

@@ -8,12 +8,14 @@
 #include "base/memory.h"
 #include "engine/engine_internal.h"
 
-#define RUNS (CHECKPOINT_RING_DEPTH - 1u)  /* reads under way at a time, beside a write; together they take the buffer of cleaning */
-#define RUN_BYTES (RW_SEGMENT_BYTES / RUNS)
+#define RUN_BYTES RW_MAX(RW_SEGMENT_BYTES / 4, RW_PAGE_SIZE_MAX)
+#define RUNS (RW_SEGMENT_BYTES / RUN_BYTES)    /* reads under way at a time, beside a write; together they take the buffer of cleaning */
 #define RUN_PAGES_MAX (RUN_BYTES / RW_PAGE_SIZE_MIN)
 #define GAP_BYTES 16384u               /* nobody asked for, read all the same, rather than begin another run */
 #define FRAMES_SHARE 16u               /* runs under way hold at most this part of the frames */
 #define FRAME_WAITS_MAX 1000u
+
+_Static_assert(RUNS >= 1 && RUNS < CHECKPOINT_RING_DEPTH, "all reads and the write are under way together");
 
 typedef struct {
     kio_op op;
@@ -28,7 +30,8 @@ typedef struct {
     kio_ring *ring;
     page_run runs[RUNS];
     page_run *idle[RUNS];
-    unsigned idle_count;
+    page_run *landed[RUNS];            /* read, and not hung in yet */
+    unsigned idle_count, landed_count;
     uint32_t frames, frames_max;       /* that runs hold */
     partition *rewritten;              /* NULL: pages are only read, or could not be written */
     bool all;                          /* clean ones too */
@@ -94,11 +97,21 @@ static bool wants_writing(bulk_read *b, uint32_t f, const uint32_t *list, uint32
     return (fr->flags & FRAME_DIRTY) != 0 && (fr->flags & FRAME_WRITING) == 0;
 }
 
+static void rewriting_end(bulk_read *b)
+{
+    b->rewritten = NULL;
+    b->came_count = 0;
+}
+
 /* Begins to write some of the leaves that came. */
 static void came_write(bulk_read *b)
 {
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN], count = 0, i = 0;
     write_batch *batch = &b->e->checkpointer.batch;
+    if (atomic_load(&b->e->trees.pool.write_error) != 0) {
+        rewriting_end(b); /* B7 */
+        return;
+    }
     partition_lock(b->e->kio, b->rewritten);
     for (; i < b->came_count && count < batch->capacity; i++)
         if (wants_writing(b, b->came[i], list, count)) list[count++] = b->came[i];
@@ -109,8 +122,7 @@ static void came_write(bulk_read *b)
     for (; i < b->came_count; i++) b->came[left++] = b->came[i];
     b->came_count = left;
     if (error != 0) {
-        b->rewritten = NULL;
-        b->came_count = 0;
+        rewriting_end(b);
     } else if (filled > 0) {
         kio_op *op = &batch->op;
         kio_ring_submit(b->e->kio, b->ring, &op, 1);
@@ -121,9 +133,7 @@ static void came_write(bulk_read *b)
 static void write_end(bulk_read *b)
 {
     b->writing = false;
-    if (checkpoint_batch_end(b->e, true) == 0) return;
-    b->rewritten = NULL;
-    b->came_count = 0;
+    if (checkpoint_batch_end(b->e, true) != 0) rewriting_end(b);
 }
 
 static bool came_enough(const bulk_read *b)
@@ -144,7 +154,8 @@ static void run_end(bulk_read *b, page_run *run)
         if (run->op.result == 0) memcpy(pool_page(&t->pool, read->frame), page, t->page_size);
         (void)tree_writer_fill(w);
         read->passing = true;
-        if (trees_read_end(t, read, run->op.result, w) == 0 && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
+        (void)trees_read_end(t, read, run->op.result, w);
+        if (read->frame != FRAME_NONE && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
         atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);
     }
     b->frames -= run->count;
@@ -164,6 +175,7 @@ static bool frame_await(engine *e)
 static uint32_t runs_begin(bulk_read *b, const tree_miss *pages, uint32_t count)
 {
     uint32_t begun = 0;
+    if (b->all && b->rewritten == NULL) return count; /* those that something waits for are read by who comes next */
     while (begun < count && b->idle_count > 0 && !came_enough(b)) {
         page_run *run = b->idle[b->idle_count - 1];
         begun += run_fill(b, run, pages + begun, count - begun);
@@ -174,14 +186,21 @@ static uint32_t runs_begin(bulk_read *b, const tree_miss *pages, uint32_t count)
     return begun;
 }
 
+/*
+ * Pages are hung in only while nothing is being written: that takes tokens and frames, and who waits for these with a token in hand can let the pages of a batch that was
+ * written go, but not those of one that is on its way (B6).
+ */
 static void something_end(bulk_read *b)
 {
     kio_op *done[RUNS + 1];
     unsigned reaped = kio_ring_reap(b->e->kio, b->ring, done, RUNS + 1, -1);
     for (unsigned i = 0; i < reaped; i++) {
         if (done[i] == &b->e->checkpointer.batch.op) write_end(b);
-        else run_end(b, done[i]->context);
+        else b->landed[b->landed_count++] = done[i]->context;
     }
+    if (b->writing) return;
+    for (unsigned i = 0; i < b->landed_count; i++) run_end(b, b->landed[i]);
+    b->landed_count = 0;
 }
 
 static void runs_read(bulk_read *b, const tree_miss *pages, uint32_t count)
@@ -192,23 +211,24 @@ static void runs_read(bulk_read *b, const tree_miss *pages, uint32_t count)
         bool reading = b->idle_count < RUNS;
         if (b->came_count > 0 && !b->writing && (came_enough(b) || !reading)) came_write(b);
         if (reading || b->writing) something_end(b);
-        else if (b->came_count > 0) continue;
         else if (begun == count || !frame_await(b->e)) return;
         else waits++;
     }
 }
 
-static void pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pages, uint32_t count)
+/* False: not all that came was written again. */
+static bool pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pages, uint32_t count)
 {
-    bulk_read *b = count > 0 ? malloc(sizeof *b) : NULL;
-    if (b == NULL) return;
+    if (count == 0) return true;
+    bulk_read *b = malloc(sizeof *b);
+    if (b == NULL) return false;
     b->e = e;
     b->ring = e->checkpointer.ring;
     if (b->ring == NULL && kio_ring_open(e->kio, CHECKPOINT_RING_DEPTH, &b->ring) != 0) {
         free(b);
-        return;
+        return false;
     }
-    b->idle_count = b->frames = b->came_count = 0;
+    b->idle_count = b->landed_count = b->frames = b->came_count = 0;
     b->rewritten = rewritten;
     b->all = all;
     b->writing = false;
@@ -220,17 +240,19 @@ static void pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pa
     qsort(pages, count, sizeof *pages, address_compare);
     runs_read(b, pages, count);
     if (e->checkpointer.ring == NULL) kio_ring_close(e->kio, b->ring);
+    bool written = b->rewritten != NULL;
     free(b);
     tree_writer *w = e->checkpointer.writer;
     while (w->reserved > 0) pool_frame_free(&e->trees.pool, w->reserve[--w->reserved]);
+    return written;
 }
 
 void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count)
 {
-    pages_bring(e, NULL, false, pages, count);
+    (void)pages_bring(e, NULL, false, pages, count);
 }
 
-void bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all)
+bool bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all)
 {
-    pages_bring(e, p, all, pages, count);
+    return pages_bring(e, p, all, pages, count);
 }

@@ -268,8 +268,8 @@ int checkpoint_batch_end(engine *e, bool evict);
 /* Reads pages that are missing, and hangs them in: all that can be; the order of the list changes. */
 void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
 /* The same for leaves of p, which are written again, and leave the cache, while others are still read: those that pending writes, or all, made dirty. What could not be
- * written stays dirty. */
-void bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all);
+ * written stays dirty: false. */
+bool bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all);
 /* flush: what is pending is made first; else the image is as of before the oldest of it. */
 int checkpoint_partition(engine *e, partition *p, bool flush);
 int checkpoint_publish(engine *e, bool clean);

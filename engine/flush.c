@@ -77,19 +77,18 @@ static void parents_read(engine *e, partition *p, tree_miss *pages, uint32_t roo
     }
 }
 
-/* When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned. */
+/*
+ * When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned.
+ * Not while space is short, which this takes first and gives back only with the image.
+ */
 static void whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room)
 {
-    uint32_t waiting = atomic_load(&e->trees.pending.sets[p->index].leaves), count;
     partition_lock(e->kio, p);
-    bool wanted = ((uint64_t)waiting + p->dirty_count) * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p);
+    uint64_t changed = atomic_load(&e->trees.pending.sets[p->index].leaves) + (uint64_t)p->dirty_count;
+    bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
+    uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     partition_unlock(e->kio, p);
-    if (!wanted) return;
-    checkpoint_widen(e, p, true);
-    partition_lock(e->kio, p);
-    count = tree_missing(&e->trees, p, true, leaves, room);
-    partition_unlock(e->kio, p);
-    bulk_rewrite_leaves(e, p, leaves, count, true);
+    if (wanted && bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
 }
 
 /* Those of the leaves that something waits for still, because they could not be read, or somebody else read them. */
@@ -119,7 +118,7 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool 
     *passed = atomic_load(&pg->sets[p->index].leaves) == count;
     store_retired_move(&extents, &p->extents); /* named by records below end, or by none */
     partition_unlock(e->kio, p);
-    bulk_rewrite_leaves(e, p, leaves, count, false);
+    (void)bulk_rewrite_leaves(e, p, leaves, count, false);
     int error = 0;
     for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i].ref);
     partition_lock(e->kio, p);
@@ -136,8 +135,9 @@ int flush_partition(engine *e, partition *p)
     bool passed = pending_is_empty(&e->trees.pending, p->index);
     int error = 0;
     while (!passed && error == 0) {
-        uint32_t room = atomic_load(&e->trees.pending.sets[p->index].leaves);
-        room = 2 * room + 1024; /* for those that come in meanwhile, and for all others of the partition */
+        partition_lock(e->kio, p);
+        uint32_t room = 2 * atomic_load(&e->trees.pending.sets[p->index].leaves) + p->dirty_count + 1024; /* also for those that whole_rewrite adds, or come in meanwhile */
+        partition_unlock(e->kio, p);
         tree_miss *leaves = malloc(room * sizeof *leaves);
         error = leaves != NULL ? pass(e, p, leaves, room, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
         free(leaves);

@@ -250,11 +250,16 @@ static void test_cost(void)
     CHECK_OK(rw_checkpoint(db));
     rw_stats_t before = stats_of(db);
     uint64_t pages = before.data_live_bytes / before.page_size;
+#ifdef RW_TINY
+    uint64_t most = 2 * pages; /* the log's length may ask for a flush in between */
+#else
+    uint64_t most = pages * 5 / 4;
+#endif
     for (uint64_t i = 0; i < RECORDS; i += apart, puts++) good += put(i, 900);
     CHECK_OK(rw_checkpoint(db));
     rw_stats_t after = stats_of(db);
     uint64_t reads = after.page_reads - before.page_reads, writes = after.page_writes - before.page_writes;
-    tap_ok(good == puts && after.pending_writes == 0 && reads <= pages * 5 / 4 && writes <= pages * 5 / 4, "%u puts over %llu pages: %llu reads, %llu writes", puts,
+    tap_ok(good == puts && after.pending_writes == 0 && reads <= most && writes <= most, "%u puts over %llu pages: %llu reads, %llu writes", puts,
            (unsigned long long)pages, (unsigned long long)reads, (unsigned long long)writes);
     good = 0;
     for (uint64_t i = 0; i < RECORDS; i += apart) good += holds(i);
