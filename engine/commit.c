@@ -238,7 +238,11 @@ static int key_attempt(key_commit *c, partition *p)
     int error = op_log(c, &p->committing, &lsn);
     if (error != 0) return error;
     RW_PREEMPT(e->kio);
-    unsigned flags = versions_wanted(&e->versions) ? engine_record(e, p, c->op.key, lsn, at) : 0;
+    unsigned flags = 0;
+    if (versions_wanted(&e->versions)) {
+        snapshots_disturb(&e->snapshots);
+        flags = engine_record(e, p, c->op.key, lsn, at);
+    }
     if (c->op.kind == WAL_OP_DELETE) {
         tree_delete_at(t, p, at, c->op.key, flags, lsn);
         c->shrink = tree_wants_shrink(t, at->leaf);

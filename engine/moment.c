@@ -4,18 +4,19 @@
  * A snapshot's timestamp S must have every commit below it applied, and every commit at or above it must keep what it replaces. Each commit announces itself in
  * its first partition (partition.committing): busy from before it takes its place in the log until it is applied. Whoever begins a snapshot has told so
  * (snapshots.newest) before it reads the log's end; a commit looks at that after it has its place. So a commit whose place lies at or beyond the end that
- * was read knows of the snapshot, and of one below it the announcement is seen here (docs/CONCURRENCY.md).
+ * was read knows of the snapshot, and of one below it the announcement is seen here (docs/CONCURRENCY.md). And it tells before it is applied (snapshots.disturbed): so when
+ * nobody told, there was an instant at which all that lies below S was visible and nothing else was.
  */
 #include "base/planted.h"
 #include "base/preempt.h"
 #include "engine/commit_many.h"
 
-typedef enum { MOMENT_GOOD, MOMENT_BUSY } moment_state;
+typedef enum { MOMENT_GOOD, MOMENT_BUSY, MOMENT_DISTURBED } moment_state;
 
 /* One look at all partitions. */
 static moment_state moment_try(engine *e, uint64_t *moment)
 {
-    uint64_t end = wal_end_lsn(e->wal), lowest = end, acknowledged = 0;
+    uint64_t disturbed = atomic_load(&e->snapshots.disturbed), end = wal_end_lsn(e->wal), lowest = end, acknowledged = 0;
     uint32_t used = atomic_load(&e->trees.partitions_used);
     for (uint32_t i = 0; i < used; i++) {
         RW_PREEMPT(e->kio);
@@ -32,9 +33,12 @@ static moment_state moment_try(engine *e, uint64_t *moment)
     if (RW_PLANTED(snapshot_too_new)) lowest = end;
     if (lowest < acknowledged) return MOMENT_BUSY; /* a commit that was acknowledged lies behind one that is still on its way */
     if (snapshots_is_lost(&e->snapshots, lowest)) return MOMENT_BUSY; /* a commit whose old values could not be kept */
+    if (atomic_load(&e->snapshots.disturbed) != disturbed) return MOMENT_DISTURBED;
     *moment = lowest;
     return MOMENT_GOOD;
 }
+
+#define DISTURBED_TRIES 4u             /* before others are let run */
 
 /* A put that is to wait for its leaf looks for snapshots before it has its place in the log, and only then: one that did not see this one is let through, so that its
  * place lies below the end that will be read. It announces itself by WAL_ANNOUNCE_BUSY alone (engine/commit.c). */
@@ -51,8 +55,11 @@ uint64_t engine_moment(void *engine_)
     uint64_t moment = 0;
     if (e->read_only) return UINT64_MAX / 2; /* nothing changes, and nothing is appended */
     pending_puts_wait(e);
-    while (moment_try(e, &moment) != MOMENT_GOOD) kio_yield(e->kio);
-    return moment;
+    for (unsigned tries = 1;; tries++) {
+        moment_state state = moment_try(e, &moment);
+        if (state == MOMENT_GOOD) return moment;
+        if (state == MOMENT_BUSY || tries % DISTURBED_TRIES == 0) kio_yield(e->kio);
+    }
 }
 
 /* ---- visibility of commits of several operations ----------------------------------------------------------------- */
@@ -61,6 +68,7 @@ void apply_begin(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
 {
     partition *first = c->parts[0];
     apply_slot *slot = &e->apply_slots[first->index];
+    snapshots_disturb(&e->snapshots);
     if (c->large) {
         /* its own pre-images serve those who read meanwhile; and since it keeps them all, snapshots may begin below it */
         snapshots_begin_at(&e->snapshots, &c->own_snapshot, SNAPSHOT_OF_COMMIT, lsn);
@@ -87,7 +95,10 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
 {
     partition *first = c->parts[0];
     apply_slot *slot = &e->apply_slots[first->index];
-    if (c->large) atomic_exchange(&first->committing, lsn | WAL_ANNOUNCE_BUSY);
+    if (c->large) {
+        snapshots_disturb(&e->snapshots); /* a moment below it may have been found while it was on its way: it must not become visible before that is settled */
+        atomic_exchange(&first->committing, lsn | WAL_ANNOUNCE_BUSY);
+    }
     atomic_store_explicit(&first->applied_lsn, end_lsn, memory_order_relaxed);
     if (c->rewrites) atomic_fetch_add(&e->rewrites, 1);
     if (atomic_load_explicit(&slot->begin, memory_order_relaxed) != 0) {

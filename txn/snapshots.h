@@ -32,6 +32,7 @@ typedef struct {
     _Atomic uint64_t lost;                    /* snapshots with timestamps up to it were given up; 0: none ever was */
     _Atomic uint64_t given_up_count;
     _Atomic uint64_t count;                   /* of open ones; changed under mutex */
+    RW_ALIGNED(64) _Atomic uint64_t disturbed;    /* raised by commits that are about to be applied while one is being begun */
     /* under mutex */
     RW_ALIGNED(64) kio_mutex mutex;
     snapshot *head, *tail;                    /* oldest to newest */
@@ -49,6 +50,12 @@ void snapshots_begin(snapshots *s, snapshot *new, uint64_t owner, uint64_t (*tim
 /* As snapshots_begin for a moment that the caller knows, and at or above which nothing was changed yet without him. */
 void snapshots_begin_at(snapshots *s, snapshot *new, uint64_t owner, uint64_t timestamp);
 void snapshots_end(snapshots *s, snapshot *old);
+
+/* By a commit that has its place in the log, before anything of it is applied: whoever is looking for a moment must look again (engine/moment.c). */
+static inline void snapshots_disturb(snapshots *s)
+{
+    if (RW_UNLIKELY(atomic_load(&s->newest) == SNAPSHOT_BEGINNING)) atomic_fetch_add(&s->disturbed, 1);
+}
 
 /* Whether a snapshot may have lost what it could read. Looked at after reading. */
 static inline bool snapshots_is_lost(const snapshots *s, uint64_t timestamp)
