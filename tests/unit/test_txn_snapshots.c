@@ -24,6 +24,7 @@ typedef struct {
     uint64_t moment;
     uint64_t newest, oldest;       /* as they were while it was asked */
     bool between_below, between_above;
+    bool disturbed;                /* a commit that is applied meanwhile is noticed */
     uint64_t give_up;
     snapshot *inner;               /* begun meanwhile */
 } question;
@@ -37,6 +38,9 @@ static uint64_t ask(void *arg)
     q->between_above = snapshots_between(q->s, 200, 300);
     if (q->give_up != 0) snapshots_give_up(q->s, q->give_up);
     if (q->inner != NULL) snapshots_begin_at(q->s, q->inner, 0, q->moment);
+    uint64_t before = atomic_load(&q->s->disturbed);
+    snapshots_disturb(q->s);
+    q->disturbed = atomic_load(&q->s->disturbed) != before;
     return q->moment;
 }
 
@@ -49,6 +53,9 @@ static void test_announced(void)
     question q = {.s = &s, .moment = 50};
     snapshots_begin(&s, &one, 7, ask, &q);
     tap_ok(q.newest == SNAPSHOT_BEGINNING && q.oldest == 0 && q.between_below && q.between_above, "a snapshot is announced before its moment is asked for");
+    uint64_t before = atomic_load(&s.disturbed);
+    snapshots_disturb(&s);
+    tap_ok(q.disturbed && atomic_load(&s.disturbed) == before, "commits are noticed while one is being begun, and only then");
     tap_ok(s.newest == 50 && s.oldest == 50 && one.timestamp == 50 && one.owner == 7 && s.count == 1, "then it stands at its moment");
     q = (question){.s = &s, .moment = 60};
     snapshots_begin(&s, &two, 8, ask, &q);
