@@ -288,7 +288,8 @@ int trees_read_end(trees *t, tree_read *read, int result, tree_writer *w)
         partition *p = w != NULL ? trees_lock(t, node_lower_fence(n)) : trees_try(t, node_lower_fence(n));
         if (p == NULL) return TREE_BUSY;
         state = page_install(t, p, w, &read->miss, read->frame);
-        if (state == HANG_DONE && read->passing) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
+        /* read to be changed and written, not because somebody uses it: the clock need not come by twice */
+        if (state == HANG_DONE && w != NULL) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
         trees_unlock(t, p);
     }
     if (state != HANG_DONE) {

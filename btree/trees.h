@@ -131,15 +131,14 @@ typedef struct {
     tree_miss miss;
     uint32_t frame;            /* FRAME_NONE, in the end: it was not hung in */
     bool checked;
-    bool passing;              /* set by who wants it only written: the clock need not come by twice */
 } tree_read;
 /* Claims the reading of a page and a frame for it. TREE_FRAMES: there is no free frame; TREE_BUSY: somebody else is reading the page. */
 int trees_read_claim(trees *t, const tree_miss *miss, tree_read *read);
 /* The same, and sets up op, all but its context. */
 int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op);
-/* After the page was read into its frame, or result, an error, came instead: checks the page and hangs it in, if it is still missing. w: NULL, and TREE_BUSY: the token of its partition is taken, call again; or a writer, with
- * frames, for a leaf that may have to be split because of what waits for it: then the token is waited for. TREE_FRAMES: it was not hung in for want of these; trees_load
- * has what it takes. */
+/* After the page was read into its frame, or result, an error, came instead: checks the page and hangs it in, if it is still missing. w: NULL, and TREE_BUSY: the token of its
+ * partition is taken, call again; or a writer, with frames, for a leaf that may have to be split because of what waits for it: then the token is waited for, and the page is among
+ * the next that the clock takes. TREE_FRAMES: it was not hung in for want of these; trees_load has what it takes. */
 int trees_read_end(trees *t, tree_read *read, int result, struct tree_writer *w);
 
 /* As trees_load, for a page whose bytes the caller has read already. */

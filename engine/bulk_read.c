@@ -5,7 +5,6 @@
  * Leaves that pending writes changed on their way in are written again while the next ones are read, and give their frames back: so a flush takes few frames, however large
  * the partition, and pages that are in use stay.
  */
-#include "base/memory.h"
 #include "engine/engine_internal.h"
 
 #define RUN_BYTES RW_MAX(RW_SEGMENT_BYTES / 4, RW_PAGE_SIZE_MAX)
@@ -153,7 +152,6 @@ static void run_end(bulk_read *b, page_run *run)
         const unsigned char *page = run->bytes + (page_ref_address(read->miss.ref) - run->begin) * RW_BLOCK_SIZE;
         if (run->op.result == 0) memcpy(pool_page(&t->pool, read->frame), page, t->page_size);
         (void)tree_writer_fill(w);
-        read->passing = true;
         (void)trees_read_end(t, read, run->op.result, w);
         if (read->frame != FRAME_NONE && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
         atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);

@@ -38,8 +38,6 @@ static moment_state moment_try(engine *e, uint64_t *moment)
     return MOMENT_GOOD;
 }
 
-#define DISTURBED_TRIES 4u             /* before others are let run */
-
 /* A put that is to wait for its leaf looks for snapshots before it has its place in the log, and only then: one that did not see this one is let through, so that its
  * place lies below the end that will be read. It announces itself by WAL_ANNOUNCE_BUSY alone (engine/commit.c). */
 static void pending_puts_wait(engine *e)
@@ -48,6 +46,8 @@ static void pending_puts_wait(engine *e)
     for (uint32_t i = 0; i < used; i++)
         while (atomic_load(&e->trees.partitions[i].committing) == WAL_ANNOUNCE_BUSY) kio_yield(e->kio);
 }
+
+#define DISTURBED_TRIES 4u             /* before others are let run */
 
 uint64_t engine_moment(void *engine_)
 {
