@@ -377,13 +377,16 @@ static void checkpointer_run(void *arg)
     engine *e = arg;
     checkpointer *c = &e->checkpointer;
     if (kio_ring_open(e->kio, CHECKPOINT_RING_DEPTH, &c->ring) != 0) c->ring = NULL; /* bulk reads find out, each for itself */
+    c->grows_ahead = true;
     while (atomic_load(&c->stop) == 0) {
         uint32_t word = atomic_load(&c->word);
         uint64_t wanted = atomic_load(&c->requested), compaction = atomic_load(&c->compactions_requested);
         bool worked = true;
         if (compaction != atomic_load(&c->compactions_finished)) {
             while (versions_tend(e)) continue;
+            c->grows_ahead = false;
             round_report(c, compact(e));
+            c->grows_ahead = true;
             round_done(e, &c->compactions_finished, compaction);
         } else if (wanted != atomic_load(&c->finished)) {
             partitions_reshape(e);
@@ -401,6 +404,7 @@ static void checkpointer_run(void *arg)
         } else worked = false;
         if (!worked) kio_sleep(e->kio, &c->word, word, LOOK_NS);
     }
+    c->grows_ahead = false;
     if (c->ring != NULL) kio_ring_close(e->kio, c->ring);
     c->ring = NULL;
 }

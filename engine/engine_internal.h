@@ -46,6 +46,7 @@ typedef struct {
     unsigned char *segment;                /* a segment's bytes, for cleaning and bulk reads */
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
+    bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool logged_again;                     /* the last flush met leaves that cannot be read */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */

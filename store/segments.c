@@ -22,8 +22,8 @@ static bool array_grow(void *array, size_t item, uint32_t from, uint32_t to)
     return true;
 }
 
-/* Room for count segments; doubles, so that growing is cheap. An array that grew alone does no harm. */
-static int arrays_reserve(segments *g, uint32_t count)
+/* Doubles, so that growing is cheap. An array that grew alone does no harm. */
+int segments_reserve(segments *g, uint32_t count)
 {
     if (count <= g->capacity) return 0;
     uint32_t capacity = RW_MIN(RW_MAX(count, RW_MAX(2 * g->capacity, 1024)), SEGMENTS_MAX);
@@ -37,7 +37,7 @@ static int arrays_reserve(segments *g, uint32_t count)
 int segments_init(segments *g, uint32_t count)
 {
     RW_ASSERT(count >= 1 && count <= SEGMENTS_MAX);
-    int result = arrays_reserve(g, count);
+    int result = segments_reserve(g, count);
     if (result != 0) return result;
     atomic_store_explicit(&g->count, count, memory_order_relaxed);
     g->flags[0].state = SEGMENT_RESERVED;
@@ -111,44 +111,24 @@ void segment_live_add(segments *g, uint32_t n, uint32_t blocks)
     RW_ASSERT(g->live[n] <= SEGMENT_BLOCKS);
 }
 
-/* ---- growing ---- */
-
-static int grow_by(store *s, uint32_t wanted)
+void segments_append(segments *g, uint32_t added)
 {
-    segments *g = &s->segments;
     uint32_t count = g->count;
-    int result = arrays_reserve(g, count + wanted);
-    if (result != 0) return result;
-    result = kio_file_allocate(s->k, s->file, (uint64_t)count * RW_SEGMENT_BYTES, (uint64_t)wanted * RW_SEGMENT_BYTES);
-    if (result != 0) return result;
-    atomic_store_explicit(&g->count, count + wanted, memory_order_relaxed);
-    for (uint32_t n = count; n < count + wanted; n++) segment_to_free(g, n);
-    return 0;
+    RW_ASSERT(!g->claiming && count + added <= g->capacity);
+    atomic_store_explicit(&g->count, count + added, memory_order_relaxed);
+    for (uint32_t n = count; n < count + added; n++) segment_to_free(g, n);
 }
 
-/* What a failed allocation may have added in part. A file left too long does no harm: its length counts again at the next open. */
-static void grow_undo(store *s)
+uint32_t segments_cut(segments *g, uint32_t kept_free, uint32_t most)
 {
-    char text[240];
-    snprintf(text, sizeof text, "%s", rw_error_text());
-    (void)kio_file_resize(s->k, s->file, (uint64_t)s->segments.count * RW_SEGMENT_BYTES);
-    rw_error(RW_ENOSPC, "%s", text);
-}
-
-/* A larger file grows in larger steps, so that it stays in few pieces; on a full device by what is needed alone. */
-static int segments_grow(store *s, uint32_t needed)
-{
-    uint32_t count = s->segments.count;
-    if (needed > SEGMENTS_MAX - count) return rw_error(RW_ENOSPC, "%s has its greatest size, %u segments", kio_file_path(s->file), count);
-    uint32_t step = RW_MIN(count / 16, (uint32_t)(GROW_BYTES_MAX / RW_SEGMENT_BYTES));
-    step = RW_MIN(RW_MAX(step, needed), SEGMENTS_MAX - count);
-    int result = grow_by(s, step);
-    if (result == RW_ENOSPC) grow_undo(s);
-    if (result == RW_ENOSPC && step > needed) {
-        result = grow_by(s, needed);
-        if (result == RW_ENOSPC) grow_undo(s);
-    }
-    return result;
+    RW_ASSERT(!g->claiming);
+    uint32_t count = g->count, kept = count;
+    most = RW_MIN(most, g->free_count > kept_free ? g->free_count - kept_free : 0);
+    while (kept > count - most && g->flags[kept - 1].state == SEGMENT_FREE) kept--;
+    /* out of the file is: no bit, and a state that growing finds */
+    for (uint32_t n = kept; n < count; n++) segment_from_free(g, n, SEGMENT_FREE);
+    atomic_store_explicit(&g->count, kept, memory_order_relaxed);
+    return count - kept;
 }
 
 /* ---- finding free segments ---- */
@@ -181,18 +161,14 @@ static uint32_t find_consecutive(const segments *g, uint32_t wanted, uint32_t *t
     return 0;
 }
 
-/* ---- allocating ---- */
+/* ---- allocating: 0, or by how many segments the file is too short ---- */
 
-static int allocate_spanning(store *s, uint32_t blocks, uint64_t *address)
+static uint32_t allocate_spanning(store *s, uint32_t blocks, uint64_t *address)
 {
     segments *g = &s->segments;
     uint32_t wanted = (blocks + SEGMENT_BLOCKS - 1) / SEGMENT_BLOCKS, tail = 0;
     uint32_t first = find_consecutive(g, wanted, &tail);
-    if (first == 0) {
-        first = g->count - tail;
-        int result = segments_grow(s, wanted - tail);
-        if (result != 0) return result;
-    }
+    if (first == 0) return wanted - tail;
     *address = (uint64_t)first * SEGMENT_BLOCKS;
     for (uint32_t n = first; n < first + wanted; n++) {
         uint32_t part = RW_MIN(blocks, SEGMENT_BLOCKS);
@@ -205,15 +181,11 @@ static int allocate_spanning(store *s, uint32_t blocks, uint64_t *address)
 }
 
 /* Opens the lowest free segment for the stream. Only when there is one is the old segment given up. */
-static int stream_advance(store *s, store_stream stream)
+static uint32_t stream_advance(store *s, store_stream stream)
 {
     segments *g = &s->segments;
     uint32_t n = find_lowest(g);
-    if (n == 0) {
-        int result = segments_grow(s, 1);
-        if (result != 0) return result;
-        n = find_lowest(g);
-    }
+    if (n == 0) return 1;
     segment_from_free(g, n, SEGMENT_OPEN);
     if (g->open[stream].segment != 0) segment_close(g, g->open[stream].segment);
     g->open[stream].segment = n;
@@ -221,14 +193,14 @@ static int stream_advance(store *s, store_stream stream)
     return 0;
 }
 
-int segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address)
+uint32_t segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address)
 {
     segments *g = &s->segments;
     RW_ASSERT(blocks > 0 && stream < STORE_STREAMS && !g->claiming);
     if (blocks > SEGMENT_BLOCKS) return allocate_spanning(s, blocks, address);
     if (g->open[stream].segment == 0 || g->open[stream].used + blocks > SEGMENT_BLOCKS) {
-        int result = stream_advance(s, stream);
-        if (result != 0) return result;
+        uint32_t needed = stream_advance(s, stream);
+        if (needed > 0) return needed;
     }
     uint32_t n = g->open[stream].segment;
     *address = (uint64_t)n * SEGMENT_BLOCKS + g->open[stream].used;
@@ -238,16 +210,16 @@ int segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *
 }
 
 /* As many units as the open segment has room for. */
-static int segments_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
+static uint32_t segments_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
 {
     const segments *g = &s->segments;
     RW_ASSERT(unit > 0 && unit <= SEGMENT_BLOCKS && *units > 0);
     uint32_t left = g->open[stream].segment == 0 ? 0 : SEGMENT_BLOCKS - g->open[stream].used;
     if (left < unit) left = SEGMENT_BLOCKS;
     uint32_t count = RW_MIN(*units, left / unit);
-    int result = segments_allocate(s, stream, count * unit, address);
-    if (result == 0) *units = count;
-    return result;
+    uint32_t needed = segments_allocate(s, stream, count * unit, address);
+    if (needed == 0) *units = count;
+    return needed;
 }
 
 /* ---- releasing ---- */
@@ -288,24 +260,32 @@ void segments_release(store *s, uint64_t address, uint32_t blocks, bool give_bac
 
 /* ---- the face ---- */
 
-int store_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address)
+/* units: or NULL, for one of any length. */
+static int allocate(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
 {
     if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no allocation", kio_file_path(s->file));
-    kio_mutex_lock(s->k, &s->mutex);
-    int result = s->sealed ? rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file))
-                           : segments_allocate(s, stream, blocks, address);
-    kio_mutex_unlock(s->k, &s->mutex);
-    return result;
+    for (;;) {
+        uint32_t needed = 0;
+        kio_mutex_lock(s->k, &s->mutex);
+        uint32_t count = s->segments.count;
+        bool sealed = s->sealed;
+        if (!sealed) needed = units == NULL ? segments_allocate(s, stream, unit, address) : segments_allocate_some(s, stream, unit, units, address);
+        kio_mutex_unlock(s->k, &s->mutex);
+        if (sealed) return rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file));
+        if (needed == 0) return 0;
+        int result = segments_grow_since(s, count, needed);
+        if (result != 0) return result;
+    }
+}
+
+int store_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address)
+{
+    return allocate(s, stream, blocks, NULL, address);
 }
 
 int store_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
 {
-    if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no allocation", kio_file_path(s->file));
-    kio_mutex_lock(s->k, &s->mutex);
-    int result = s->sealed ? rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file))
-                           : segments_allocate_some(s, stream, unit, units, address);
-    kio_mutex_unlock(s->k, &s->mutex);
-    return result;
+    return allocate(s, stream, unit, units, address);
 }
 
 void store_streams_end(store *s)

@@ -10,14 +10,21 @@ uint32_t space_map_blocks(uint32_t segment_count)
 
 /* ---- writing ---- */
 
-/* Allocating may lengthen the file and with it the map; then once more, with the room that this one leaves. */
+/* With both mutexes held, and the mutex let go while the file grows. Its growing lengthens the map: then once more, with the room that this one leaves. */
 static int map_allocate(store *s, store_run *run)
 {
     for (;;) {
         run->blocks = space_map_blocks(s->segments.count);
-        int result = segments_allocate(s, STORE_PAGES, run->blocks, &run->address);
-        if (result != 0 || space_map_blocks(s->segments.count) == run->blocks) return result;
-        segments_release(s, run->address, run->blocks, true);
+        uint32_t needed = segments_allocate(s, STORE_PAGES, run->blocks, &run->address);
+        if (needed == 0) {
+            if (space_map_blocks(s->segments.count) == run->blocks) return 0;
+            segments_release(s, run->address, run->blocks, true);
+            continue;
+        }
+        kio_mutex_unlock(s->k, &s->mutex);
+        int result = segments_grow(s, needed);
+        kio_mutex_lock(s->k, &s->mutex);
+        if (result != 0) return result;
     }
 }
 
@@ -49,6 +56,7 @@ static void map_fill(store *s, store_run *run, unsigned char *bytes)
 
 int space_map_make(store *s, store_run *run, void **memory)
 {
+    kio_mutex_lock(s->k, &s->length_mutex); /* nobody changes the file's length while it is sealed */
     kio_mutex_lock(s->k, &s->mutex);
     int result = map_allocate(s, run);
     if (result == 0) {
@@ -64,6 +72,7 @@ int space_map_make(store *s, store_run *run, void **memory)
         s->sealed = true;
     }
     kio_mutex_unlock(s->k, &s->mutex);
+    kio_mutex_unlock(s->k, &s->length_mutex);
     return result;
 }
 

@@ -167,6 +167,8 @@ void store_clean_end(store *s, uint32_t segment);
 void store_space_map_run(const store *s, uint64_t *address, uint32_t *blocks);
 /* Why the space map of a cleanly closed database could not be used, so that everything must be claimed after all; NULL otherwise. */
 const char *store_space_map_damage(const store *s);
+/* Lengthens the file by a step if few segments are free, so that those who allocate need not. For the one who writes in the background, now and then. */
+void store_grow_ahead(store *s);
 /*
  * Cuts free segments off the end of the file, as long as more than kept_free are free, in small steps, between which others allocate and read. Returns the number of
  * bytes given back in *bytes, also when a step failed.

@@ -54,7 +54,7 @@ uint32_t superblock_slot_of(uint64_t generation);
 int superblock_image_copy(store_image *to, const store_image *from);
 void superblock_image_free(store_image *image);
 
-/* ---- segments.c, claims.c, clean.c: with the store's mutex held, unless said otherwise ---- */
+/* ---- segments.c, claims.c: with the store's mutex held, unless said otherwise ---- */
 
 typedef enum { SEGMENT_FREE, SEGMENT_OPEN, SEGMENT_CLOSED, SEGMENT_RESERVED } segment_state;
 
@@ -66,7 +66,7 @@ typedef struct {
 } segment_flags;
 
 typedef struct {
-    _Atomic uint32_t count;    /* in the file, segment 0 included; changed with the mutex held, read without */
+    _Atomic uint32_t count;    /* in the file, segment 0 included; changed with the mutex and the length mutex held, read without */
     uint32_t capacity;         /* of the arrays */
     uint32_t free_count;
     uint32_t cleaning_count;   /* segments with the cleaning flag */
@@ -85,8 +85,15 @@ typedef struct {
 } segments;
 
 int segments_init(segments *g, uint32_t count);
+/* Memory to account for count segments. */
+int segments_reserve(segments *g, uint32_t count);
+/* The file has grown by so many, for which memory is reserved. */
+void segments_append(segments *g, uint32_t added);
+/* Takes free segments at the end out of the accounting, at most `most`, as long as more than kept_free are free. Returns how many. */
+uint32_t segments_cut(segments *g, uint32_t kept_free, uint32_t most);
 void segments_free_all(segments *g);
-int segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address);
+/* Returns 0, or by how many segments the file is too short: then nothing was changed. */
+uint32_t segments_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *address);
 void segments_release(store *s, uint64_t address, uint32_t blocks, bool give_back);
 /* At open, from the entries of the space map. RW_ECORRUPT: it cannot be; nothing was loaded. */
 int segments_load(store *s, const uint32_t *entries, uint32_t count);
@@ -99,6 +106,13 @@ void segment_live_add(segments *g, uint32_t n, uint32_t blocks);
 void segments_check(store *s);
 /* The run lies behind segment 0 and within the file. Without the mutex. */
 bool segments_contain(const store *s, uint64_t address, uint64_t blocks);
+
+/* ---- grow.c ---- */
+
+/* Lengthens the file by at least needed segments. With the length mutex held, and not the other. RW_ENOSPC, RW_ENOMEM, RW_EIO: nothing was changed. */
+int segments_grow(store *s, uint32_t needed);
+/* The same without any mutex, unless somebody has changed the file's length since it had `seen` segments. */
+int segments_grow_since(store *s, uint32_t seen, uint32_t needed);
 
 /* ---- space_map.c ---- */
 
@@ -127,6 +141,9 @@ struct store {
     char map_damage[240];      /* empty: none */
 
     kio_mutex sync_mutex;      /* held over a sync of the file, until its failure is known to all */
+    kio_mutex length_mutex;    /* who changes the file's length; taken before the mutex */
+    uint32_t refused_at;       /* under it: the length, in segments, at which the device had no space ahead of demand */
+
     kio_mutex mutex;
     /* under the mutex */
     segments segments;

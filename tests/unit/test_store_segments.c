@@ -173,6 +173,20 @@ static void step_shrink(model *m)
         if (m->live[n] != 0) WRONG(m, "segment %u was cut off alive", n);
 }
 
+/* Ahead of demand: free segments at the end, no more than a sixteenth; on a full device nothing. */
+static void step_grow_ahead(model *m)
+{
+    store_space before, after;
+    store_space_get(m->b.s, &before);
+    store_grow_ahead(m->b.s);
+    store_space_get(m->b.s, &after);
+    uint32_t grown = after.segments - before.segments;
+    if (after.segments_free != before.segments_free + grown || after.live_bytes != before.live_bytes) WRONG(m, "growing ahead changed more than the length");
+    if (grown > 0 && after.segments_free > before.segments / 16) WRONG(m, "grown ahead to %u free of %u segments", after.segments_free, after.segments);
+    if (grown > 0 && (uint64_t)file_size(m->b.path) != after.file_bytes) WRONG(m, "grown, but the file is %lld bytes long", (long long)file_size(m->b.path));
+    if (after.file_bytes > m->b.io.space) WRONG(m, "grown beyond the device");
+}
+
 /* What is picked is sparse and closed, nothing sparser was left out, and it is not picked twice. */
 static void step_pick(model *m)
 {
@@ -249,7 +263,8 @@ static void model_step(model *m, uint32_t fullness)
     else if (dice < 900) step_retire(m);
     else if (dice < 930) step_release(m);
     else if (dice < 940) step_pick(m);
-    else if (dice < 944) step_shrink(m);
+    else if (dice < 943) step_shrink(m);
+    else if (dice < 944) step_grow_ahead(m);
     else if (dice < 946) step_reopen_clean(m);
     else if (dice < 948) step_reopen_claiming(m);
     else if (dice < 960) model_compare(m);
@@ -294,6 +309,54 @@ static void test_growth(void)
     tap_ok(space.file_bytes == b.io.space, "where there is no room for a large step, a small one is taken");
     TAP_CHECK(store_allocate(b.s, STORE_EXTENTS, 1, &address) == RW_ENOSPC);
     tap_ok(store_allocate(b.s, STORE_PAGES, 1, &address) == 0, "a full device leaves the open segment usable");
+    bed_end(&b);
+}
+
+static void allocate_segments(store *s, uint32_t count)
+{
+    uint64_t address;
+    for (uint32_t i = 0; i < count; i++) must(store_allocate(s, STORE_PAGES, SEGMENT_BLOCKS, &address), "allocate");
+}
+
+static void test_growing_ahead(void)
+{
+    bed b;
+    store_space space;
+    bed_create(&b, "ahead");
+    store_grow_ahead(b.s);
+    store_space_get(b.s, &space);
+    tap_ok(b.io.allocates == 1 && space.segments == 1, "a small file grows on demand only");
+    do {
+        allocate_segments(b.s, 1);
+        store_space_get(b.s, &space);
+    } while (space.segments < 160 || space.segments_free > 0);
+    store_grow_ahead(b.s);
+    store_grow_ahead(b.s);
+    store_grow_ahead(b.s);
+    store_space_get(b.s, &space);
+    uint64_t allocates = b.io.allocates;
+    uint32_t ahead = space.segments_free;
+    tap_ok(ahead >= 5 && ahead <= space.segments / 16, "%u segments ahead of demand", ahead);
+    allocate_segments(b.s, ahead);
+    tap_ok(b.io.allocates == allocates, "are used without growing");
+    b.io.space = space.file_bytes;
+    store_grow_ahead(b.s);
+    allocates = b.io.allocates;
+    store_grow_ahead(b.s);
+    tap_ok(b.io.allocates == allocates && (uint64_t)file_size(b.path) == space.file_bytes, "a full device is asked once");
+    b.io.space = NEVER;
+    allocate_segments(b.s, 1);
+    uint64_t address;
+    store_space_get(b.s, &space);
+    allocate_segments(b.s, space.segments_free);
+    allocates = b.io.allocates;
+    store_grow_ahead(b.s);
+    tap_ok(b.io.allocates == allocates + 1, "and again when it has given space since");
+    must(publish_mark(&b, 1, false), "publish");
+    must(publish_mark(&b, 2, true), "publish");
+    store_space_get(b.s, &space);
+    store_grow_ahead(b.s);
+    tap_ok((uint64_t)file_size(b.path) == space.file_bytes && store_allocate(b.s, STORE_PAGES, 1, &address) == RW_ECLOSED, "closed cleanly it keeps its length");
     bed_end(&b);
 }
 
@@ -420,6 +483,7 @@ static void hand_run(void *arg)
     rw_random random;
     run held[32] = {{0, 0}};
     store_retired list = {0};
+    uint64_t cut;
     rw_random_seed(&random, h->self);
     for (uint32_t i = 0; i < THREAD_RUNS; i++) {
         run *one = &held[rw_random_below(&random, 32)];
@@ -437,6 +501,8 @@ static void hand_run(void *arg)
             store_give_back(h->b->s, one->address, one->blocks);
         }
         one->blocks = 0;
+        if (i % 5 == 0) store_grow_ahead(h->b->s);
+        if (i % 7 == 0 && store_shrink(h->b->s, 0, &cut) != 0) h->wrong++;
     }
     for (unsigned i = 0; i < 32; i++) {
         if (held[i].blocks == 0) continue;
@@ -454,6 +520,7 @@ static void test_threads(void)
     store_space space;
     uint32_t wrong = 0;
     bed_create(&b, "threads");
+    allocate_segments(b.s, 64); /* a file long enough to grow ahead of demand */
     _Atomic unsigned char *owners = calloc((size_t)MODEL_SEGMENTS * SEGMENT_BLOCKS, 1);
     for (unsigned i = 0; i < THREADS; i++) {
         hands[i] = (hand){.b = &b, .owners = owners, .self = (unsigned char)(i + 1)};
@@ -465,7 +532,8 @@ static void test_threads(void)
     }
     store_space_get(b.s, &space);
     segments_check(b.s);
-    tap_ok(wrong == 0 && space.live_bytes == 0, "threads that allocate and release at once never share a block");
+    tap_ok(wrong == 0 && space.live_bytes == 64 * RW_SEGMENT_BYTES, "threads that allocate and release at once, while the file grows and is cut, never share a block");
+    tap_ok((uint64_t)file_size(b.path) == space.file_bytes, "and the file is as long as its segments");
     free(owners);
     bed_end(&b);
 }
@@ -477,6 +545,7 @@ int main(int argc, char **argv)
         return tap_done();
     }
     test_growth();
+    test_growing_ahead();
     test_large_runs();
     test_doubtful_claims();
     test_cleaning_marks();
