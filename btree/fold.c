@@ -106,6 +106,7 @@ void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot)
         uint32_t f = fold->frames[i];
         page_ref ref = tree_ref_of_frame(f);
         tree_frame_install(t, p, f, 0, parent, page_ref_none());
+        atomic_store_explicit(&tree_frame(t, f)->cool, 1, memory_order_relaxed); /* nobody asked for it; who does will say so */
         node_insert(tree_node(t, parent), t->page_size, slot + i, node_lower_fence(tree_node(t, f)), tree_ref_value(&ref), 0);
         p->pages++;
     }

@@ -1,4 +1,4 @@
-/* Shrinking: pages that are too empty are merged with a neighbour under the same parent, and roots with one child go. */
+/* Fewer pages: those that are too empty are merged with a neighbour under the same parent, roots with one child go; leaves about to be written are filled up. */
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
@@ -97,4 +97,44 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
         level = result == MERGED ? 0 : level + 1; /* below a merged inner page, leaves that were alone have neighbours now */
     }
     return 0;
+}
+
+/* ---- filling leaves up ------------------------------------------------------------------------------------------- */
+
+#define PACK_FREE_DIVISOR 10u          /* of a leaf, left free for what comes next */
+
+/* The leaf right of f under the same parent, if it is to be written too; FRAME_NONE: there is none. */
+static uint32_t dirty_neighbour(trees *t, uint32_t f)
+{
+    uint32_t parent = tree_frame(t, f)->parent;
+    if (parent == FRAME_NONE) return FRAME_NONE;
+    const node *n = tree_node(t, parent);
+    unsigned slot = node_slot_of_frame(n, f) + 1u;
+    page_ref ref = slot < n->count ? node_child(n, t->page_size, slot) : page_ref_none();
+    if (!page_ref_is_frame(ref)) return FRAME_NONE;
+    uint32_t right = page_ref_frame(ref);
+    return (tree_frame(t, right)->flags & (FRAME_DIRTY | FRAME_WRITING)) == FRAME_DIRTY ? right : FRAME_NONE;
+}
+
+bool tree_pack(tree_writer *w, partition *p, uint32_t f)
+{
+    trees *t = w->t;
+    uint32_t free_bytes = node_capacity(t->page_size) / PACK_FREE_DIVISOR, right = dirty_neighbour(t, f);
+    RW_ASSERT(tree_frame(t, f)->level == 0);
+    if (right == FRAME_NONE || t->recovering) return false;
+    const node *n = tree_node(t, f), *other = tree_node(t, right);
+    if (node_used(n, t->page_size) + free_bytes >= node_capacity(t->page_size)) return false;
+    if (node_merge_fits(n, other, t->page_size, free_bytes)) {
+        merge_apply(w, p, f, right);
+        return true;
+    }
+    if (node_pack_plan(n, other, t->page_size, free_bytes, &w->plan)) (void)tree_pair_move(w, p, f, right);
+    return false;
+}
+
+uint32_t tree_unwritten_neighbour(trees *t, uint32_t f)
+{
+    uint32_t right = dirty_neighbour(t, f);
+    if (right == FRAME_NONE || !page_ref_is_none(tree_frame(t, right)->disk)) return FRAME_NONE;
+    return atomic_load_explicit(&tree_frame(t, right)->cool, memory_order_relaxed) != 0 ? right : FRAME_NONE;
 }

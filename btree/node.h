@@ -89,7 +89,9 @@ void node_merge(node *left, const node *right, uint32_t page_size, void *scratch
 /* Where the fence between neighbours under one parent must go so that both hold about the same bytes; plan->slot: how many slots left holds then.
  * false: not worth it (it would not make room for incoming_bytes in the fuller one). */
 bool node_balance_plan(const node *left, const node *right, uint32_t page_size, size_t incoming_bytes, node_split *plan);
-/* Carries it out. scratch: 2 * page_size bytes. */
+/* The same for filling the left one, a leaf, from the right one, until only free_bytes are free; the right one keeps a slot. false: too little would move. */
+bool node_pack_plan(const node *left, const node *right, uint32_t page_size, uint32_t free_bytes, node_split *plan);
+/* Carries either out. scratch: 2 * page_size bytes. */
 void node_balance_apply(node *left, node *right, uint32_t page_size, const node_split *plan, void *scratch);
 /* Rebuilds the node with another fence (the slots all lie inside). false, nothing changed: it does not fit. scratch: page_size bytes. */
 bool node_refence(node *n, uint32_t page_size, rw_slice lower, rw_slice upper, void *scratch);

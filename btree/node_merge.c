@@ -46,6 +46,31 @@ bool node_balance_plan(const node *left, const node *right, uint32_t page_size, 
     return RW_MAX(left_used, right_used) + incoming_bytes <= node_capacity(page_size);
 }
 
+#define PACK_LEAST_DIVISOR 16u         /* of a page, to be moved: less is not worth two changed pages */
+
+bool node_pack_plan(const node *left, const node *right, uint32_t page_size, uint32_t free_bytes, node_split *plan)
+{
+    RW_ASSERT(node_is_leaf(left) && node_is_leaf(right) && free_bytes <= node_capacity(page_size));
+    uint32_t capacity = node_capacity(page_size), most = capacity - free_bytes, least = capacity / PACK_LEAST_DIVISOR;
+    uint32_t used = node_used(left, page_size), moved = 0;
+    node_sequence both = node_sequence_of(left, right);
+    unsigned k = left->count;
+    for (; k + 1 < both.count; k++) { /* one stays, or the right one would be empty */
+        uint32_t bytes = (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&right->slots[k - left->count]);
+        if (used + moved + bytes > most) break;
+        moved += bytes;
+    }
+    for (; k > left->count && moved >= least; k--) { /* another prefix may make what is moved larger, or what is there */
+        node_sequence_separator(&both, k, plan);
+        rw_slice fence = rw_slice_of(plan->separator, plan->separator_length);
+        if (node_sequence_used(&both, 0, k, node_lower_fence(left), fence) <= most &&
+            node_sequence_used(&both, k, both.count, fence, node_upper_fence(right)) <= capacity)
+            return true;
+        moved -= (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&right->slots[k - 1 - left->count]);
+    }
+    return false;
+}
+
 void node_balance_apply(node *left, node *right, uint32_t page_size, const node_split *plan, void *scratch)
 {
     node_sequence both = node_sequence_of(left, right);

@@ -136,15 +136,14 @@ int tree_make_room_above(tree_writer *w, partition *p, rw_slice key, tree_miss *
 
 /* ---- before a leaf is split: its neighbours --------------------------------------------------------------------- */
 
-/* Evens out two leaves that stand in the parent's slots right_slot - 1 and right_slot. false, nothing changed: it would make too little room. */
-static bool pair_balance(tree_writer *w, partition *p, uint32_t parent, unsigned right_slot, size_t incoming_bytes)
+bool tree_pair_move(tree_writer *w, partition *p, uint32_t left, uint32_t right)
 {
     trees *t = w->t;
+    uint32_t parent = tree_frame(t, left)->parent;
     node *n = tree_node(t, parent);
-    page_ref left_ref = node_child(n, t->page_size, right_slot - 1), right_ref = node_child(n, t->page_size, right_slot);
-    if (!page_ref_is_frame(left_ref) || !page_ref_is_frame(right_ref)) return false;
-    uint32_t left = page_ref_frame(left_ref), right = page_ref_frame(right_ref);
-    if (!node_balance_plan(tree_node(t, left), tree_node(t, right), t->page_size, incoming_bytes, &w->plan)) return false;
+    unsigned right_slot = node_slot_of_frame(n, right);
+    page_ref right_ref = node_child(n, t->page_size, right_slot);
+    RW_ASSERT(tree_frame(t, right)->parent == parent && node_slot_of_frame(n, left) + 1 == right_slot);
     if (!node_fits(n, t->page_size, w->plan.separator_length, sizeof(page_ref))) return false;
     frame_change_begin(tree_frame(t, left));
     frame_change_begin(tree_frame(t, right));
@@ -160,6 +159,17 @@ static bool pair_balance(tree_writer *w, partition *p, uint32_t parent, unsigned
     pool_mark_dirty(&t->pool, p, left);
     pool_mark_dirty(&t->pool, p, right);
     return true;
+}
+
+/* Evens out two leaves that stand in the parent's slots right_slot - 1 and right_slot. false, nothing changed: it would make too little room. */
+static bool pair_balance(tree_writer *w, partition *p, uint32_t parent, unsigned right_slot, size_t incoming_bytes)
+{
+    trees *t = w->t;
+    const node *n = tree_node(t, parent);
+    page_ref left_ref = node_child(n, t->page_size, right_slot - 1), right_ref = node_child(n, t->page_size, right_slot);
+    if (!page_ref_is_frame(left_ref) || !page_ref_is_frame(right_ref)) return false;
+    uint32_t left = page_ref_frame(left_ref), right = page_ref_frame(right_ref);
+    return node_balance_plan(tree_node(t, left), tree_node(t, right), t->page_size, incoming_bytes, &w->plan) && tree_pair_move(w, p, left, right);
 }
 
 /* Moves records of a full leaf to a neighbour that has room: pages stay fuller than splits alone would leave them (with random inserts 79% instead

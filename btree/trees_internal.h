@@ -58,6 +58,8 @@ static inline bool tree_node_sparse(const trees *t, const node *n)
 {
     return n->count == 0 || node_used(n, t->page_size) < node_capacity(t->page_size) / 4;
 }
+/* Moves records between two leaves that are neighbours under one parent, as w->plan says. False, nothing changed: the parent has no room for the separator. */
+bool tree_pair_move(tree_writer *w, partition *p, uint32_t left, uint32_t right);
 /* A root with one resident child gives way to it. */
 bool tree_root_collapse(trees *t, partition *p);
 static inline uint32_t tree_root(const partition *p)

@@ -11,6 +11,7 @@
 #define RUNS (RW_SEGMENT_BYTES / RUN_BYTES)    /* reads under way at a time, beside a write; together they take the buffer of cleaning */
 #define RUN_PAGES_MAX (RUN_BYTES / RW_PAGE_SIZE_MIN)
 #define GAP_BYTES 16384u               /* nobody asked for, read all the same, rather than begin another run */
+#define WINDOW_PAGES (RUNS * RUN_PAGES_MAX) /* of those that are written again, so many are brought into the order of their places: else they come, and lie, in key order */
 #define FRAMES_SHARE 16u               /* runs under way hold at most this part of the frames */
 #define FRAME_WAITS_MAX 1000u
 
@@ -84,16 +85,61 @@ static void run_submit(bulk_read *b, page_run *run)
 
 /* ---- writing again ------------------------------------------------------------------------------------------------ */
 
-/* Under the token: whether the frame, which may be another page's by now, has something to write, once. */
-static bool wants_writing(bulk_read *b, uint32_t f, const uint32_t *list, uint32_t count)
+/* Under the token: whether the frame, which may be another page's by now, has something to write. */
+static bool wants_writing(const bulk_read *b, uint32_t f)
+{
+    const frame *fr = &b->e->trees.pool.frames[f];
+    return atomic_load_explicit(&fr->partition, memory_order_relaxed) == b->rewritten->index && fr->level == 0 && fr->parent != FRAME_NONE &&
+           (fr->flags & FRAME_DIRTY) != 0 && (fr->flags & FRAME_WRITING) == 0;
+}
+
+static int key_compare(const void *a, const void *b, void *arg)
+{
+    const pool *frames = arg;
+    return rw_slice_compare(node_lower_fence(pool_page(frames, *(const uint32_t *)a)), node_lower_fence(pool_page(frames, *(const uint32_t *)b)));
+}
+
+/* Under the token: what came, in key order, those that nobody changed as if they were, so that the image has them side by side. */
+static void came_order(bulk_read *b)
 {
     pool *frames = &b->e->trees.pool;
-    frame *fr = &frames->frames[f];
-    if (atomic_load_explicit(&fr->partition, memory_order_relaxed) != b->rewritten->index || fr->level != 0 || fr->parent == FRAME_NONE) return false;
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < b->came_count; i++) {
+        const frame *fr = &frames->frames[b->came[i]];
+        if (atomic_load_explicit(&fr->partition, memory_order_relaxed) != b->rewritten->index || fr->level != 0 || fr->parent == FRAME_NONE) continue;
+        pool_mark_dirty(frames, b->rewritten, b->came[i]);
+        b->came[left++] = b->came[i];
+    }
+    b->came_count = left;
+    qsort_r(b->came, left, sizeof *b->came, key_compare, frames);
+}
+
+static bool list_has(const uint32_t *list, uint32_t count, uint32_t f)
+{
     for (uint32_t i = 0; i < count; i++)
-        if (list[i] == f) return false;
-    if (b->all) pool_mark_dirty(frames, b->rewritten, f);
-    return (fr->flags & FRAME_DIRTY) != 0 && (fr->flags & FRAME_WRITING) == 0;
+        if (list[i] == f) return true;
+    return false;
+}
+
+/* Under the token: a leaf that came, with those that it was split into on its way in, each filled from its neighbour: an image of few pages is written, and read, sooner. */
+static uint32_t leaf_list(bulk_read *b, uint32_t f, uint32_t *list, uint32_t count)
+{
+    tree_writer *w = b->e->checkpointer.writer;
+    while (f != FRAME_NONE && count < b->e->checkpointer.batch.capacity && !list_has(list, count, f)) {
+        while (tree_pack(w, b->rewritten, f)) continue;
+        list[count++] = f;
+        f = tree_unwritten_neighbour(&b->e->trees, f);
+    }
+    return count;
+}
+
+/* Without those that went into a left neighbour that came after them. */
+static uint32_t list_clean(const bulk_read *b, uint32_t *list, uint32_t count)
+{
+    uint32_t left = 0;
+    for (uint32_t i = 0; i < count; i++)
+        if (wants_writing(b, list[i])) list[left++] = list[i];
+    return left;
 }
 
 static void rewriting_end(bulk_read *b)
@@ -102,8 +148,8 @@ static void rewriting_end(bulk_read *b)
     b->came_count = 0;
 }
 
-/* Begins to write some of the leaves that came. */
-static void came_write(bulk_read *b)
+/* Begins to write some of the leaves that came, but for the last one while others may come that it could be filled from. */
+static void came_write(bulk_read *b, bool more_come)
 {
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN], count = 0, i = 0;
     write_batch *batch = &b->e->checkpointer.batch;
@@ -112,12 +158,15 @@ static void came_write(bulk_read *b)
         return;
     }
     partition_lock(b->e->kio, b->rewritten);
-    for (; i < b->came_count && count < batch->capacity; i++)
-        if (wants_writing(b, b->came[i], list, count)) list[count++] = b->came[i];
+    if (b->all) came_order(b);
+    uint32_t end = more_come && b->came_count > 1 ? b->came_count - 1 : b->came_count;
+    for (; i < end && count < batch->capacity; i++)
+        if (wants_writing(b, b->came[i])) count = leaf_list(b, b->came[i], list, count);
+    count = list_clean(b, list, count);
     int error = count > 0 ? write_batch_fill(&b->e->trees.pool, batch, b->rewritten, list, count) : 0;
     partition_unlock(b->e->kio, b->rewritten);
     uint32_t filled = error == 0 && count > 0 ? batch->count : 0, left = 0; /* fewer where a segment ends */
-    for (uint32_t k = filled; k < count; k++) b->came[left++] = list[k];
+    for (uint32_t k = filled; k < count && left < i; k++) b->came[left++] = list[k];
     for (; i < b->came_count; i++) b->came[left++] = b->came[i];
     b->came_count = left;
     if (error != 0) {
@@ -207,7 +256,8 @@ static void runs_read(bulk_read *b, const tree_miss *pages, uint32_t count)
     for (unsigned waits = 0; waits < FRAME_WAITS_MAX;) {
         begun += runs_begin(b, pages + begun, count - begun);
         bool reading = b->idle_count < RUNS;
-        if (b->came_count > 0 && !b->writing && (came_enough(b) || !reading)) came_write(b);
+        bool ready = !reading || (came_enough(b) && !b->all); /* all that was begun has come: in key order nothing lies between */
+        if (b->came_count > 0 && !b->writing && ready) came_write(b, reading || (b->all && begun < count));
         if (reading || b->writing) something_end(b);
         else if (begun == count || !frame_await(b->e)) return;
         else waits++;
@@ -235,7 +285,8 @@ static bool pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pa
         b->runs[i].bytes = e->checkpointer.segment + (size_t)i * RUN_BYTES;
         b->idle[b->idle_count++] = &b->runs[i];
     }
-    qsort(pages, count, sizeof *pages, address_compare);
+    uint32_t window = all ? WINDOW_PAGES : count;
+    for (uint32_t i = 0; i < count; i += window) qsort(pages + i, RW_MIN(window, count - i), sizeof *pages, address_compare);
     runs_read(b, pages, count);
     if (e->checkpointer.ring == NULL) kio_ring_close(e->kio, b->ring);
     bool written = b->rewritten != NULL;

@@ -15,6 +15,8 @@
 #define RECORDS 60000u             /* several times the cache */
 #define VALUE_BYTES 100u
 #define PUTS 3000u
+#define SCATTER 7919u              /* no factor of RECORDS: in the order of its multiples the leaves are split in their middle */
+#define RECORD_OVERHEAD 24u        /* of a leaf's record: its slot, and what is left of the key */
 
 static uint64_t seed;
 static rw_db *db;
@@ -266,6 +268,28 @@ static void test_cost(void)
     tap_ok(good == puts, "all of them are found");
 }
 
+/* Random insertion leaves leaves two thirds full; a flush that writes them all again fills them up. */
+static void test_filled(const char *dir)
+{
+    rw_options options = options_small();
+    db = open_or_exit(dir, &options);
+    uint64_t full = (uint64_t)RECORDS * (VALUE_BYTES + RECORD_OVERHEAD) / options.page_size, pages = 0;
+    unsigned good = 0;
+    for (uint32_t version = 0; version < 3; version++) {
+        for (uint64_t i = 0; i < RECORDS; i++) good += put(i * SCATTER % RECORDS, version);
+        CHECK_OK(rw_checkpoint(db));
+        rw_stats_t now = stats_of(db);
+        pages = now.data_live_bytes / now.page_size;
+        tap_diag("version %u: %llu pages hold what fills %llu", version, (unsigned long long)pages, (unsigned long long)full);
+    }
+    tap_ok(good == 3 * RECORDS && pages <= full * 5 / 4, "%llu pages hold what fills %llu", (unsigned long long)pages, (unsigned long long)full);
+    good = 0;
+    for (uint64_t i = 0; i < RECORDS; i++) good += holds(i);
+    tap_ok(good == RECORDS, "and all records");
+    CHECK_OK(rw_close(db));
+    tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -282,6 +306,9 @@ int main(void)
     CHECK_OK(rw_close(db));
     tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
     test_damaged(dir);
+    dir_remove(dir);
+    if (!dir_make(dir, "filled")) return 1;
+    test_filled(dir);
     dir_remove(dir);
     return tap_done();
 }

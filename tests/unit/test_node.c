@@ -206,6 +206,24 @@ static void do_balance(world *w)
     check_node(w, right);
 }
 
+static void do_pack(world *w)
+{
+    static node_split separator;
+    if (w->node_count < 2 || w->level > 0) return;
+    unsigned index = below(w, w->node_count - 1), capacity = node_capacity(w->page_size), free_bytes = below(w, capacity / 2);
+    node *left = w->nodes[index], *right = w->nodes[index + 1];
+    unsigned before = node_count(left), all = before + node_count(right);
+    if (node_pack_plan(left, right, w->page_size, free_bytes, &separator)) {
+        node_balance_apply(left, right, w->page_size, &separator, w->scratch);
+        EXPECT(w, node_count(left) == separator.slot && separator.slot > before && separator.slot < all && node_count(left) + node_count(right) == all);
+        EXPECT(w, rw_slice_equal(node_upper_fence(left), rw_slice_of(separator.separator, separator.separator_length)));
+        EXPECT(w, rw_slice_equal(node_upper_fence(left), node_lower_fence(right)));
+        EXPECT(w, node_used(left, w->page_size) + free_bytes <= capacity);
+    }
+    check_node(w, left);
+    check_node(w, right);
+}
+
 /* There and back again: widen a node's fences to the row's, if it fits, and narrow them. Inner keys hang on the lower fence, which stays. */
 static void do_refence(world *w)
 {
@@ -254,7 +272,8 @@ static void step(world *w)
     } else if (what < 90) {
         do_merge(w);
     } else if (what < 94) {
-        do_balance(w);
+        if (below(w, 2) == 0) do_pack(w);
+        else do_balance(w);
     } else if (what < 97) {
         do_refence(w);
     } else {
