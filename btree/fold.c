@@ -31,7 +31,7 @@ static bool page_split(leaf_fold *fold, unsigned i, rw_slice key)
     RW_ASSERT(fold->count < FOLD_PAGES_MAX); /* all that waits takes a quarter of a page */
     node *n = tree_node(t, fold->frames[i]);
     uint32_t right = w->reserve[--w->reserved];
-    node_split_plan(n, t->page_size, key, &w->plan);
+    node_split_plan_even(n, t->page_size, key, &w->plan); /* a guess at sequential insertion could make a page for each write, however small */
     node_split_apply(n, tree_node(t, right), t->page_size, &w->plan, w->scratch);
     for (unsigned k = fold->count++; k > i + 1; k--) fold->frames[k] = fold->frames[k - 1];
     fold->frames[i + 1] = right;

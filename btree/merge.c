@@ -103,8 +103,8 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
 
 #define PACK_FREE_DIVISOR 10u          /* of a leaf, left free for what comes next */
 
-/* The leaf right of f under the same parent, if it is to be written too; FRAME_NONE: there is none. */
-static uint32_t dirty_neighbour(trees *t, uint32_t f)
+/* The leaf right of f under the same parent, if it is to be written too, and nobody uses it: what is used is to stay in memory. FRAME_NONE: there is none. */
+static uint32_t idle_neighbour(trees *t, uint32_t f)
 {
     uint32_t parent = tree_frame(t, f)->parent;
     if (parent == FRAME_NONE) return FRAME_NONE;
@@ -112,14 +112,15 @@ static uint32_t dirty_neighbour(trees *t, uint32_t f)
     unsigned slot = node_slot_of_frame(n, f) + 1u;
     page_ref ref = slot < n->count ? node_child(n, t->page_size, slot) : page_ref_none();
     if (!page_ref_is_frame(ref)) return FRAME_NONE;
-    uint32_t right = page_ref_frame(ref);
-    return (tree_frame(t, right)->flags & (FRAME_DIRTY | FRAME_WRITING)) == FRAME_DIRTY ? right : FRAME_NONE;
+    const frame *right = tree_frame(t, page_ref_frame(ref));
+    bool fit = (right->flags & (FRAME_DIRTY | FRAME_WRITING)) == FRAME_DIRTY && atomic_load_explicit(&right->cool, memory_order_relaxed) != 0;
+    return fit ? page_ref_frame(ref) : FRAME_NONE;
 }
 
-bool tree_pack(tree_writer *w, partition *p, uint32_t f)
+bool tree_pack(tree_writer *w, partition *p, uint32_t f, bool fill)
 {
     trees *t = w->t;
-    uint32_t free_bytes = node_capacity(t->page_size) / PACK_FREE_DIVISOR, right = dirty_neighbour(t, f);
+    uint32_t free_bytes = node_capacity(t->page_size) / PACK_FREE_DIVISOR, right = idle_neighbour(t, f);
     RW_ASSERT(tree_frame(t, f)->level == 0);
     if (right == FRAME_NONE || t->recovering) return false;
     const node *n = tree_node(t, f), *other = tree_node(t, right);
@@ -128,13 +129,12 @@ bool tree_pack(tree_writer *w, partition *p, uint32_t f)
         merge_apply(w, p, f, right);
         return true;
     }
-    if (node_pack_plan(n, other, t->page_size, free_bytes, &w->plan)) (void)tree_pair_move(w, p, f, right);
+    if (fill && node_pack_plan(n, other, t->page_size, free_bytes, &w->plan)) (void)tree_pair_move(w, p, f, right);
     return false;
 }
 
 uint32_t tree_unwritten_neighbour(trees *t, uint32_t f)
 {
-    uint32_t right = dirty_neighbour(t, f);
-    if (right == FRAME_NONE || !page_ref_is_none(tree_frame(t, right)->disk)) return FRAME_NONE;
-    return atomic_load_explicit(&tree_frame(t, right)->cool, memory_order_relaxed) != 0 ? right : FRAME_NONE;
+    uint32_t right = idle_neighbour(t, f);
+    return right != FRAME_NONE && page_ref_is_none(tree_frame(t, right)->disk) ? right : FRAME_NONE;
 }

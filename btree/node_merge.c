@@ -60,13 +60,15 @@ bool node_pack_plan(const node *left, const node *right, uint32_t page_size, uin
         if (used + moved + bytes > most) break;
         moved += bytes;
     }
-    for (; k > left->count && moved >= least; k--) { /* another prefix may make what is moved larger, or what is there */
+    while (k > left->count && moved >= least) {
         node_sequence_separator(&both, k, plan);
         rw_slice fence = rw_slice_of(plan->separator, plan->separator_length);
-        if (node_sequence_used(&both, 0, k, node_lower_fence(left), fence) <= most &&
-            node_sequence_used(&both, k, both.count, fence, node_upper_fence(right)) <= capacity)
-            return true;
-        moved -= (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&right->slots[k - 1 - left->count]);
+        uint32_t left_used = node_sequence_used(&both, 0, k, node_lower_fence(left), fence);
+        if (left_used <= most && node_sequence_used(&both, k, both.count, fence, node_upper_fence(right)) <= capacity) return true;
+        /* another prefix makes what was there, or what is moved, larger: as much less is moved */
+        for (uint32_t less = 0; k > left->count && (less == 0 || left_used > most + less); k--)
+            less += (uint32_t)sizeof(node_slot) + node_slot_heap_bytes(&right->slots[k - 1 - left->count]);
+        moved = node_sequence_bytes(&both, left->count, k);
     }
     return false;
 }

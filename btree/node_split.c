@@ -87,26 +87,29 @@ static bool plan_inner_sequential(const node *n, unsigned place, node_split *pla
     return true;
 }
 
-void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan)
+void node_split_plan_even(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan)
 {
     bool found;
     unsigned place = node_lower_bound(n, page_size, incoming_key, &found);
     RW_ASSERT(n->count > 0 && incoming_key.size >= n->prefix_length);
-    if (node_is_leaf(n)) {
-        if (!found && plan_leaf_sequential(n, page_size, place, incoming_key, plan)) return;
-        if (n->count == 1) {
-            RW_ASSERT(!found);     /* an only record can take any value */
-            if (place == 0) separator_after_incoming(n, place, incoming_key, plan);
-            else separator_before_incoming(n, place, incoming_key, plan);
-            return;
-        }
-    } else if (plan_inner_sequential(n, place, plan)) {
+    if (node_is_leaf(n) && n->count == 1) {
+        RW_ASSERT(!found);     /* an only record can take any value */
+        if (place == 0) separator_after_incoming(n, place, incoming_key, plan);
+        else separator_before_incoming(n, place, incoming_key, plan);
         return;
     }
     node_sequence all = node_sequence_of(n, NULL);
     unsigned middle = node_sequence_middle(&all, UINT32_MAX);
     RW_ASSERT(middle > 0);
     node_sequence_separator(&all, middle, plan);
+}
+
+void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan)
+{
+    bool found;
+    unsigned place = node_lower_bound(n, page_size, incoming_key, &found);
+    if (node_is_leaf(n) ? !found && plan_leaf_sequential(n, page_size, place, incoming_key, plan) : plan_inner_sequential(n, place, plan)) return;
+    node_split_plan_even(n, page_size, incoming_key, plan);
 }
 
 void node_split_apply(node *n, node *right, uint32_t page_size, const node_split *plan, void *scratch)

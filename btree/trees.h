@@ -225,9 +225,11 @@ int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_leng
 /* Merges the leaf that covers key, and what is above it, with neighbours as long as they are too empty. TREE_MISS: a neighbour had to be read;
  * worth trying again, but never a must. Not during recovery: a merged leaf would claim commits that its left half still waits for (T8). */
 int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
-/* Fills a resident leaf that is about to be written with records of its right neighbour, if that is to be written too. True: it took all of them, and the neighbour is no more;
- * there may be another. Costs the copying of two pages. */
-bool tree_pack(tree_writer *w, partition *p, uint32_t leaf);
+/*
+ * Takes into a resident leaf that is about to be written its right neighbour, if that is to be written too, and nobody uses it, and it fits, with a tenth of the leaf left free. fill: if it
+ * does not fit, as much of it as does, for who will fill what is left of the neighbour from the next one. True: the neighbour is no more; there may be another. Costs the copying of two pages.
+ */
+bool tree_pack(tree_writer *w, partition *p, uint32_t leaf, bool fill);
 /* The right neighbour of a leaf, if that was never written and nobody uses it: what a leaf was split into on its way in, for one. Or FRAME_NONE. */
 uint32_t tree_unwritten_neighbour(trees *t, uint32_t leaf);
 

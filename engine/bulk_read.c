@@ -14,6 +14,7 @@
 #define WINDOW_PAGES (RUNS * RUN_PAGES_MAX) /* of those that are written again, so many are brought into the order of their places: else they come, and lie, in key order */
 #define FRAMES_SHARE 16u               /* runs under way hold at most this part of the frames */
 #define FRAME_WAITS_MAX 1000u
+#define PACKED_AT_ONCE 16u             /* leaves filled up under one hold of the token */
 
 _Static_assert(RUNS >= 1 && RUNS < CHECKPOINT_RING_DEPTH, "all reads and the write are under way together");
 
@@ -99,19 +100,21 @@ static int key_compare(const void *a, const void *b, void *arg)
     return rw_slice_compare(node_lower_fence(pool_page(frames, *(const uint32_t *)a)), node_lower_fence(pool_page(frames, *(const uint32_t *)b)));
 }
 
-/* Under the token: what came, in key order, those that nobody changed as if they were, so that the image has them side by side. */
-static void came_order(bulk_read *b)
+/* Under the token: what came, in key order. Those that are written next, and others to fill them from, count as changed even if they are not. Returns how many these are. */
+static uint32_t came_order(bulk_read *b)
 {
     pool *frames = &b->e->trees.pool;
     uint32_t left = 0;
     for (uint32_t i = 0; i < b->came_count; i++) {
         const frame *fr = &frames->frames[b->came[i]];
         if (atomic_load_explicit(&fr->partition, memory_order_relaxed) != b->rewritten->index || fr->level != 0 || fr->parent == FRAME_NONE) continue;
-        pool_mark_dirty(frames, b->rewritten, b->came[i]);
-        b->came[left++] = b->came[i];
+        if ((fr->flags & FRAME_WRITING) == 0) b->came[left++] = b->came[i]; /* else a worker has evicted it, or will */
     }
     b->came_count = left;
     qsort_r(b->came, left, sizeof *b->came, key_compare, frames);
+    left = RW_MIN(left, b->e->checkpointer.batch.capacity * 3 / 2 + 1); /* no more: without space nobody can make them clean */
+    for (uint32_t i = 0; i < left; i++) pool_mark_dirty(frames, b->rewritten, b->came[i]);
+    return left;
 }
 
 static bool list_has(const uint32_t *list, uint32_t count, uint32_t f)
@@ -126,14 +129,14 @@ static uint32_t leaf_list(bulk_read *b, uint32_t f, uint32_t *list, uint32_t cou
 {
     tree_writer *w = b->e->checkpointer.writer;
     while (f != FRAME_NONE && count < b->e->checkpointer.batch.capacity && !list_has(list, count, f)) {
-        while (tree_pack(w, b->rewritten, f)) continue;
+        while (tree_pack(w, b->rewritten, f, b->all)) continue;
         list[count++] = f;
         f = tree_unwritten_neighbour(&b->e->trees, f);
     }
     return count;
 }
 
-/* Without those that went into a left neighbour that came after them. */
+/* Without those that went into a left neighbour that came after them, or that somebody else wrote meanwhile. */
 static uint32_t list_clean(const bulk_read *b, uint32_t *list, uint32_t count)
 {
     uint32_t left = 0;
@@ -158,10 +161,14 @@ static void came_write(bulk_read *b, bool more_come)
         return;
     }
     partition_lock(b->e->kio, b->rewritten);
-    if (b->all) came_order(b);
-    uint32_t end = more_come && b->came_count > 1 ? b->came_count - 1 : b->came_count;
-    for (; i < end && count < batch->capacity; i++)
+    uint32_t ready = b->all ? came_order(b) : b->came_count;
+    uint32_t end = (more_come || ready < b->came_count) && ready > 1 ? ready - 1 : ready;
+    for (; i < end && count < batch->capacity; i++) {
         if (wants_writing(b, b->came[i])) count = leaf_list(b, b->came[i], list, count);
+        if ((i + 1) % PACKED_AT_ONCE != 0) continue;
+        partition_unlock(b->e->kio, b->rewritten); /* for those who wait for the token */
+        partition_lock(b->e->kio, b->rewritten);
+    }
     count = list_clean(b, list, count);
     int error = count > 0 ? write_batch_fill(&b->e->trees.pool, batch, b->rewritten, list, count) : 0;
     partition_unlock(b->e->kio, b->rewritten);

@@ -15,7 +15,7 @@ static int batch_end(engine *e, int error, bool evict)
 {
     if (error != 0) engine_fail(e, error, rw_error_text());
     write_batch_finish(&e->trees.pool, &e->checkpointer.batch, evict, true);
-    if (e->checkpointer.grows_ahead) store_grow_ahead(e->store);
+    if (error == 0 && e->checkpointer.grows_ahead) store_grow_ahead(e->store);
     return error;
 }
 

@@ -264,7 +264,7 @@ void segments_release(store *s, uint64_t address, uint32_t blocks, bool give_bac
 static int allocate(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address)
 {
     if (s->params.read_only) return rw_error(RW_EREADONLY, "%s is open read-only: no allocation", kio_file_path(s->file));
-    for (;;) {
+    for (int result = 0;;) {
         uint32_t needed = 0;
         kio_mutex_lock(s->k, &s->mutex);
         uint32_t count = s->segments.count;
@@ -273,8 +273,9 @@ static int allocate(store *s, store_stream stream, uint32_t unit, uint32_t *unit
         kio_mutex_unlock(s->k, &s->mutex);
         if (sealed) return rw_error(RW_ECLOSED, "%s is closed cleanly: no allocation", kio_file_path(s->file));
         if (needed == 0) return 0;
-        int result = segments_grow_since(s, count, needed);
         if (result != 0) return result;
+        result = segments_grow_since(s, count, needed);
+        if (result != 0 && result != RW_ENOSPC) return result; /* on a full device segments may have come free meanwhile */
     }
 }
 

@@ -290,6 +290,72 @@ static void test_filled(const char *dir)
     tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
 }
 
+/* ---- leaves that are split on their way in ------------------------------------------------------------------------ */
+
+#define SERIES 1500u
+#define SERIES_LENGTH 20u
+#define APPENDED 10u
+#define LONGER 2u
+#define SERIES_ROUNDS 5u
+
+static rw_slice series_key(unsigned char to[16], uint64_t series, uint64_t number)
+{
+    for (unsigned i = 0; i < 8; i++) {
+        to[i] = (unsigned char)(series * SCATTER >> (56 - 8 * i));
+        to[8 + i] = (unsigned char)(number >> (56 - 8 * i));
+    }
+    return slice_bytes(to, 16);
+}
+
+static bool series_put(uint64_t series, uint64_t number, size_t bytes)
+{
+    unsigned char key[16];
+    char value[VALUE_BYTES] = {(char)number};
+    return CHECK_OK(rw_put(db, BUCKET, series_key(key, series, number), slice_bytes(value, bytes), RW_ASYNC));
+}
+
+/* A page that is missing is loaded by a get; by a batch that holds the tokens of its partitions; or by a flush. */
+static bool series_load(uint64_t series)
+{
+    unsigned char key[16];
+    char value[VALUE_BYTES];
+    size_t size = sizeof value;
+    if (series % 3 == 0) return CHECK_OK(rw_get(db, BUCKET, series_key(key, series, SERIES_LENGTH - 1), value, &size));
+    if (series % 3 == 1) return true;
+    rw_batch *batch;
+    bool good = CHECK_OK(rw_batch_new(db, &batch));
+    for (unsigned i = 0; i < 2; i++) good = good && CHECK_OK(rw_batch_put(batch, BUCKET, series_key(key, (series + i * SERIES / 2) % SERIES, SERIES_LENGTH - 1), slice_bytes("", 0)));
+    good = good && CHECK_OK(rw_batch_commit(batch, RW_ASYNC));
+    rw_batch_free(batch);
+    return good;
+}
+
+/* Ascending puts behind the last record of a full leaf: each, made where a sequential load would go on, could have a page of its own. */
+static void test_series(const char *dir)
+{
+    rw_options options = options_small();
+    uint64_t waited;
+    unsigned good = 0;
+    db = open_or_exit(dir, &options);
+    for (unsigned less = LONGER * SERIES_ROUNDS; less > 0; less -= LONGER) /* longer each time, until most leaves are full, and their images in the order of keys */
+        for (uint64_t i = 0; i < SERIES; i++)
+            for (uint64_t k = 0; k < SERIES_LENGTH; k++) good += series_put(i, k, VALUE_BYTES - less);
+    CHECK_OK(rw_checkpoint(db));
+    for (uint64_t i = 0; i < RECORDS; i++) good += put(i, 0); /* so that they are cold */
+    waited = stats_of(db).pending_puts;
+    for (uint64_t i = 0; i < SERIES; i++) {
+        for (uint64_t k = 0; k < APPENDED; k++) good += series_put(i, SERIES_LENGTH + k, VALUE_BYTES * 3 / 4);
+        good += series_load(i);
+    }
+    waited = stats_of(db).pending_puts - waited;
+    CHECK_OK(rw_checkpoint(db));
+    int64_t count = count_keys(db, BUCKET);
+    tap_ok(good == SERIES * (SERIES_ROUNDS * SERIES_LENGTH + APPENDED + 1) + RECORDS && count == SERIES * (SERIES_LENGTH + APPENDED) + RECORDS,
+           "%u records appended to series, %llu of which waited for full leaves: all are there", SERIES * APPENDED, (unsigned long long)waited);
+    CHECK_OK(rw_close(db));
+    tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -309,6 +375,9 @@ int main(void)
     dir_remove(dir);
     if (!dir_make(dir, "filled")) return 1;
     test_filled(dir);
+    dir_remove(dir);
+    if (!dir_make(dir, "series")) return 1;
+    test_series(dir);
     dir_remove(dir);
     return tap_done();
 }

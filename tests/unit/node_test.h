@@ -41,6 +41,7 @@ typedef struct {
     record records[RECORDS_MAX];
     unsigned char *scratch;
     bool failed;
+    bool some_even;                  /* splits are planned by both functions */
 } world;
 
 /* A failed check ends the run, whose line tells how to replay it. */

@@ -87,7 +87,8 @@ static unsigned row_split(world *w, unsigned index, rw_slice key)
     node *n = w->nodes[index], *right = page_new(w->page_size);
     unsigned count = node_count(n);
     n->page.newest_timestamp = w->serial;
-    node_split_plan(n, w->page_size, key, &plan);
+    if (w->some_even && below(w, 2) == 0) node_split_plan_even(n, w->page_size, key, &plan);
+    else node_split_plan(n, w->page_size, key, &plan);
     node_split_apply(n, right, w->page_size, &plan, w->scratch);
     RW_ASSERT(w->node_count < NODES_MAX);
     memmove(&w->nodes[index + 2], &w->nodes[index + 1], (w->node_count - index - 1) * sizeof(node *));
@@ -287,6 +288,7 @@ static bool random_run(uint32_t page_size, unsigned level, enum shape shape, uin
 {
     world *w = world_new(page_size, level, shape, seed);
     unsigned steps = page_size > 8192 || shape == LONGEST || shape == RELATED ? 700 : 1600;
+    w->some_even = true;
     for (unsigned i = 0; i < steps && !w->failed; i++) step(w);
     if (!w->failed) check_row(w);
     bool passed = !w->failed;
@@ -457,6 +459,27 @@ static void test_split_point(void)
     free(n);
 }
 
+/* Records put in in their order, and one more behind them: a sequential load keeps the left side full, an even split does not, whatever comes. */
+static void test_even(void)
+{
+    static const unsigned char value[100];
+    static node_split plan;
+    node *n = page_new(4096);
+    char key[8];
+    unsigned count = 0;
+    node_init(n, 4096, 0, rw_slice_of("a", 1), rw_slice_of("d", 1));
+    for (;; count++) {
+        snprintf(key, sizeof key, "b%04u", count);
+        if (!node_fits(n, 4096, 5, sizeof value)) break;
+        node_insert(n, 4096, count, rw_slice_of(key, 5), rw_slice_of(value, sizeof value), 0);
+    }
+    node_split_plan(n, 4096, rw_slice_of(key, 5), &plan);
+    tap_ok(plan.slot == count, "behind the last of %u records a sequential load goes on in another leaf", count);
+    node_split_plan_even(n, 4096, rw_slice_of(key, 5), &plan);
+    tap_ok(plan.slot >= count * 3 / 8 - 1 && plan.slot <= count * 5 / 8 + 1, "an even split leaves about half of them on either side");
+    free(n);
+}
+
 int main(int argc, char **argv)
 {
     if (argc == 5) {
@@ -466,6 +489,7 @@ int main(int argc, char **argv)
         return tap_done();
     }
     test_split_point();
+    test_even();
     test_inline_max();
     test_many_slots();
     test_longest();
