@@ -160,9 +160,7 @@ static int apply_delete_range(const applier *a, const wal_op *op, uint64_t lsn)
     int error = 0;
     rw_slice at = op->key;
     range_record record = {.e = a->e, .timestamp = lsn};
-    /* a dropped bucket's records are out of reach for snapshots, too; recovery has none, and knows no buckets yet */
-    bool recorded = !t->recovering && bucket_check_stored(a->e, op->key) == 0;
-    tree_range_walk walk = {.key = buffer + 2 * stride, .removed = recorded ? range_removed : NULL, .arg = &record};
+    tree_range_walk walk = {.key = buffer + 2 * stride, .removed = t->recovering ? NULL : range_removed, .arg = &record}; /* recovery has no snapshots */
     while (rw_slice_compare(at, op->second) < 0) {
         tree_miss miss;
         partition *p = &t->partitions[router_find_now(a->e->kio, &t->router, at)];

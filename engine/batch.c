@@ -60,9 +60,9 @@ int rw_batch_delete_range(rw_batch *batch, rw_bucket bucket, rw_slice from, rw_s
     engine *e;
     stored_key low, high;
     int error = batch_usable(batch, &e);
-    if (error == 0) error = key_make_bound(e, bucket, from, false, &low);
+    if (error == 0) error = key_make_bound(e, bucket, BUCKET_LIVE, from, false, &low);
     if (error != 0) return error;
-    error = key_make_bound(e, bucket, to, true, &high);
+    error = key_make_bound(e, bucket, BUCKET_LIVE, to, true, &high);
     if (error != 0) {
         key_free(&low);
         return error;

@@ -5,17 +5,27 @@
 #define BUCKET_IDS_MAX (1u << 20)      /* ids are not used again, so that a dropped bucket's handle stays invalid */
 #define BUCKET_FIRST 2u                /* after the catalog and the default bucket */
 
-int bucket_check(engine *e, rw_bucket bucket)
+int bucket_check_at(engine *e, rw_bucket bucket, uint64_t moment)
 {
     if (RW_LIKELY(bucket == RW_DEFAULT_BUCKET)) return 0;
-    if (RW_LIKELY(bucket != CATALOG_BUCKET && bucket < BUCKET_IDS_MAX && atomic_load_explicit(&e->buckets.live[bucket], memory_order_relaxed) != 0))
-        return 0;
+    if (RW_LIKELY(bucket != CATALOG_BUCKET && bucket < BUCKET_IDS_MAX && bucket_seen(&e->buckets.until[bucket], moment))) return 0;
     return rw_error(RW_ENOTFOUND, "no bucket has the number %u", bucket);
+}
+
+int bucket_check(engine *e, rw_bucket bucket)
+{
+    return bucket_check_at(e, bucket, BUCKET_LIVE);
+}
+
+void bucket_dropped(engine *e, rw_bucket bucket, uint64_t timestamp)
+{
+    RW_ASSERT(bucket < BUCKET_IDS_MAX && timestamp > 0);
+    atomic_store(&e->buckets.until[bucket], timestamp);
 }
 
 static void bucket_mark(engine *e, rw_bucket id)
 {
-    atomic_store(&e->buckets.live[id], 1);
+    atomic_store(&e->buckets.until[id], BUCKET_LIVE);
     atomic_fetch_add(&e->buckets.count, 1);
 }
 
@@ -72,8 +82,8 @@ static int catalog_load_one(void *arg, rw_slice name, uint32_t id)
 
 int buckets_open(engine *e)
 {
-    e->buckets.live = calloc(BUCKET_IDS_MAX, sizeof *e->buckets.live);
-    if (e->buckets.live == NULL) return rw_error(RW_ENOMEM, "no memory for the table of buckets");
+    e->buckets.until = calloc(BUCKET_IDS_MAX, sizeof *e->buckets.until); /* most of it is never touched, so it is no memory */
+    if (e->buckets.until == NULL) return rw_error(RW_ENOMEM, "no memory for the table of buckets");
     atomic_store(&e->buckets.next_id, BUCKET_FIRST);
     bucket_mark(e, RW_DEFAULT_BUCKET);
     return catalog_walk(e, catalog_load_one, e);
@@ -81,7 +91,7 @@ int buckets_open(engine *e)
 
 void buckets_close(engine *e)
 {
-    free((void *)e->buckets.live);
+    free((void *)e->buckets.until);
 }
 
 static void catalog_key(stored_key *out, const char *name, size_t size)
@@ -183,11 +193,9 @@ static int bucket_drop_locked(engine *e, rw_bucket bucket, const char *name)
                            {.kind = WAL_OP_DELETE_RANGE, .key = rw_slice_of(from, sizeof from), .second = rw_slice_of(to, sizeof to)}};
     int error = body_add(&body, &ops[0]);
     if (error == 0) error = body_add(&body, &ops[1]);
-    atomic_store(&e->buckets.live[bucket], 0); /* no new writes: commits look at this under their tokens */
     if (error == 0) error = engine_commit_many(e, &body, RW_SYNC | ENGINE_CATALOG);
     body_free(&body);
-    if (error != 0) atomic_store(&e->buckets.live[bucket], 1);
-    else atomic_fetch_sub(&e->buckets.count, 1);
+    if (bucket_check_at(e, bucket, BUCKET_LIVE) != 0) atomic_fetch_sub(&e->buckets.count, 1);
     key_free(&key);
     return error;
 }

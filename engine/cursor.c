@@ -31,14 +31,14 @@ static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_buc
 {
     if (out == NULL) return rw_error(RW_EINVAL, "the out-parameter is NULL");
     if (t != NULL && t->e != e) return rw_error(RW_EINVAL, "the transaction belongs to another database");
-    int error = bucket_check(e, bucket);
+    int error = bucket_check_at(e, bucket, t != NULL ? txn_moment(t) : BUCKET_LIVE);
     if (error != 0) return error;
     rw_cursor *c = cursor_make(e);
     if (c == NULL) return rw_error(RW_ENOMEM, "no memory for a cursor");
     c->e = e;
     c->db = db;
     c->bucket = bucket;
-    c->live = &e->buckets.live[bucket];
+    c->until = &e->buckets.until[bucket];
     bucket_prefix_store(c->low, bucket);
     bucket_prefix_store(c->high, bucket + 1);
     atomic_fetch_add(&e->children, 1);
@@ -77,7 +77,7 @@ static void cursor_leave_transaction(rw_cursor *c)
     char words[512];
     int error;
     snprintf(words, sizeof words, "%s", rw_error_text());
-    while ((error = txn_enter(c->txn, &t)) == RW_EBUSY) kio_yield(c->e->kio);
+    while ((error = txn_enter_to_end(c->txn, &t)) == RW_EBUSY) kio_yield(c->e->kio);
     if (error == 0) {
         t->cursors--;
         txn_leave(t);
@@ -104,7 +104,7 @@ static int cursor_usable(rw_cursor *c)
     engine *e;
     int error = c->txn != NULL ? txn_enter(c->txn, &c->in) : engine_of(c->db, &e);
     if (error != 0) return error;
-    error = bucket_check(c->e, c->bucket);
+    error = bucket_check_at(c->e, c->bucket, c->moment);
     if (RW_UNLIKELY(error != 0) && c->in != NULL) {
         txn_leave(c->in);
         c->in = NULL;
@@ -128,7 +128,7 @@ static int cursor_enter(rw_cursor *c)
 static inline bool cursor_rides(const rw_cursor *c)
 {
     return c != NULL && c->rides && atomic_load_explicit(&c->busy, memory_order_acquire) == 0 && !handle_is_inherited(c->db) &&
-           atomic_load_explicit(c->live, memory_order_relaxed) != 0;
+           bucket_seen(c->until, c->moment);
 }
 
 static int cursor_leave(rw_cursor *c, int result)
@@ -265,7 +265,7 @@ int rw_cursor_seek(rw_cursor *c, rw_slice key)
     stored_key stored;
     int error = cursor_enter(c);
     if (error != 0) return error;
-    error = key_make_bound(c->e, c->bucket, key, false, &stored);
+    error = key_make_bound(c->e, c->bucket, c->moment, key, false, &stored);
     if (error == 0) {
         error = walk(c, stored.slice, false, true);
         key_free(&stored);

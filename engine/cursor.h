@@ -49,7 +49,7 @@ struct rw_cursor {
     rw_db *db;
     rw_txn *txn;                   /* or NULL */
     rw_bucket bucket;
-    const _Atomic(uint8_t) *live;  /* the bucket's mark in the table of buckets */
+    const _Atomic uint64_t *until; /* of the bucket, in the table of buckets */
     unsigned char low[RW_BUCKET_PREFIX], high[RW_BUCKET_PREFIX];   /* the bucket's stored keys are in [low, high) */
     uint64_t moment;               /* what it sees, or SNAPSHOT_NEWEST */
     bool claims;                   /* the transaction wants to know what was gone over */

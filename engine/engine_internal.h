@@ -73,13 +73,14 @@ typedef struct {
     RW_ALIGNED(64) _Atomic uint64_t committed, aborted, conflicted;
 } txn_counters;
 
-/* Which bucket ids are in use: marks are set and cleared under the mutex, and read by anyone. */
+#define BUCKET_LIVE UINT64_MAX
+
+/* Which bucket ids are in use: changed under the mutex, and read by anyone. */
 typedef struct {
     kio_mutex mutex;
     _Atomic uint32_t next_id;
     _Atomic uint32_t count;
-    _Atomic(uint8_t) *live;                /* one for each id below capacity */
-    uint32_t capacity;
+    _Atomic uint64_t *until;               /* for each id: BUCKET_LIVE; the timestamp of the commit that dropped it since the open, which snapshots before it do not see; 0: never was */
 } bucket_table;
 
 struct engine {
@@ -159,8 +160,10 @@ typedef struct {
 
 /* Checks bucket and key; on success key_free must follow. */
 int key_make(engine *e, rw_bucket bucket, rw_slice key, stored_key *out);
+/* The same for a read of a snapshot of that moment (SNAPSHOT_NEWEST: of now). */
+int key_make_at(engine *e, rw_bucket bucket, uint64_t moment, rw_slice key, stored_key *out);
 /* For bounds: an empty key is allowed (the bucket's beginning), or, with after, the first key behind the bucket. */
-int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored_key *out);
+int key_make_bound(engine *e, rw_bucket bucket, uint64_t moment, rw_slice key, bool after, stored_key *out);
 /* A stored key in words, for messages: quoted, what cannot be printed as \\xNN, the bucket's number when it is not the default one. */
 #define KEY_TEXT_MAX 160
 const char *key_text(rw_slice stored, char text[KEY_TEXT_MAX]);
@@ -170,10 +173,23 @@ static inline void key_free(stored_key *key)
 }
 int value_check(rw_slice value);
 int bucket_check(engine *e, rw_bucket bucket);
+int bucket_check_at(engine *e, rw_bucket bucket, uint64_t moment);
+/* Whether a snapshot of that moment sees the bucket; with BUCKET_LIVE, whether it is there now. */
+static inline bool bucket_seen(const _Atomic uint64_t *until, uint64_t moment)
+{
+    uint64_t end = atomic_load_explicit(until, memory_order_acquire);
+    return end == BUCKET_LIVE || end > moment;
+}
+/* The commit that drops it, at timestamp, was applied and is about to become visible. */
+void bucket_dropped(engine *e, rw_bucket bucket, uint64_t timestamp);
+static inline rw_bucket bucket_of_stored(rw_slice key)
+{
+    return __builtin_bswap32(rw_load_u32(key.data));
+}
 /* The same for a stored key, under its partition's token: a bucket that was dropped since the call began takes no more writes. */
 static inline int bucket_check_stored(engine *e, rw_slice key)
 {
-    return bucket_check(e, __builtin_bswap32(rw_load_u32(key.data)));
+    return bucket_check(e, bucket_of_stored(key));
 }
 int buckets_open(engine *e);
 void buckets_close(engine *e);

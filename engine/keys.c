@@ -26,16 +26,21 @@ static int key_check(engine *e, rw_slice key)
 
 int key_make(engine *e, rw_bucket bucket, rw_slice key, stored_key *out)
 {
-    int error = bucket_check(e, bucket);
+    return key_make_at(e, bucket, BUCKET_LIVE, key, out);
+}
+
+int key_make_at(engine *e, rw_bucket bucket, uint64_t moment, rw_slice key, stored_key *out)
+{
+    int error = bucket_check_at(e, bucket, moment);
     if (error == 0) error = key_check(e, key);
     if (error != 0) return error;
     if (RW_UNLIKELY(key.size == 0)) return rw_error(RW_EINVAL, "the key is empty");
     return key_store(out, bucket, key);
 }
 
-int key_make_bound(engine *e, rw_bucket bucket, rw_slice key, bool after, stored_key *out)
+int key_make_bound(engine *e, rw_bucket bucket, uint64_t moment, rw_slice key, bool after, stored_key *out)
 {
-    int error = bucket_check(e, bucket);
+    int error = bucket_check_at(e, bucket, moment);
     if (error == 0) error = key_check(e, key);
     if (error != 0) return error;
     return after && key.size == 0 ? key_store(out, bucket + 1, key) : key_store(out, bucket, key);

@@ -236,9 +236,7 @@ static int scan_step(rw_queue *q, queue_slot *slot, queue_fetch *back)
         if (state == 0) state = scan_take(slot);
     } while (state == 0);
     scan_close(slot);
-    /* the end of a bucket that was dropped meanwhile is not the end of what it held */
-    int dropped = state == RW_ENOTFOUND ? bucket_check(q->e, op->bucket) : 0;
-    if (dropped != 0 || (state < 0 && state != RW_ENOTFOUND && state != RW_ETOOSMALL)) {
+    if (state < 0 && state != RW_ENOTFOUND && state != RW_ETOOSMALL) {
         op->size = slot->room;
         op->count = slot->limit;
         return state;

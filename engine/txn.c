@@ -239,7 +239,7 @@ static int txn_get(rw_txn *handle, rw_bucket bucket, rw_slice key, bool for_upda
     if (error != 0) return error;
     if (size == NULL || (buf == NULL && *size > 0)) error = rw_error(RW_EINVAL, "the %s is NULL", size == NULL ? "size" : "buffer");
     else if (for_update && txn_mode_is(t, RW_READONLY)) error = rw_error(RW_EREADONLY, "the transaction is read-only");
-    if (error == 0) error = key_make(t->e, bucket, key, &stored);
+    if (error == 0) error = for_update ? key_make(t->e, bucket, key, &stored) : key_make_at(t->e, bucket, txn_moment(t), key, &stored);
     if (error == 0) {
         error = txn_read(t, stored.slice, for_update, buf, size);
         if (error == RW_ENOTFOUND) rw_error_fixed(error, "the key was not found");

@@ -8,7 +8,7 @@
 
 static bool worth_another_run(int error)
 {
-    return error == RW_ECONFLICT || error == RW_EDEADLOCK || error == RW_ESNAPSHOT_TOO_OLD || error == RW_ETIMEOUT;
+    return error == RW_ECONFLICT || error == RW_EDEADLOCK || error == RW_ESNAPSHOT_TOO_OLD;
 }
 
 /* Half of the pause is certain, half is chance: those who met do not meet again. */

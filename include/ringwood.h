@@ -174,7 +174,11 @@ RW_PUBLIC int rw_close(rw_db *db);
  */
 RW_PUBLIC int rw_bucket_open(rw_db *db, const char *name, unsigned flags, rw_bucket *bucket);
 
-/* Drops the bucket and all that is in it, as one durable commit. RW_EINVAL for the default bucket, RW_ENOTFOUND for none. */
+/*
+ * Drops the bucket and all that is in it, as one durable commit: calls that begin later get RW_ENOTFOUND, and so does the commit of a transaction or batch that has
+ * writes in it; cursors and transactions whose snapshot is older go on reading what was there. RW_EINVAL for the default bucket, RW_ENOTFOUND for none, RW_EBUSY: a
+ * pessimistic transaction has locks in it. Costs reading its pages.
+ */
 RW_PUBLIC int rw_bucket_drop(rw_db *db, rw_bucket bucket);
 
 /* Called for each bucket, in order of name; a non-zero return stops the listing and is what rw_bucket_list returns. */
@@ -256,7 +260,8 @@ RW_PUBLIC void rw_batch_free(rw_batch *batch);
  */
 RW_PUBLIC int rw_txn_begin(rw_db *db, unsigned flags, rw_txn **txn);
 RW_PUBLIC int rw_txn_get(rw_txn *txn, rw_bucket bucket, rw_slice key, void *buf, size_t *size);   /* as rw_get */
-/* The same, and claims the key as if it were written: by an exclusive lock, or by validation at commit. RW_EREADONLY in a read-only one. */
+/* The same, and claims the key: by an exclusive lock; or, without locks, the commit fails with RW_ECONFLICT if another has written it since the snapshot (two that only
+ * claim it do not conflict). RW_EREADONLY in a read-only one. */
 RW_PUBLIC int rw_txn_get_for_update(rw_txn *txn, rw_bucket bucket, rw_slice key, void *buf, size_t *size);
 RW_PUBLIC int rw_txn_put(rw_txn *txn, rw_bucket bucket, rw_slice key, rw_slice value);
 RW_PUBLIC int rw_txn_del(rw_txn *txn, rw_bucket bucket, rw_slice key);           /* RW_ENOTFOUND when it is not there */
@@ -265,15 +270,17 @@ RW_PUBLIC int rw_txn_del(rw_txn *txn, rw_bucket bucket, rw_slice key);          
 RW_PUBLIC int rw_txn_savepoint(rw_txn *txn, unsigned *id);
 RW_PUBLIC int rw_txn_rollback_to(rw_txn *txn, unsigned id);                      /* RW_EINVAL: no such savepoint */
 /* Ends the transaction, committed or not; txn is gone whatever is returned, but for RW_EBUSY: cursors of it are open, or another thread is in it.
- * flags: RW_SYNC or RW_ASYNC. RW_ECONFLICT names the key. A transaction without writes commits without waiting and without conflict. */
+ * flags: RW_SYNC or RW_ASYNC. RW_ECONFLICT names the key. RW_ETIMEOUT: a pessimistic transaction kept a lock on what is written, longer than lock_timeout_ms; RW_ENOTFOUND: a
+ * bucket that it writes to was dropped. A transaction without writes commits without waiting and without conflict. */
 RW_PUBLIC int rw_txn_commit(rw_txn *txn, unsigned flags);
-RW_PUBLIC void rw_txn_abort(rw_txn *txn);      /* open cursors of it fail from then on and must still be closed */
-/* A number that names the transaction in messages and lists; 0 for a handle that has ended. */
+/* Open cursors of it fail from then on and must still be closed. Does nothing while another thread is in the transaction, which stays open. */
+RW_PUBLIC void rw_txn_abort(rw_txn *txn);
+/* A number that names the transaction in messages and lists; 0 for a handle that has ended, or that another thread is in. */
 RW_PUBLIC uint64_t rw_txn_id(rw_txn *txn);
 
 /*
- * Begins a transaction, calls fn with it and commits; does so again after RW_ECONFLICT, RW_EDEADLOCK, RW_ESNAPSHOT_TOO_OLD or RW_ETIMEOUT of fn's own calls or of the
- * commit, with a jittered pause that doubles from 50 us to at most 20 ms, up to 1000 times. flags: a mode of rw_txn_begin, with or without RW_ASYNC. fn returns 0 to
+ * Begins a transaction, calls fn with it and commits; does so again after RW_ECONFLICT, RW_EDEADLOCK or RW_ESNAPSHOT_TOO_OLD of fn's own calls or of the
+ * commit (RW_ETIMEOUT is returned: the lock has been waited for), with a jittered pause that doubles from 50 us to at most 20 ms, up to 1000 times. flags: a mode of rw_txn_begin, with or without RW_ASYNC. fn returns 0 to
  * commit; RW_ECONFLICT to be run again; anything else aborts and is returned (positive numbers are the caller's own). fn must not
  * commit or abort the transaction, must close its cursors, and must bear being run more than once.
  */
@@ -282,7 +289,8 @@ RW_PUBLIC int rw_txn_run(rw_db *db, unsigned flags, rw_txn_fn fn, void *arg);
 
 /*
  * Compares and sets as one atomic operation: if key's value is expected (NULL: if the key is absent), it becomes desired (NULL: the key is deleted).
- * RW_ECONFLICT: the key has another value, or none, or is there; nothing was changed. flags: RW_SYNC or RW_ASYNC.
+ * RW_ECONFLICT: the key has another value, or none, or is there; nothing was changed. flags: RW_SYNC or RW_ASYNC. Values too large for a leaf are compared and set in a
+ * transaction of the call's own, which txn_bytes_max bounds (RW_ETOOBIG). Other errors: those of rw_put.
  */
 RW_PUBLIC int rw_cas(rw_db *db, rw_bucket bucket, rw_slice key, const rw_slice *expected, const rw_slice *desired, unsigned flags);
 
@@ -297,7 +305,7 @@ typedef struct {
     uint64_t id;
     unsigned flags;              /* as given to rw_txn_begin */
     uint64_t age_us;
-    uint64_t snapshot;           /* the log position that its reads see; 0: it has none (RW_PESSIMISTIC) */
+    uint64_t snapshot;           /* the log position that its reads see; 0: it has none (RW_PESSIMISTIC), or it was given up */
     uint64_t writes;             /* keys written so far */
     uint64_t bytes;              /* memory taken */
     uint64_t locks;              /* held */
@@ -321,7 +329,8 @@ RW_PUBLIC int rw_lock_list(rw_db *db, rw_lock_list_fn fn, void *arg);
 /*
  * A cursor walks one bucket in key order, forwards and backwards, over one unchanging state: that of its transaction's snapshot with the transaction's own
  * writes, or, without a transaction, that of the moment of rw_cursor_open. In a pessimistic transaction it locks each range that it goes over. A new cursor
- * stands nowhere: next is first, prev is last. After running past an end it stands past that end. RW_ESNAPSHOT_TOO_OLD as for transactions.
+ * stands nowhere: next is first, prev is last. After running past an end it stands past that end. What it stands on stays what it was when it moved there: writes that its
+ * transaction makes, or takes back, later are met by later moves. RW_ESNAPSHOT_TOO_OLD as for transactions.
  */
 RW_PUBLIC int rw_cursor_open(rw_db *db, rw_txn *txn_or_null, rw_bucket bucket, rw_cursor **cursor);
 RW_PUBLIC int rw_cursor_seek(rw_cursor *cursor, rw_slice key);   /* to the first key >= it; an empty key: the first */

@@ -131,7 +131,7 @@ static owner_name name_of(const lock_owner *owner)
 /* Into the victim's text; of a long cycle, as much as there is room for. */
 static void cycle_describe(lock_owner *victim)
 {
-    enum { END_ROOM = 96 };
+    enum { END_ROOM = 72 };
     char *text = victim->victim_text;
     const size_t room = sizeof victim->victim_text;
     size_t length = (size_t)snprintf(text, room, "deadlock: %s%s waits for %s", victim->id == 0 ? "" : "transaction ", name_of(victim).text,
@@ -139,8 +139,8 @@ static void cycle_describe(lock_owner *victim)
     unsigned count = 1;
     bool cut = false;
     for (const lock_owner *o = victim->search.next; o != victim; o = o->search.next, count++) {
-        cut = cut || length + END_ROOM + 2 * sizeof(owner_name) > room;
-        if (!cut) length += (size_t)snprintf(text + length, room - length, ", %s waits for %s", name_of(o).text, name_of(o->search.next).text);
+        cut = cut || length + END_ROOM + sizeof(owner_name) > room;
+        if (!cut) length += (size_t)snprintf(text + length, room - length, ", that for %s", name_of(o->search.next).text);
     }
     if (cut) length += (size_t)snprintf(text + length, room - length, " and so on, in a cycle of %u", count);
     snprintf(text + length, room - length, "; %s was chosen", name_of(victim).text);

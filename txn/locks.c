@@ -50,7 +50,7 @@ static int request_allocate(locks *l, size_t size, lock_request **r)
     RW_ASSERT(size <= frame_heap_object_max(&l->heap));
     while ((*r = frame_arena_allocate(&l->heap, &l->arena, size)) == NULL) {
         if (frame_heap_bytes(&l->heap) + l->heap.pool->page_size > l->bytes_max) {
-            return rw_error(RW_ENOMEM, "locks take %llu bytes, and may not take more than %llu", (unsigned long long)frame_heap_bytes(&l->heap),
+            return rw_error(RW_ENOMEM, "the locks of all transactions take %llu bytes, and may not take more than %llu, a part of cache_bytes", (unsigned long long)frame_heap_bytes(&l->heap),
                             (unsigned long long)l->bytes_max);
         }
         uint32_t fresh;

@@ -37,7 +37,7 @@ typedef struct lock_owner {
     lock_search search;
     bool victim;                   /* chosen while it waited */
     _Atomic uint32_t word;         /* it sleeps on this; raised when it was granted what it waits for, or chosen */
-    char victim_text[480];         /* the cycle, in words */
+    char victim_text[504];         /* the cycle, in words */
 } lock_owner;
 
 /* Memory comes from frames of p, up to bytes_max; that of single owners is their own. */

@@ -417,6 +417,28 @@ static void fill_far(rw_db *db, const place *far)
     tap_ok(stats_now(db).partitions >= 5, "the far keys lie in %llu partitions", (unsigned long long)stats_now(db).partitions);
 }
 
+/* What a victim can still do: close its cursors, and end. */
+static void test_victim_with_cursor(rw_db *db)
+{
+    lock_step steps[2];
+    side_call call;
+    rw_cursor *cursor = NULL;
+    for (int i = 0; i < 2; i++) {
+        steps[i] = (lock_step){.db = db, .txn = txn_begin(db, RW_PESSIMISTIC), .bucket = BUCKET, .how = BY_PUT};
+        snprintf(steps[i].key, sizeof steps[i].key, "cursor %d", i);
+        CHECK_OK(step_take(&steps[i]));
+    }
+    CHECK_OK(rw_cursor_open(db, steps[1].txn, BUCKET, &cursor));
+    snprintf(steps[0].key, sizeof steps[0].key, "cursor 1");
+    snprintf(steps[1].key, sizeof steps[1].key, "cursor 0");
+    side_start(&call, step_run, &steps[0]);
+    CHECK_CODE(step_take(&steps[1]), RW_EDEADLOCK); /* the younger one, whoever asked first */
+    CHECK_CODE(rw_txn_commit(steps[1].txn, RW_ASYNC), RW_EBUSY);
+    rw_cursor_close(cursor);
+    tap_ok(CHECK_CODE(rw_txn_commit(steps[1].txn, RW_ASYNC), RW_EDEADLOCK) && rw_txn_id(steps[1].txn) == 0, "a victim whose cursor was closed ends with its commit");
+    CHECK_OK(side_join(&call));
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -448,6 +470,7 @@ int main(void)
         test_crowd(db, &places[i], true, prng_next(&random));
         test_crowd(db, &places[i], false, prng_next(&random));
     }
+    test_victim_with_cursor(db);
     tap_ok(wait_for_rest(db), "nothing is left of them");
     CHECK_OK(rw_close(db));
     CHECK_OK(rw_verify(dir, note_finding, NULL));

@@ -158,7 +158,7 @@ static void test_upgrades(void)
         TAP_CHECK(take(first, "k", NULL, LOCK_EXCLUSIVE, LONG_NS) == WAITS);
         int rc = take(second, "k", NULL, LOCK_EXCLUSIVE, LONG_NS);
         bool chosen = second == young ? rc == RW_EDEADLOCK : rc == WAITS && was_chosen(young);
-        tap_ok(chosen && strcmp(young->victim_text, "deadlock: transaction 4 waits for 2, 2 waits for 4; 4 was chosen") == 0,
+        tap_ok(chosen && strcmp(young->victim_text, "deadlock: transaction 4 waits for 2, that for 4; 4 was chosen") == 0,
                "of two upgrades the younger one loses: %s", young->victim_text);
         TAP_CHECK(young->count == 1 && !waits(young) && waits(old));
         locks_release(table, young);
