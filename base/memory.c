@@ -3,6 +3,7 @@
 #include <numa.h>
 #include <stdlib.h>
 #include <sys/mman.h>
+#include <unistd.h>
 
 #include "base/limits.h"
 
@@ -35,4 +36,10 @@ void *rw_memory_aligned(size_t bytes)
 {
     void *area = NULL;
     return posix_memalign(&area, RW_BLOCK_SIZE, bytes) == 0 ? area : NULL;
+}
+
+uint64_t rw_memory_physical(void)
+{
+    long pages = sysconf(_SC_PHYS_PAGES), bytes = sysconf(_SC_PAGESIZE);
+    return pages > 0 && bytes > 0 ? (uint64_t)pages * (uint64_t)bytes : UINT64_MAX;
 }

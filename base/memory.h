@@ -3,6 +3,7 @@
 #define RW_MEMORY_H
 
 #include <stddef.h>
+#include <stdint.h>
 
 /* NULL when there is no memory. Spread over the NUMA nodes: readers come from all of them. */
 void *rw_memory_map(size_t bytes);
@@ -11,6 +12,9 @@ void rw_memory_unmap(void *area, size_t bytes);
 /* Gets the memory for a part of a mapped area, whose content stays, before it is touched: the first touch of a huge page takes from 0.2 ms to
  * 5 ms (in a virtual machine that must ask for it). Advice: without it memory comes at the first touch. */
 void rw_memory_populate(void *from, size_t bytes);
+
+/* Of the machine, in bytes; UINT64_MAX: it does not say. */
+uint64_t rw_memory_physical(void);
 
 /* Aligned to RW_BLOCK_SIZE, for direct I/O; NULL when there is no memory. Freed with free(). */
 void *rw_memory_aligned(size_t bytes);

@@ -388,9 +388,12 @@ static int arguments_parse(crash_request *request, bench_format *format, int arg
     request->options.cache_bytes = CACHE_BYTES;
     optind = 0;
     int option, index = 0;
-    while ((option = getopt_long(argc, argv, "", option_table, &index)) != -1) {
+    while ((option = getopt_long(argc, argv, ":", option_table, &index)) != -1) {
         if (option == 'h') return fputs(usage, stdout), 1;
-        if (option == '?') return -1;
+        if (option == '?' || option == ':') {
+            fprintf(stderr, "error: %s: %s\n", argv[optind - 1], option == ':' ? "the value is missing" : "no such option; --help lists them");
+            return -1;
+        }
         if (option_take(request, format, option, optarg)) continue;
         fprintf(stderr, "error: --%s %s: not a value it takes\n", option_table[index].name, optarg);
         return -1;

@@ -1,9 +1,12 @@
 #include "cli/cli.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <stdarg.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 void cli_error(const char *format, ...)
 {
@@ -40,10 +43,18 @@ int cli_error_library(rw_db *db, int code, const char *format, ...)
     return exit_code_of(code);
 }
 
+/* Whether the reader of a pipe has gone: he has what he wanted, and needs no message. */
+static bool reader_gone(int error)
+{
+    struct pollfd out = {.fd = STDOUT_FILENO};
+    return error == EPIPE || (poll(&out, 1, 0) == 1 && (out.revents & POLLERR) != 0);
+}
+
 int cli_finish_output(int status)
 {
     errno = 0;
     if (fflush(stdout) == 0 && !ferror(stdout)) return status;
-    if (errno != EPIPE && errno != 0) cli_error("cannot write the output: %s", strerror(errno));
+    int error = errno; /* 0: it was an earlier write that failed */
+    if (!reader_gone(error)) cli_error("cannot write the output%s%s", error != 0 ? ": " : "", error != 0 ? strerror(error) : "");
     return EXIT_STORAGE;
 }

@@ -15,15 +15,17 @@ static int print_record(void *arg, rw_slice key, rw_slice value)
     return ferror(o->file) ? RW_EIO : 0;
 }
 
-/* Opens the database and walks; says what went wrong. o NULL: nothing is printed for the records. */
-static int walk_database(const arguments *a, const range *r, output *o, uint64_t *rows)
+/* Opens the database and walks; says what went wrong. o NULL: nothing is printed for the records. *walked: to the end, whatever went wrong afterwards. */
+static int walk_database(const arguments *a, const range *r, output *o, uint64_t *rows, bool *walked)
 {
     database d;
     stopwatch watch = {0};
     int status = database_open(&d, a, false);
+    *walked = false;
     if (status != EXIT_DONE) return status;
     int code = range_walk(d.db, NULL, d.bucket, r, o != NULL ? print_record : NULL, o, rows, &watch);
     if (code != 0 && !ferror(stdout)) status = cli_error_library(d.db, code, "reading %s", a->positional[0]);
+    *walked = code == 0;
     return database_close(&d, status);
 }
 
@@ -31,8 +33,9 @@ static int print_range(const arguments *a, const range *r)
 {
     output o;
     uint64_t rows;
+    bool walked;
     output_begin(&o, stdout, a->format, false, record_columns, 2);
-    int status = walk_database(a, r, &o, &rows);
+    int status = walk_database(a, r, &o, &rows, &walked);
     output_end(&o);
     return cli_finish_output(status);
 }
@@ -81,12 +84,13 @@ int verb_count(const arguments *a)
     text_buffer from = {0}, to = {0};
     output o;
     uint64_t rows = 0;
+    bool walked = false;
     int status = read_bounds(a, &from, &to);
     if (status == EXIT_DONE) {
         range r = {.from = text_slice(&from), .to = text_slice(&to), .keys_only = true, .limit = UINT64_MAX};
-        status = walk_database(a, &r, NULL, &rows);
+        status = walk_database(a, &r, NULL, &rows, &walked);
     }
-    if (status == EXIT_DONE) {
+    if (walked) {
         output_begin(&o, stdout, a->format, true, columns, 1);
         output_row(&o, (output_cell[]){output_cell_number(rows)});
         output_end(&o);
@@ -100,9 +104,10 @@ static int print_end(const arguments *a, bool reverse)
 {
     output o;
     uint64_t rows = 0;
+    bool walked;
     range r = {.reverse = reverse, .limit = 1};
     output_begin(&o, stdout, a->format, true, record_columns, 2);
-    int status = walk_database(a, &r, &o, &rows);
+    int status = walk_database(a, &r, &o, &rows, &walked);
     output_end(&o);
     if (status == EXIT_DONE && rows == 0) {
         cli_error("not found: there are no records");

@@ -1,4 +1,5 @@
 /* Options: defaults, text form, sanity. */
+#include "base/memory.h"
 #include "engine/engine_internal.h"
 
 #include <limits.h>
@@ -94,6 +95,8 @@ static int words_check(const rw_options *options)
     return 0;
 }
 
+static int each_check(const rw_options *o);
+
 int rw_options_set(rw_options *options, const char *name, const char *value)
 {
     if (options == NULL || name == NULL || value == NULL) return rw_error(RW_EINVAL, "an argument of rw_options_set is NULL");
@@ -114,14 +117,15 @@ int rw_options_set(rw_options *options, const char *name, const char *value)
         if (!entry->wide && number > UINT32_MAX) return rw_error(RW_EINVAL, "option %s: '%s' is too large", name, value);
         if (entry->wide) memcpy((char *)&changed + entry->offset, &number, sizeof number);
         else memcpy((char *)&changed + entry->offset, &(uint32_t){(uint32_t)number}, sizeof(uint32_t));
-        error = options_check(&changed);
+        error = each_check(&changed);
         if (error == 0) *options = changed;
         return error;
     }
     return rw_error(RW_EINVAL, "there is no option '%s'", name);
 }
 
-int options_check(const rw_options *o)
+/* Every option by itself. */
+static int each_check(const rw_options *o)
 {
     if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "struct_size: %zu: the options were not set up by rw_options_init", o->struct_size);
     if (o->cache_bytes < RW_CACHE_BYTES_MIN)
@@ -138,12 +142,23 @@ int options_check(const rw_options *o)
         return rw_error(RW_EINVAL, "async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
     if (o->partition_bytes != 0 && o->partition_bytes < RW_SEGMENT_BYTES / 8)
         return rw_error(RW_EINVAL, "partition_bytes: %llu is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
-    if (o->snapshot_bytes_max > o->cache_bytes / 2)
-        return rw_error(RW_EINVAL, "snapshot_bytes_max: %llu is more than half of the cache", (unsigned long long)o->snapshot_bytes_max);
+    if (o->partition_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "partition_bytes: %llu is absurd", (unsigned long long)o->partition_bytes);
     if (o->txn_bytes_max < 4096) return rw_error(RW_EINVAL, "txn_bytes_max: %llu is less than 4096", (unsigned long long)o->txn_bytes_max);
     if (o->lock_timeout_ms < 1 || o->lock_timeout_ms > 3600000)
         return rw_error(RW_EINVAL, "lock_timeout_ms: %u is not between 1 and 3600000", o->lock_timeout_ms);
     if (o->create > 1) return rw_error(RW_EINVAL, "create: %u is neither 0 nor 1", o->create);
     if (o->read_only > 1) return rw_error(RW_EINVAL, "read_only: %u is neither 0 nor 1", o->read_only);
+    return 0;
+}
+
+int options_check(const rw_options *o)
+{
+    int error = each_check(o);
+    if (error != 0) return error;
+    uint64_t memory = rw_memory_physical();
+    if (o->cache_bytes > memory)
+        return rw_error(RW_EINVAL, "cache_bytes: %llu is more than the machine's memory, %llu", (unsigned long long)o->cache_bytes, (unsigned long long)memory);
+    if (o->snapshot_bytes_max > o->cache_bytes / 2)
+        return rw_error(RW_EINVAL, "snapshot_bytes_max: %llu is more than half of the cache", (unsigned long long)o->snapshot_bytes_max);
     return 0;
 }

@@ -118,7 +118,7 @@ typedef struct rw_options {
                                   * of cache_bytes, but 1 to 32 MiB */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
-    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most a third of them */
+    uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most a third of them; more than half of the cache is refused */
     uint64_t txn_bytes_max;      /* memory for the writes, reads and locks of one transaction; above it RW_ETOOBIG; 1 GiB */
     uint32_t lock_timeout_ms;    /* how long a lock is waited for before RW_ETIMEOUT, 1 to 3600000; 10000 */
     rw_logger_fn logger;         /* NULL: silent */

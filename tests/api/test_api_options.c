@@ -58,6 +58,23 @@ static void test_text_good(void)
     tap_ok(options.read_only == 1, "options as text, by their short names and by the fields' names");
 }
 
+/* What two options together must be is asked at rw_open only, so that they can be set in any order. */
+static void test_together(const char *dir)
+{
+    rw_options options;
+    rw_db *db = NULL;
+    rw_options_init(&options);
+    CHECK_OK(rw_options_set(&options, "snapshot_bytes", "1G"));
+    CHECK_CODE(rw_open(dir, &options, &db), RW_EINVAL);
+    tap_ok(strstr(rw_last_error(NULL), "snapshot_bytes_max") != NULL, "more for old values than half of the cache: %s", rw_last_error(NULL));
+    CHECK_OK(rw_options_set(&options, "cache", "4G"));
+    CHECK_OK(rw_options_set(&options, "snapshot_bytes", "0"));
+    CHECK_OK(rw_options_set(&options, "cache", "16000G"));
+    CHECK_CODE(rw_open(dir, &options, &db), RW_EINVAL);
+    tap_ok(strstr(rw_last_error(NULL), "cache_bytes") != NULL && strstr(rw_last_error(NULL), "memory") != NULL, "more cache than the machine has memory: %s",
+           rw_last_error(NULL));
+}
+
 static void test_text_backend(void)
 {
     static const char *names[3] = {"psync", "uring", "auto"};
@@ -272,6 +289,7 @@ int main(void)
     test_text_bad();
     test_text_null();
     test_struct_bad();
+    test_together("options-nowhere");
     test_open_null();
     test_log_sync();
     backend_works("psync");

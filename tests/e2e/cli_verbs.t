@@ -179,6 +179,12 @@ for my $verb (qw(shell get put del scan prefix count first last delete-range buc
     verb_is('and leaves the database closed', ['verify', $large], 0, "sound\n");
     my $full = system(qq("$ringwood" help > /dev/full 2> "$scratch/full"));
     is($full >> 8, 3, 'output that cannot be written: exit code 3');
+    $full = system(qq("$ringwood" scan "$large" > /dev/full 2> "$scratch/full"));
+    is($full >> 8, 3, 'much output that cannot be written: exit code 3');
+    open my $words, '<', "$scratch/full" or die $!;
+    like(join('', <$words>), qr/\Aerror: cannot write the output\b.*\n\z/, 'and a line that says so');
+    verb_is('an option that bench does not have', ['bench', '--frob'], 2, '', qr/\Aerror: --frob: no such option; --help lists them\n\z/);
+    verb_is('an option of bench without its value', ['bench', '--records'], 2, '', qr/\Aerror: --records: the value is missing\n\z/);
 }
 
 done_testing();
