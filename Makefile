@@ -56,7 +56,7 @@ ISOLATION_BIN := $(ISOLATION_SRC:tests/isolation/%.c=$(OUT)/tests/%)
 # what callgrind counts is the code that users get
 INSTRUCTIONS_BIN := $(if $(filter release,$(VARIANT)),$(OUT)/tests/instructions)
 
-.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures figures-scale crash fuzz valgrind
+.PHONY: FORCE all lib tests examples clean install deps check check-long demo compare compare-quick profile figures figures-scale crash fuzz sanitizers valgrind
 .SECONDARY:
 .DELETE_ON_ERROR:
 all: $(OUT)/libringwood.a $(OUT)/libringwood.so $(OUT)/ringwood
@@ -225,6 +225,12 @@ crash: deps
 # hours: the same suite with everything longer
 check-long:
 	CHECK_LONG=1 DIFF_OPS=5000000 CRASH_ROUNDS=500 KILL_ROUNDS=500 THREADS_SECONDS=60 WAL_SEEDS=5000 $(MAKE) CRASH_STATES=200000 check
+
+# the whole suite with the limits that users get under each sanitizer, which make check does with tiny limits, and with a part of it: about half an hour
+sanitizers: deps
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan all tests
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan all tests
+	SANITIZE_ALL=1 $(PROVE) -j$$(nproc) tests/check/asan.t tests/check/tsan.t
 
 # damaged bytes and failing disks, from fresh seeds, for about FUZZ_SECONDS
 FUZZ_SECONDS ?= 600
