@@ -90,7 +90,7 @@ struct engine {
     bool read_only;
     rw_options options;                    /* as in effect */
     char *dir;
-    kio_lock *lock;
+    kio_lock *lock;                        /* NULL: none yet, or for a reader where there is no lock file and he may not make one */
     store *store;
     wal *wal;
     uint64_t database_id;

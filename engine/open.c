@@ -108,13 +108,23 @@ static int trees_and_locks_open(engine *e)
 
 /* ---- the pieces, in order ---------------------------------------------------------------------------------------- */
 
+/* Who makes no database leaves a directory without one as it is: not even a lock file is made there. */
+static int data_expect(engine *e)
+{
+    kio_file *file;
+    char *path = path_join(e->dir, "data");
+    if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
+    int error = kio_file_open(e->kio, path, KIO_READ_ONLY, &file);
+    free(path);
+    if (error == 0) kio_file_close(e->kio, file);
+    return error;
+}
+
 static int lock_take(engine *e)
 {
     char *path = path_join(e->dir, "lock");
     if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
-    int error = kio_lock_take(e->kio, path, &e->lock);
-    /* A reader of a read-only file system can have no lock, and needs none: nobody can write there. */
-    if (error != 0 && e->read_only && (error == RW_EREADONLY || error == RW_EACCESS)) error = 0;
+    int error = kio_lock_take(e->kio, path, e->read_only ? KIO_READ_ONLY : 0, &e->lock);
     free(path);
     return error;
 }
@@ -228,9 +238,8 @@ static void engine_free(engine *e)
 
 static int directory_prepare(engine *e)
 {
-    if (e->read_only || e->options.create == 0) return 0;
-    int error = kio_directory_create(e->kio, e->dir);
-    return error == RW_EREADONLY ? 0 : error; /* it may be there: what needs to write says so */
+    if (e->read_only || e->options.create == 0) return data_expect(e);
+    return kio_directory_create(e->kio, e->dir);
 }
 
 static int engine_open(engine *e, const char *dir, const rw_options *options)

@@ -81,9 +81,9 @@ static int lock_take(verifier *v)
     char *path = malloc(size);
     if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
     snprintf(path, size, "%s/lock", v->dir);
-    int error = kio_lock_take(v->k, path, &v->lock);
+    int error = kio_lock_take(v->k, path, KIO_READ_ONLY, &v->lock);
     free(path);
-    return error == RW_EREADONLY || error == RW_EACCESS ? 0 : error; /* who cannot write there does not need it */
+    return error;
 }
 
 static int memory_take(verifier *v)

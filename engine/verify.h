@@ -41,7 +41,7 @@ typedef struct {
     const char *dir;
     rw_verify_fn fn;               /* NULL: only the result is wanted */
     void *arg;
-    kio_lock *lock;                /* NULL: a file system that nobody can write to */
+    kio_lock *lock;                /* NULL: there is no lock file, and we may not make one */
     store *store;
     wal *log;
     const store_image *image;

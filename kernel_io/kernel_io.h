@@ -72,7 +72,7 @@ typedef struct kio_vtable {
     int (*directory_sync)(kio *, const char *path);
     int (*unlink)(kio *, const char *path);
     int (*rename)(kio *, const char *from, const char *to);
-    int (*lock)(kio *, const char *path, kio_lock **);
+    int (*lock)(kio *, const char *path, unsigned flags, kio_lock **);
     void (*unlock)(kio *, kio_lock *);
     /* time, chance */
     uint64_t (*now_ns)(kio *);
@@ -139,8 +139,11 @@ static inline int kio_rename(kio *k, const char *from, const char *to) { return 
 /*
  * Takes the exclusive lock on the file at path (made when missing), for this process and among its threads. RW_EBUSY names the
  * holder by pid ("this process" when it is). A killed holder's lock may outlive it by milliseconds: retried for up to 200 ms.
+ * RW_EFOREIGN: what the file holds was not written by us; nothing was changed.
+ * flags: 0, or KIO_READ_ONLY for who will only read. Where he may not write the file, he gets a shared lock, which others like him may hold, too, and nobody
+ * else; where there is no file and he may not make one, *l is NULL: he goes without.
  */
-static inline int kio_lock_take(kio *k, const char *path, kio_lock **l) { return k->ops->lock(k, path, l); }
+static inline int kio_lock_take(kio *k, const char *path, unsigned flags, kio_lock **l) { return k->ops->lock(k, path, flags, l); }
 static inline void kio_lock_release(kio *k, kio_lock *l) { k->ops->unlock(k, l); }
 
 static inline uint64_t kio_now_ns(kio *k) { return k->ops->now_ns(k); }          /* monotonic */

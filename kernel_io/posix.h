@@ -27,6 +27,8 @@ static inline int posix_file_fd(const kio_file *file)
 }
 
 /* posix_files.c */
+/* open(2) of what must be a regular file, without waiting for whatever else is found there. kind: what it is, for the sentence. */
+int posix_open_regular(const char *path, int flags, const char *kind, int *fd);
 int posix_file_open(kio *k, const char *path, unsigned flags, kio_file **out);
 void posix_file_close(kio *k, kio_file *file);
 int posix_file_size(kio *k, kio_file *file, uint64_t *bytes);
@@ -56,7 +58,7 @@ void posix_op_run(kio_op *op);
 bool posix_op_advance(kio_op *op, int64_t returned);
 
 /* posix_lock.c */
-int posix_lock(kio *k, const char *path, kio_lock **out);
+int posix_lock(kio *k, const char *path, unsigned flags, kio_lock **out);
 void posix_unlock(kio *k, kio_lock *lock);
 
 /* posix_threads.c */

@@ -35,12 +35,38 @@ static bool direct_enable(int fd)
     return flags >= 0 && fcntl(fd, F_SETFL, flags | O_DIRECT) == 0;
 }
 
+/* With O_NONBLOCK, EAGAIN means that somebody's lease on the file must be broken first: only regular files have leases, and that wait ends. */
 static int open_retrying(const char *path, int flags)
 {
     for (;;) {
         int fd = open(path, flags | O_CLOEXEC, FILE_MODE);
-        if (fd >= 0 || errno != EINTR) return fd;
+        if (fd >= 0) return fd;
+        if (errno == EAGAIN && (flags & O_NONBLOCK) != 0) flags &= ~O_NONBLOCK;
+        else if (errno != EINTR) return fd;
     }
+}
+
+/* To open a pipe may wait for ever, hence O_NONBLOCK; it must not stay: io_uring reports EAGAIN for such files instead of waiting itself. */
+int posix_open_regular(const char *path, int flags, const char *kind, int *out)
+{
+    int fd = open_retrying(path, flags | O_NONBLOCK);
+    if (fd < 0) {
+        int error = errno;
+        return rw_error_errno(rw_error_from_errno(error), error, "cannot open %s %s", kind, path);
+    }
+    struct stat information;
+    if (fstat(fd, &information) != 0 || !S_ISREG(information.st_mode)) {
+        close(fd);
+        return rw_error(RW_EINVAL, "cannot open %s %s: it is not a regular file", kind, path);
+    }
+    int present = fcntl(fd, F_GETFL);
+    if (present < 0 || fcntl(fd, F_SETFL, present & ~O_NONBLOCK) != 0) {
+        int error = errno;
+        close(fd);
+        return rw_error_errno(RW_EIO, error, "cannot open %s %s", kind, path);
+    }
+    *out = fd;
+    return 0;
 }
 
 static int open_checked(const char *path, unsigned flags, int *out)
@@ -48,18 +74,7 @@ static int open_checked(const char *path, unsigned flags, int *out)
     int open_flags = (flags & KIO_READ_ONLY) != 0 ? O_RDONLY : O_RDWR;
     if ((flags & KIO_CREATE) != 0) open_flags |= O_CREAT;
     if ((flags & KIO_EXCLUSIVE) != 0) open_flags |= O_EXCL;
-    int fd = open_retrying(path, open_flags);
-    if (fd < 0) {
-        int error = errno;
-        return rw_error_errno(rw_error_from_errno(error), error, "cannot open file %s", path);
-    }
-    struct stat information;
-    if (fstat(fd, &information) != 0 || !S_ISREG(information.st_mode)) {
-        close(fd);
-        return rw_error(RW_EINVAL, "cannot open file %s: it is not a regular file", path);
-    }
-    *out = fd;
-    return 0;
+    return posix_open_regular(path, open_flags, "file", out);
 }
 
 int posix_file_open(kio *k, const char *path, unsigned flags, kio_file **out)
@@ -175,7 +190,8 @@ int posix_directory_create(kio *k, const char *path)
     if (mkdir(path, DIRECTORY_MODE) == 0) return 0;
     int error = errno;
     struct stat information;
-    if (error == EEXIST && stat(path, &information) == 0 && S_ISDIR(information.st_mode)) return 0;
+    /* a read-only file system may be told before anybody has looked whether it is there */
+    if ((error == EEXIST || error == EROFS) && stat(path, &information) == 0 && S_ISDIR(information.st_mode)) return 0;
     return rw_error_errno(rw_error_from_errno(error), error, "cannot make directory %s", path);
 }
 

@@ -212,18 +212,25 @@ int sim_rename(kio *k, const char *from, const char *to)
 
 /* ---- locks ---- */
 
-int sim_lock_take(kio *k, const char *path, kio_lock **out)
+int sim_lock_take(kio *k, const char *path, unsigned flags, kio_lock **out)
 {
     sim_world *world = sim_world_of(k);
     int rc = small_operation(world, SIM_ON_OPEN, "lock", path);
-    if (rc == 0) rc = open_check(world, path, KIO_CREATE);
+    /* a fault that says so stands for a file that may not be written */
+    bool shared = (flags & KIO_READ_ONLY) != 0 && (rc == RW_EACCESS || rc == RW_EREADONLY);
+    if (rc == 0 || shared) rc = open_check(world, path, shared ? 0 : KIO_CREATE);
+    if (shared && rc == RW_ENOENT) {
+        *out = NULL;
+        return 0;
+    }
     if (rc != 0) return rc;
     for (const kio_lock *lock = world->locks; lock != NULL; lock = lock->next) {
-        if (strcmp(lock->path, path) == 0) return rw_error(RW_EBUSY, "%s is locked by this process", path);
+        if (!(shared && lock->shared) && strcmp(lock->path, path) == 0) return rw_error(RW_EBUSY, "%s is locked by this process", path);
     }
     if (sim_directory_find(&world->disk->current, path) == NULL) (void)sim_disk_make(world->disk, path, false);
     kio_lock *lock = sim_allocate(sizeof *lock);
     lock->path = sim_path_copy(path);
+    lock->shared = shared;
     lock->next = world->locks;
     world->locks = lock;
     *out = lock;

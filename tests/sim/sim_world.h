@@ -71,6 +71,7 @@ struct kio_ring {
 struct kio_lock {
     struct kio_lock *next;
     char *path;
+    bool shared;
 };
 
 typedef struct sim_descriptor sim_descriptor;
@@ -184,7 +185,7 @@ int sim_directory_create(kio *k, const char *path);
 int sim_directory_sync(kio *k, const char *path);
 int sim_unlink(kio *k, const char *path);
 int sim_rename(kio *k, const char *from, const char *to);
-int sim_lock_take(kio *k, const char *path, kio_lock **out);
+int sim_lock_take(kio *k, const char *path, unsigned flags, kio_lock **out);
 void sim_lock_release(kio *k, kio_lock *lock);
 
 #endif

@@ -69,7 +69,7 @@ static int open_many(void *arg)
     kio_file *file = NULL;
     kio_lock *lock = NULL;
     bool good = CHILD_CHECK(kio_file_open(k, path_of("opened"), 0, &file) == RW_EFILES) &&
-                CHILD_CHECK(kio_lock_take(k, path_of("opened"), &lock) == RW_EFILES) &&
+                CHILD_CHECK(kio_lock_take(k, path_of("opened"), 0, &lock) == RW_EFILES) &&
                 CHILD_CHECK(kio_directory_sync(k, dir) == RW_EFILES);
     kio *second = NULL;
     if (strcmp(backend, "uring") == 0) {
@@ -268,7 +268,7 @@ static int lock_expect_busy(void *arg)
     char text[64];
     snprintf(text, sizeof text, "process %d", shared->pid);
     uint64_t before = kio_now_ns(k);
-    bool good = CHILD_CHECK(kio_lock_take(k, shared->path, &lock) == RW_EBUSY) && CHILD_CHECK(lock == NULL) &&
+    bool good = CHILD_CHECK(kio_lock_take(k, shared->path, 0, &lock) == RW_EBUSY) && CHILD_CHECK(lock == NULL) &&
                 CHILD_CHECK(strstr(rw_error_text(), text) != NULL && strstr(rw_error_text(), shared->path) != NULL) &&
                 CHILD_CHECK(kio_now_ns(k) - before >= 190 * (uint64_t)MILLISECOND);
     kio_close(k);
@@ -281,7 +281,7 @@ static int lock_holder_with_child(void *arg)
     lock_shared *shared = arg;
     kio *k = backend_open();
     kio_lock *lock = NULL;
-    if (kio_lock_take(k, shared->path, &lock) != 0) return 1;
+    if (kio_lock_take(k, shared->path, 0, &lock) != 0) return 1;
     if (fork() == 0) {
         for (int i = 0; i < 2000 && shared->stage == 0; i++) usleep(1000);
         _exit(0);
@@ -296,16 +296,16 @@ static void test_lock(kio *k)
     path_join(shared->path, dir, "LOCK");
     shared->pid = getpid();
     kio_lock *lock = NULL, *second = NULL;
-    tap_ok(kio_lock_take(k, shared->path, &lock) == 0, "%s: the lock is taken", backend);
-    tap_ok(kio_lock_take(k, shared->path, &second) == RW_EBUSY && second == NULL && sentence_has("this process"), "%s: this process is named", backend);
+    tap_ok(kio_lock_take(k, shared->path, 0, &lock) == 0, "%s: the lock is taken", backend);
+    tap_ok(kio_lock_take(k, shared->path, 0, &second) == RW_EBUSY && second == NULL && sentence_has("this process"), "%s: this process is named", backend);
     tap_ok(child_run(lock_expect_busy, shared, CHILD_SECONDS) == 0, "%s: the holder's pid is named %s", backend, child_said());
     tap_ok(child_run(lock_expect_busy, shared, CHILD_SECONDS) == 0, "%s: a former opener's end changes nothing %s", backend, child_said());
     kio_lock_release(k, lock);
-    tap_ok(kio_lock_take(k, shared->path, &lock) == 0, "%s: free again", backend);
+    tap_ok(kio_lock_take(k, shared->path, 0, &lock) == 0, "%s: free again", backend);
     kio_lock_release(k, lock);
     int status = child_run(lock_holder_with_child, shared, CHILD_SECONDS);
     lock = NULL;
-    tap_ok(status == CHILD_SIGNAL(SIGKILL) && kio_lock_take(k, shared->path, &lock) == 0, "%s: a killed holder's child does not keep it", backend);
+    tap_ok(status == CHILD_SIGNAL(SIGKILL) && kio_lock_take(k, shared->path, 0, &lock) == 0, "%s: a killed holder's child does not keep it", backend);
     shared->stage = 1;
     if (lock != NULL) kio_lock_release(k, lock);
 }

@@ -578,10 +578,10 @@ static void run_lock(void *arg)
 {
     scene *s = arg;
     kio_lock *lock, *second;
-    TAP_CHECK(kio_lock_take(s->k, "nowhere/lock", &lock) == RW_ENOENT);
-    TAP_CHECK(kio_lock_take(s->k, "lock", &lock) == 0 && kio_lock_take(s->k, "lock", &second) == RW_EBUSY);
+    TAP_CHECK(kio_lock_take(s->k, "nowhere/lock", 0, &lock) == RW_ENOENT);
+    TAP_CHECK(kio_lock_take(s->k, "lock", 0, &lock) == 0 && kio_lock_take(s->k, "lock", 0, &second) == RW_EBUSY);
     kio_lock_release(s->k, lock);
-    TAP_CHECK(kio_lock_take(s->k, "lock", &second) == 0);
+    TAP_CHECK(kio_lock_take(s->k, "lock", 0, &second) == 0);
     kio_lock_release(s->k, second);
     kio_file *file;
     TAP_CHECK(kio_file_open(s->k, "lock", KIO_CREATE | KIO_EXCLUSIVE, &file) == RW_EEXIST);

@@ -373,7 +373,7 @@ static void verify_check(bed *b)
 static void locked_check(bed *b)
 {
     kio_lock *lock;
-    must(kio_lock_take(b->k, DIRECTORY "/lock", &lock), "lock");
+    must(kio_lock_take(b->k, DIRECTORY "/lock", 0, &lock), "lock");
     tap_ok(db_verify_with(b->k, DIRECTORY, finding_note, b) == RW_EBUSY && b->count == 0, "a database in use is not looked at: %s", rw_error_text());
     kio_lock_release(b->k, lock);
 }
