@@ -24,6 +24,7 @@ static void test_file_open(kio *k)
     TAP_CHECK(kio_file_open(k, path, KIO_CREATE | KIO_EXCLUSIVE, &file) == 0);
     tap_ok(strcmp(kio_file_path(file), path) == 0 && kio_file_path(file) != path, "%s: a file knows its path", backend);
     tap_ok(!kio_file_is_direct(k, file), "%s: not direct unless asked for", backend);
+    tap_ok((fcntl(posix_file_fd(file), F_GETFL) & O_NONBLOCK) == 0, "%s: an open file's transfers wait", backend);
     kio_file_close(k, file);
     file = NULL;
     tap_ok(kio_file_open(k, path, KIO_CREATE | KIO_EXCLUSIVE, &file) == RW_EEXIST && file == NULL, "%s: exclusive creation", backend);
@@ -35,6 +36,10 @@ static void test_file_open(kio *k)
     tap_ok(kio_file_write(k, file, &byte, 1, 0) == RW_EIO && sentence_has("errno 9"), "%s: a read-only file takes no write", backend);
     kio_file_close(k, file);
     tap_ok(kio_file_open(k, dir, KIO_READ_ONLY, &file) == RW_EINVAL && sentence_has("regular"), "%s: a directory is no file", backend);
+    path_join(path, dir, "pipe");
+    TAP_CHECK(mkfifo(path, 0600) == 0);
+    tap_ok(kio_file_open(k, path, KIO_READ_ONLY, &file) == RW_EINVAL && sentence_has("regular"), "%s: a pipe is no file", backend);
+    TAP_CHECK(unlink(path) == 0);
     path_join(path, dir, "opened/below");
     tap_ok(kio_file_open(k, path, KIO_CREATE, &file) == RW_EIO && sentence_has("errno 20"), "%s: a file is no directory", backend);
 }

@@ -582,7 +582,16 @@ static void run_lock(void *arg)
     TAP_CHECK(kio_lock_take(s->k, "lock", 0, &lock) == 0 && kio_lock_take(s->k, "lock", 0, &second) == RW_EBUSY);
     kio_lock_release(s->k, lock);
     TAP_CHECK(kio_lock_take(s->k, "lock", 0, &second) == 0);
+    sim_fault_add(s->world, (sim_fault){.kind = SIM_FAULT_ERROR, .operations = SIM_ON_OPEN, .path_part = "lock", .countdown = 1, .forever = true, .errno_value = EROFS});
+    TAP_CHECK(kio_lock_take(s->k, "lock", KIO_READ_ONLY, &lock) == RW_EBUSY);
     kio_lock_release(s->k, second);
+    kio_lock *third = NULL;
+    TAP_CHECK(kio_lock_take(s->k, "lock", 0, &lock) == RW_EREADONLY);
+    TAP_CHECK(kio_lock_take(s->k, "lock", KIO_READ_ONLY, &lock) == 0 && kio_lock_take(s->k, "lock", KIO_READ_ONLY, &second) == 0);
+    kio_lock_release(s->k, second);
+    TAP_CHECK(kio_lock_take(s->k, "lock-absent", KIO_READ_ONLY, &third) == 0 && third == NULL);
+    kio_lock_release(s->k, lock);
+    sim_fault_clear(s->world);
     kio_file *file;
     TAP_CHECK(kio_file_open(s->k, "lock", KIO_CREATE | KIO_EXCLUSIVE, &file) == RW_EEXIST);
     TAP_CHECK(kio_file_open(s->k, "absent", 0, &file) == RW_ENOENT);
