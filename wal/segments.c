@@ -246,17 +246,28 @@ static uint32_t find_free(const wal *w)
     return found;
 }
 
+/*
+ * slots_mutex is held. What could not be prepared at the file's end is cut off: a failed allocation may have left a part of itself, which would hold the
+ * space until a later one gets the rest. A file left too long does no harm.
+ */
+static void prepare_undo(wal *w)
+{
+    uint32_t slot = w->prepare_slot;
+    w->prepare_slot = WAL_NO_SLOT;
+    w->slots[slot].state = WAL_SLOT_FREE;
+    if (slot != w->slot_count - 1) return;
+    w->slot_count--;
+    if (kio_file_resize(w->k, w->file, slot_offset(slot)) != 0) return;
+    if (slot_offset(slot) < atomic_load(&w->file_bytes)) atomic_store(&w->file_bytes, slot_offset(slot));
+}
+
 /* The attempt to get one more slot failed, for a reason that may pass: appenders are told, the log goes on. */
 static void growth_failed(wal *w, int code)
 {
     kio_mutex_lock(w->k, &w->slots_mutex);
-    if (w->prepare_slot != WAL_NO_SLOT) {
-        w->slots[w->prepare_slot].state = WAL_SLOT_FREE;
-        if (w->prepare_slot == w->slot_count - 1) w->slot_count--;
-        w->prepare_slot = WAL_NO_SLOT;
-    }
     w->growth_code = code;
     strncpy(w->growth_text, rw_error_text(), sizeof w->growth_text - 1);
+    if (w->prepare_slot != WAL_NO_SLOT) prepare_undo(w);
     w->growth_failures++;
     w->growth_blocked = true;
     w->wanted = 0;

@@ -181,6 +181,69 @@ static void test_full(void *arg)
     if (rc == 0) wal_close(s->w);
 }
 
+/* A back end over the simulator's that does, as ext4 does, a part of an allocation that fails. */
+static const kio_vtable *whole_ops;
+
+static int allocate_partly(kio *k, kio_file *file, uint64_t offset, uint64_t bytes)
+{
+    int rc = whole_ops->file_allocate(k, file, offset, bytes);
+    if (rc != RW_ENOSPC) return rc;
+    for (uint64_t part = bytes / 2; part >= RW_BLOCK_SIZE; part /= 2)
+        if (whole_ops->file_allocate(k, file, offset, part) == 0) break;
+    return rw_error(RW_ENOSPC, "%s: the first error", kio_file_path(file));
+}
+
+/* Opens at end; what wal_start returned, with the log closed again. */
+static int start_again(scene *s, uint64_t end)
+{
+    wal_test_seen seen;
+    int rc = wal_test_reopen(s->k, "", WAL_LSN_FIRST, end, &s->w, &seen, &s->end);
+    TAP_CHECK(rc == 0 && s->end == end);
+    if (rc != 0) return rc;
+    rc = wal_start(s->w, WAL_LSN_FIRST);
+    char text[256];
+    snprintf(text, sizeof text, "%s", rw_error_text());
+    wal_close(s->w);
+    return rc == 0 ? 0 : rw_error(rc, "%s", text);
+}
+
+static void test_full_partly(void *arg)
+{
+    scene *s = arg;
+    const uint64_t slots = 3, room = slots * RW_LOG_SEGMENT_BYTES + RW_LOG_SEGMENT_BYTES * 3 / 4;
+    uint64_t lsn = 0, end = 0, last = WAL_LSN_FIRST, size = 0;
+    uint32_t taken = 0;
+    int rc;
+    kio_vtable ops = *s->k->ops;
+    whole_ops = s->k->ops;
+    ops.file_allocate = allocate_partly;
+    s->k->ops = &ops;
+    s->w = wal_test_create(s->k, "");
+    sim_disk_limit(s->disk, room);
+    while ((rc = wal_test_append(s->w, 0, 0, taken++, 3000, &lsn, &end)) == 0) last = end;
+    TAP_CHECK(rc == RW_ENOSPC && wal_wait(s->w, last) == 0);
+    sim_disk_size(s->disk, "/log", &size);
+    tap_ok(size == slots * RW_LOG_SEGMENT_BYTES && sim_disk_used(s->disk) == size, "an allocation that fails halfway leaves the file at %llu slots: %s",
+           (unsigned long long)(size / RW_LOG_SEGMENT_BYTES), rw_error_text());
+    TAP_CHECK(wal_close(s->w) == 0);
+    bool told = true;
+    for (unsigned i = 0; i < 3; i++) {
+        rc = start_again(s, last);
+        told = told && rc == RW_ENOSPC && strstr(rw_error_text(), "the first error") != NULL;
+        sim_disk_size(s->disk, "/log", &size);
+        told = told && size == slots * RW_LOG_SEGMENT_BYTES && sim_disk_used(s->disk) == size;
+    }
+    tap_ok(told, "starts on the full disk fail, and take nothing: %s", rw_error_text());
+    /* what an earlier failure left there, uncut */
+    sim_disk_truncate(s->disk, "/log", size + RW_LOG_SEGMENT_BYTES / 2);
+    rc = start_again(s, last);
+    sim_disk_size(s->disk, "/log", &size);
+    tap_ok(rc == RW_ENOSPC && size == slots * RW_LOG_SEGMENT_BYTES, "a part of a slot that was left before is given back, too");
+    sim_disk_limit(s->disk, room + RW_LOG_SEGMENT_BYTES);
+    tap_ok(start_again(s, last) == 0, "with space for one slot it starts: %s", rw_error_text());
+    s->k->ops = whole_ops;
+}
+
 #ifdef RW_TINY
 #define FLOOD_SEEDS 60u
 #else
@@ -553,6 +616,7 @@ int main(void)
     run(&s, 2, test_bodies);
     run(&s, 3, test_recycling);
     run(&s, 4, test_full);
+    run(&s, 4, test_full_partly);
     for (uint64_t seed = 1; seed < FLOOD_SEEDS; seed++) run(&s, seed, test_full_threads);
     run(&s, 1, test_account);
     run(&s, 5, test_sync_failure);
