@@ -48,6 +48,14 @@ static int table_reset(wal *w, uint64_t size)
     return 0;
 }
 
+/* A slot is written to its end, and that is durable, before its first block is: a shorter file was cut by somebody else, and records may be missing. */
+static int slot_is_cut(const wal *w, uint32_t number, uint64_t size)
+{
+    ull begin = (ull)number * RW_LOG_SEGMENT_BYTES;
+    return rw_error(RW_ECORRUPT, "%s: the file was cut: it ends at %llu, but the log segment at offset %llu reaches to %llu", kio_file_path(w->file),
+                    (ull)size, begin, begin + RW_LOG_SEGMENT_BYTES);
+}
+
 /* What a first block says of its slot. *foreign: it is sound, but another database's. */
 static int slot_identify(wal *w, uint32_t number, const unsigned char *block, uint64_t size, bool *foreign)
 {
@@ -62,11 +70,12 @@ static int slot_identify(wal *w, uint32_t number, const unsigned char *block, ui
         return 0;
     }
     if (!wal_block_valid(block, w->options.database_id, 0)) return 0;
+    if (((uint64_t)number + 1) * RW_LOG_SEGMENT_BYTES > size) return slot_is_cut(w, number, size);
     wal_slot *slot = &w->slots[number];
     slot->segment = header->segment;
     slot->epoch = header->epoch;
     slot->start_lsn = header->lsn;
-    slot->written = ((uint64_t)number + 1) * RW_LOG_SEGMENT_BYTES <= size;
+    slot->written = true;
     return 0;
 }
 

@@ -65,6 +65,13 @@ static bool change_half(const char *path, uint64_t size, const char *twin)
 }
 #endif
 
+/* Inside of the first segment, behind its beginning. */
+static bool change_few_pages(const char *path, uint64_t size, const char *twin)
+{
+    (void)twin;
+    return file_truncate(path, size > 5 * 4096 ? 5 * 4096 : 4096);
+}
+
 static bool change_short_by_one(const char *path, uint64_t size, const char *twin)
 {
     (void)twin;
@@ -124,8 +131,10 @@ static const struct {
     {"removed", change_remove, true},
     {"truncated to nothing", change_empty, true},
 #ifndef RW_TINY
-    {"truncated to a half", change_half, false},   /* with tiny segments the other half holds records, and nothing is left that knows of them */
+    /* With tiny segments the other half holds records, and nothing is left that knows of them: a log that ends where a segment does looks whole. */
+    {"truncated to a half", change_half, false},
 #endif
+    {"truncated to a few pages", change_few_pages, true},
     {"one byte shorter", change_short_by_one, false},
     {"a page shorter", change_short_by_page, false},
     {"overwritten with a letter", change_foreign, true},
@@ -272,6 +281,12 @@ static void test_verify(const sample_db *original, const char *log)
     if (!dir_copy(original->dir, sample.dir) || !flip_record(&sample, 150, log)) return;
     CHECK_CODE(rw_verify(sample.dir, count_finding, &found), RW_ECORRUPT);
     tap_ok(found.findings > 0, "a flipped byte: %s", found.first);
+    char path[DIRS_PATH_MAX];
+    path_join(path, sample.dir, log);
+    if (!dir_copy(original->dir, sample.dir) || !TAP_CHECK(file_truncate(path, 5 * 4096))) return;
+    found = (findings){0, ""};
+    CHECK_CODE(rw_verify(sample.dir, count_finding, &found), RW_ECORRUPT);
+    tap_ok(found.findings == 1 && strstr(found.first, "the file was cut") != NULL, "a log that was cut: %s", found.first);
     dir_remove(sample.dir);
 }
 
