@@ -161,6 +161,8 @@ static int database_create(engine *e)
 {
     store_params params = {.page_size = e->options.page_size};
     int error = parent_sync(e);
+    /* Whatever is refused of the log is refused before there is a new data file. */
+    if (error == 0) error = wal_make_way(e->kio, e->dir, store_creation_is_marked(e->kio, e->dir));
     if (error != 0) return error;
     error = store_create(e->kio, e->dir, &params, &e->store);
     if (error != 0) return error;

@@ -81,19 +81,34 @@ void store_sync_times_keep(store *s, const kio_sync_times *times)
 
 /* ---- creating ---- */
 
-bool store_is_unfinished(kio *k, const char *dir)
+/* *marked: its mark can be read. */
+static bool creation_look(kio *k, const char *dir, bool *marked)
 {
     superblock_slot slots[SUPERBLOCK_SLOTS];
     kio_file *file;
     uint64_t bytes;
     bool unfinished = false;
+    *marked = false;
     if (data_open(k, dir, KIO_READ_ONLY, &file) != 0) return false;
     if (kio_file_size(k, file, &bytes) == 0 && superblock_read(k, file, bytes, slots) == 0) {
         unfinished = superblock_is_unfinished(k, file, bytes, slots);
+        *marked = unfinished && slots[1].code == 0;
         superblock_slots_free(slots);
     }
     kio_file_close(k, file);
     return unfinished;
+}
+
+bool store_is_unfinished(kio *k, const char *dir)
+{
+    bool marked;
+    return creation_look(k, dir, &marked);
+}
+
+bool store_creation_is_marked(kio *k, const char *dir)
+{
+    bool marked;
+    return creation_look(k, dir, &marked) && marked;
 }
 
 static int data_unlink(kio *k, const char *dir)

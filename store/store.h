@@ -52,6 +52,8 @@ int store_create(kio *k, const char *dir, store_params *params, store **out);
 int store_open(kio *k, const char *dir, store_params *params, store **out);
 /* dir/data is what an interrupted creation leaves: it never was a database, and store_create replaces it. False when there is no such file. */
 bool store_is_unfinished(kio *k, const char *dir);
+/* And the mark of that creation stands: it was durable before anything else of the database was written. */
+bool store_creation_is_marked(kio *k, const char *dir);
 void store_close(store *s);
 kio_file *store_file(store *s);
 /* The image as the newest superblock on disk has it: read at open, or published since. */

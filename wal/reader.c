@@ -35,8 +35,7 @@ bool wal_block_valid(const void *block, uint64_t database_id, uint32_t index)
 
 /* ---- which slot holds what ---- */
 
-/* The table of slots, all free, for a file of that size. */
-static int table_reset(wal *w, uint64_t size)
+int wal_slots_table(wal *w, uint64_t size)
 {
     uint64_t count = (size + RW_LOG_SEGMENT_BYTES - 1) / RW_LOG_SEGMENT_BYTES;
     if (count >= WAL_NO_SLOT / 2) return rw_error(RW_ECORRUPT, "%s: %llu bytes are too many for a log", kio_file_path(w->file), (ull)size);
@@ -84,7 +83,7 @@ int wal_slots_scan(wal *w)
     uint64_t size = 0;
     bool foreign = false, ours = false;
     int rc = kio_file_size(w->k, w->file, &size);
-    if (rc == 0) rc = table_reset(w, size);
+    if (rc == 0) rc = wal_slots_table(w, size);
     if (rc != 0) return rc;
     unsigned char *block = rw_memory_aligned(RW_BLOCK_SIZE);
     if (block == NULL) return rw_error(RW_ENOMEM, "no memory for a log block");
@@ -98,24 +97,6 @@ int wal_slots_scan(wal *w)
     free(block);
     if (rc == 0 && foreign && !ours) rc = rw_error(RW_EFOREIGN, "%s is the log of another database", kio_file_path(w->file));
     return rc;
-}
-
-int wal_refuse_records(wal *w)
-{
-    uint64_t size = 0;
-    int rc = kio_file_size(w->k, w->file, &size);
-    unsigned char *blocks = rw_memory_aligned(2 * RW_BLOCK_SIZE);
-    if (blocks == NULL) return rw_error(RW_ENOMEM, "no memory for a log block");
-    for (uint64_t offset = 0; rc == 0 && offset + 2 * RW_BLOCK_SIZE <= size; offset += RW_LOG_SEGMENT_BYTES) {
-        rc = kio_file_read(w->k, w->file, blocks, 2 * RW_BLOCK_SIZE, offset);
-        for (uint32_t i = 0; i < 2 && rc == 0; i++) {
-            const wal_block_header *header = (const wal_block_header *)(void *)(blocks + i * RW_BLOCK_SIZE);
-            if (header->magic != WAL_BLOCK_MAGIC || header->checksum != wal_block_checksum(header) || header->payload_bytes == 0) continue;
-            rc = rw_error(RW_EEXIST, "%s holds records already (offset %llu)", kio_file_path(w->file), (ull)offset + i * RW_BLOCK_SIZE);
-        }
-    }
-    free(blocks);
-    return rc != 0 ? rc : table_reset(w, 0);
 }
 
 static int by_order(const void *a, const void *b)

@@ -180,8 +180,9 @@ int wal_create(kio *k, const char *dir, const wal_options *options, wal **out)
     wal *w = NULL;
     int rc = open_file(k, dir, options, KIO_CREATE, &w);
     if (rc != 0) return rc;
-    /* What a creation that was cut short left behind is taken over; records are not. */
-    rc = wal_refuse_records(w);
+    /* What a creation that was cut short left behind is taken over; records, and what is not ours, are not. */
+    rc = wal_leftover_check(k, w->file, false);
+    if (rc == 0) rc = wal_slots_table(w, 0);
     if (rc == 0) rc = kio_file_resize(k, w->file, 0);
     if (rc == 0) rc = kio_file_sync(k, w->file);
     if (rc == 0) rc = kio_directory_sync(k, dir);

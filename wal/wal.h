@@ -45,8 +45,15 @@ typedef struct {
 /* A non-zero return stops the replay and is what wal_replay returns. */
 typedef int (*wal_replay_fn)(void *arg, const wal_record *record);
 
-/* Creates dir/log, empty (RW_EEXIST when there is one that holds records; one without is taken over), or opens it: RW_EFOREIGN (another
- * database's), RW_EVERSION, RW_ECORRUPT, RW_ENOENT. */
+/*
+ * For who is about to create a database in dir, before anything else is made there or taken away. RW_EEXIST: dir/log holds records. RW_EFOREIGN: it is
+ * neither empty nor what a creation leaves that was cut short, zeros and start blocks. Else it is emptied, durably, if it is there. own: the mark of a
+ * creation stands, so the log was emptied before and written by that creation; then only records are refused, as a power cut may have garbled all else.
+ */
+int wal_make_way(kio *k, const char *dir, bool own);
+
+/* Creates dir/log, empty (RW_EEXIST and RW_EFOREIGN as of wal_make_way, own being false), or opens it: RW_EFOREIGN (another database's), RW_EVERSION,
+ * RW_ECORRUPT (damaged, or cut), RW_ENOENT. */
 int wal_create(kio *k, const char *dir, const wal_options *options, wal **out);
 int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
 

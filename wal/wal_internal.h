@@ -187,10 +187,14 @@ void wal_block_seal(const wal *w, wal_block_header *header);
 /* ---- reader.c ---- */
 /* Reads every slot's first block. */
 int wal_slots_scan(wal *w);
-/* RW_EEXIST when the file holds records, of whatever database; else the table of slots for an empty file. */
-int wal_refuse_records(wal *w);
+/* The table of slots, all free, for a file of that size. */
+int wal_slots_table(wal *w, uint64_t size);
 /* Valid by itself; see wal_format.h. */
 bool wal_block_valid(const void *block, uint64_t database_id, uint32_t index);
+
+/* ---- create.c ---- */
+/* Whether the file may be emptied for a new log: as wal_make_way. */
+int wal_leftover_check(kio *k, kio_file *file, bool own);
 
 /* ---- assembler.c: fragments into records ---- */
 typedef struct {

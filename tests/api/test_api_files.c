@@ -351,6 +351,71 @@ static void test_begun_again(const sample_db *original, const char *log)
     dir_remove(sample.dir);
 }
 
+/* Opens with create, twice; the same refusal both times, with nothing made and nothing changed but the lock file. */
+static void create_is_refused(const char *dir, int expected, const char *what)
+{
+    rw_options options = options_small();
+    char before[DIRS_PATH_MAX];
+    char first[256] = "";
+    if (!dir_make(before, "before") || !dir_copy(dir, before)) return;
+    for (unsigned i = 0; i < 2; i++) {
+        rw_db *db = NULL;
+        int code = rw_open(dir, &options, &db);
+        TAP_CHECK(code == expected && db == NULL);
+        if (i == 0) snprintf(first, sizeof first, "%s", rw_last_error(NULL));
+    }
+    tap_ok(dir_same(before, dir, LOCK_FILE) && strstr(first, "/log") != NULL && strcmp(first, rw_last_error(NULL)) == 0,
+           "%s is refused, twice, and nothing else comes or goes: %s", what, first);
+    dir_remove(before);
+}
+
+static bool file_make(const char *path, const void *bytes, size_t size)
+{
+    FILE *made = fopen(path, "w");
+    if (made == NULL) return false;
+    bool whole = fwrite(bytes, 1, size, made) == size;
+    return fclose(made) == 0 && whole;
+}
+
+/* A new database takes no file away that is not its own. */
+static void test_foreign_log(void)
+{
+    char dir[DIRS_PATH_MAX], path[DIRS_PATH_MAX], data[DIRS_PATH_MAX], lock[DIRS_PATH_MAX];
+    char noise[8192];
+    rw_options options = options_small();
+    rw_db *db = NULL;
+    prng random = {77};
+    if (!dir_make(dir, "foreign")) return;
+    path_join(path, dir, "log");
+    path_join(data, dir, "data");
+    path_join(lock, dir, LOCK_FILE);
+    prng_fill(&random, (uint8_t *)noise, sizeof noise);
+    const struct { size_t size; const char *what; } cases[] = {{sizeof noise, "a log of noise"}, {49, "a log of a few letters"}};
+    for (size_t i = 0; i < sizeof cases / sizeof cases[0]; i++) {
+        TAP_CHECK(file_make(path, noise, cases[i].size) && file_make(lock, "", 0));
+        create_is_refused(dir, RW_EFOREIGN, cases[i].what);
+        TAP_CHECK(file_size(data) == -1);
+    }
+    TAP_CHECK(file_truncate(path, 0));
+    CHECK_OK(rw_open(dir, &options, &db));
+    CHECK_OK(rw_close(db));
+    tap_ok(db != NULL, "an empty one is in nobody's way");
+    dir_remove(dir);
+}
+
+/* The log with its records is all that is left: no open may make a new database over it. */
+static void test_data_gone(const sample_db *original)
+{
+    sample_db sample = *original;
+    char path[DIRS_PATH_MAX];
+    if (!dir_make(sample.dir, "gone") || !dir_copy(original->dir, sample.dir)) return;
+    path_join(path, sample.dir, "data");
+    TAP_CHECK(unlink(path) == 0);
+    create_is_refused(sample.dir, RW_EEXIST, "a log with records and no data file");
+    TAP_CHECK(file_size(path) == -1);
+    dir_remove(sample.dir);
+}
+
 int main(void)
 {
     static sample_db closed, closed_twin, killed, killed_twin;
@@ -365,6 +430,9 @@ int main(void)
     test_stray_files(&killed);
     test_flipped_record(&closed, log);
     test_begun_again(&closed, log);
+    test_foreign_log();
+    test_data_gone(&closed);
+    test_data_gone(&killed);
     tap_diag("after a clean close");
     try_all_changes(&closed, &closed_twin, false);
     tap_diag("after a kill");

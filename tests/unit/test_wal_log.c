@@ -464,6 +464,63 @@ static void test_opening(void *arg)
     tap_ok(wal_open(s->k, "", &options, &w) == RW_EVERSION, "a later format: %s", rw_error_text());
 }
 
+/* What wal_make_way and wal_create say of a log of that many bytes, and whether it is still there as it was. */
+static int make_way(scene *s, const unsigned char *bytes, size_t size, bool own, bool *kept)
+{
+    unsigned char *after = malloc(size);
+    wal_options options = wal_test_options();
+    uint64_t now = 0;
+    wal *w = NULL;
+    sim_disk_remove(s->disk, "/log");
+    sim_disk_write(s->disk, "/log", 0, bytes, size);
+    int created = own ? 0 : wal_create(s->k, "", &options, &w);
+    if (w != NULL) {
+        TAP_CHECK(wal_close(w) == 0);
+        sim_disk_write(s->disk, "/log", 0, bytes, size);
+    }
+    int rc = wal_make_way(s->k, "", own);
+    TAP_CHECK(own || rc == created);
+    sim_disk_size(s->disk, "/log", &now);
+    *kept = now == size && sim_disk_read(s->disk, "/log", 0, after, size) && memcmp(bytes, after, size) == 0;
+    free(after);
+    return rc;
+}
+
+/* Nothing is taken over that is not known. */
+static void test_strangers(void *arg)
+{
+    scene *s = arg;
+    static unsigned char bytes[2 * RW_LOG_SEGMENT_BYTES];
+    unsigned char start[RW_BLOCK_SIZE];
+    bool kept, good = true;
+    s->w = wal_test_create(s->k, "");
+    TAP_CHECK(wal_close(s->w) == 0 && sim_disk_read(s->disk, "/log", 0, start, sizeof start));
+    sim_disk_remove(s->disk, "/log");
+    tap_ok(wal_make_way(s->k, "", false) == 0 && !sim_disk_size(s->disk, "/log", &s->end), "no log is in nobody's way, and none is made");
+    static const size_t sizes[] = {1, 19, RW_BLOCK_SIZE - 1, RW_BLOCK_SIZE, RW_BLOCK_SIZE + 1, 2 * RW_BLOCK_SIZE, RW_LOG_SEGMENT_BYTES, sizeof bytes};
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (unsigned char)rw_random_next(&s->random);
+    for (size_t i = 0; i < RW_ARRAY_SIZE(sizes); i++) good = good && make_way(s, bytes, sizes[i], false, &kept) == RW_EFOREIGN && kept;
+    tap_ok(good && strstr(rw_error_text(), "/log") != NULL, "a stranger's file is refused and left alone: %s", rw_error_text());
+    good = make_way(s, bytes, sizeof bytes, true, &kept) == 0 && !kept;
+    tap_ok(good, "what a power cut garbled is taken over while the mark of the creation stands");
+    memset(bytes, 0, sizeof bytes);
+    for (size_t i = 0; i < RW_ARRAY_SIZE(sizes); i++)
+        good = good && make_way(s, bytes, sizes[i], false, &kept) == (sizes[i] % RW_BLOCK_SIZE == 0 ? 0 : RW_EFOREIGN) && kept == (sizes[i] % RW_BLOCK_SIZE != 0);
+    memcpy(bytes, start, sizeof start);
+    good = good && make_way(s, bytes, sizeof bytes, false, &kept) == 0 && !kept;
+    memset(bytes + SIM_SECTOR_BYTES, 0, 3 * SIM_SECTOR_BYTES);
+    good = good && make_way(s, bytes, sizeof bytes, false, &kept) == 0 && !kept;
+    tap_ok(good, "zeros and start blocks, torn ones too, are what a creation leaves that was cut short");
+    bytes[sizeof bytes - 1] = 1;
+    tap_ok(make_way(s, bytes, sizeof bytes, false, &kept) == RW_EFOREIGN && kept, "but not with a byte of something else behind: %s", rw_error_text());
+    wal_block_header *header = (wal_block_header *)(void *)(bytes + RW_BLOCK_SIZE);
+    *header = (wal_block_header){.magic = WAL_BLOCK_MAGIC, .payload_bytes = 8};
+    header->checksum = wal_block_checksum(header);
+    good = make_way(s, bytes, sizeof bytes, false, &kept) == RW_EEXIST && kept;
+    good = good && make_way(s, bytes, sizeof bytes, true, &kept) == RW_EEXIST && kept;
+    tap_ok(good, "records are refused, whatever the mark says: %s", rw_error_text());
+}
+
 static void test_operations(void)
 {
     static const struct { wal_op_kind kind; size_t key, second; } cases[] = {
@@ -627,6 +684,7 @@ int main(void)
     run(&s, 8, test_async);
     run(&s, 9, test_opening);
     run(&s, 10, test_print);
+    run(&s, 11, test_strangers);
     test_threads();
     return tap_done();
 }
