@@ -70,20 +70,34 @@ static partition *partition_unused(trees *t)
     return NULL;
 }
 
-int trees_create_first(trees *t, uint32_t id)
+/* A partition whose root is an empty leaf over [low, high). */
+static int create_empty(trees *t, uint32_t id, rw_slice low, rw_slice high)
 {
     partition *p = partition_unused(t);
     uint32_t f;
+    if (p == NULL) return rw_error(RW_ECORRUPT, "there are more than %u partitions", RW_PARTITIONS_MAX);
     int error = pool_frame_take(&t->pool, &f);
     if (error != 0) return error;
     partition_begin(p, id);
-    node_init(tree_node(t, f), t->page_size, 0, rw_slice_of("", 0), rw_slice_of("", 0));
+    node_init(tree_node(t, f), t->page_size, 0, low, high);
     tree_frame_install(t, p, f, 0, FRAME_NONE, page_ref_none());
     p->pages = 1;
     pool_mark_dirty(&t->pool, p, f);
     tree_root_set(p, f);
-    router_insert(t->kio, &t->router, rw_slice_of("", 0), p->index);
+    router_insert(t->kio, &t->router, low, p->index);
     return 0;
+}
+
+int trees_create_first(trees *t, uint32_t id)
+{
+    return create_empty(t, id, rw_slice_of("", 0), rw_slice_of("", 0));
+}
+
+int trees_adopt_lost(trees *t, const store_partition *image, rw_slice high)
+{
+    if (image->low_key.size > t->router.key_stride || high.size > t->router.key_stride)
+        return rw_error(RW_ECORRUPT, "the superblock's entry for partition %u is impossible", image->id);
+    return create_empty(t, image->id, image->low_key, high);
 }
 
 /* About how many pages a tree has, from its root alone: exact for two levels, a fair guess above. */

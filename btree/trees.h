@@ -43,6 +43,8 @@ void trees_close(trees *t);
 int trees_create_first(trees *t, uint32_t id);
 /* A partition of an existing database: reads its root page. */
 int trees_adopt(trees *t, const store_partition *image);
+/* Salvage, read-only: an empty partition in the place of one whose root cannot be read, up to high (empty: the last one). */
+int trees_adopt_lost(trees *t, const store_partition *image, rw_slice high);
 /* About how many pages a partition's tree has, under its token; exact when there are one or two levels. */
 uint64_t trees_pages(trees *t, partition *p);
 /* The partition that key belongs to, its token taken. */

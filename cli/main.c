@@ -44,6 +44,11 @@ static const verb verbs[] = {
     {"stat", "DIR", "print the counters of the store", "Counters run from the opening, so most tell of this opening.\n", OPEN | ARGUMENTS_FORMAT, 1, 1, verb_stat, NULL},
     {"verify", "DIR", "check a closed database in full", "Prints each finding. Changes nothing. The exit code is 1 when anything was found.\n",
      ARGUMENTS_FORMAT, 1, 1, verb_verify, NULL},
+    {"repair", "DIR NEWDIR", "copy what can be read of a damaged database into a new one",
+     "Changes nothing in DIR. NEWDIR must not be there yet, or be empty. A log that is damaged is taken as ending before the damage; of a page that cannot be\n"
+     "read the records are left out. Prints what was copied, bucket by bucket, and what was lost. The exit code is 1 when anything was lost.\n"
+     "Where the log ends below what the pages hold already, a commit of several keys may be there in part. DIR and NEWDIR take the memory of --cache each.\n",
+     OPEN, 2, 2, verb_repair, NULL},
     {"checkpoint", "DIR", "write a checkpoint", "", OPEN, 1, 1, verb_checkpoint, NULL},
     {"compact", "DIR", "give free space back to the file system", "", OPEN, 1, 1, verb_compact, NULL},
     {"dump", "DIR [FILE]", "write all records as text", "Writes to standard output when there is no FILE. All is of one moment.\n",

@@ -86,7 +86,8 @@ int buckets_open(engine *e)
     if (e->buckets.until == NULL) return rw_error(RW_ENOMEM, "no memory for the table of buckets");
     atomic_store(&e->buckets.next_id, BUCKET_FIRST);
     bucket_mark(e, RW_DEFAULT_BUCKET);
-    return catalog_walk(e, catalog_load_one, e);
+    int error = catalog_walk(e, catalog_load_one, e);
+    return salvage_passes(e, error) ? salvage_tell(e, "the names of buckets, or some of them, and with them these buckets") : error;
 }
 
 void buckets_close(engine *e)

@@ -88,6 +88,7 @@ struct engine {
     kio *kio;
     bool kio_owned;
     bool read_only;
+    struct salvage *salvage;               /* NULL, unless opened by db_open_salvage: what cannot be read is passed over. Gone after the open */
     rw_options options;                    /* as in effect */
     char *dir;
     kio_lock *lock;                        /* NULL: none yet, or for a reader where there is no lock file and he may not make one */
@@ -309,6 +310,29 @@ bool versions_tend(engine *e);
 int recovery_run(engine *e);
 int recovery_claim_image(engine *e);
 int replay_log(engine *e);
+
+/* ---- salvage (salvage.c): what an opening passes over, and tells ------------------------------------------------- */
+
+typedef struct salvage {
+    rw_verify_fn found;
+    void *arg;
+    uint64_t operations;                   /* of the log, passed over because their pages cannot be read */
+    char first[256];                       /* why the first of them was */
+} salvage;
+
+/* Whether a salvage passes over a place that failed so. */
+static inline bool salvage_passes(const engine *e, int error)
+{
+    return e->salvage != NULL && (error == RW_ECORRUPT || error == RW_EIO);
+}
+/* The place of something lost, in words; why is added. Returns 0. */
+int salvage_tell(engine *e, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* An operation of the log failed: 0 when it is passed over, else the error. */
+int salvage_operation(engine *e, const wal_op *op, int error);
+/* A partition whose root cannot be read, number i of the image: the same. */
+int salvage_partition(engine *e, uint32_t i, int error);
+/* The log was replayed. */
+void salvage_log_end(engine *e, uint64_t end_lsn);
 /* The image's partition that key belongs to. */
 const store_partition *image_partition(const store_image *image, rw_slice key);
 int options_check(const rw_options *options);

@@ -88,6 +88,7 @@ static wal_options log_options(engine *e)
     return (wal_options){.database_id = e->database_id,
                          .async_delay_ms = e->options.async_delay_ms,
                          .read_only = e->read_only,
+                         .salvage = e->salvage != NULL,
                          .sync = log_sync_asked(e),
                          .sync_times = store_sync_times(e->store),
                          .sync_data = log_sync_data,
@@ -261,11 +262,9 @@ static int engine_open(engine *e, const char *dir, const rw_options *options)
     return error;
 }
 
-int db_open_with(kio *k, const char *dir, const rw_options *options, rw_db **out)
+/* k NULL: a back end of its own. s NULL: an opening that refuses what is damaged. */
+static int open_checked(kio *k, const char *dir, const rw_options *options, salvage *s, rw_db **out)
 {
-    rw_options defaults;
-    rw_options_init(&defaults);
-    if (options == NULL) options = &defaults;
     if (dir == NULL || out == NULL) return rw_error(RW_EINVAL, "the %s is NULL", dir == NULL ? "directory" : "out-parameter");
     if (dir[0] == 0) return rw_error(RW_EINVAL, "the directory's name is empty");
     int error = options_check(options);
@@ -274,6 +273,7 @@ int db_open_with(kio *k, const char *dir, const rw_options *options, rw_db **out
     if (e == NULL) return rw_error(RW_ENOMEM, "no memory for a database");
     memset(e, 0, sizeof *e);
     e->kio = k;
+    e->salvage = s;
     if (k == NULL) {
         error = kio_open(options->io_backend, options->logger, options->logger_arg, &e->kio);
         e->kio_owned = error == 0;
@@ -285,8 +285,27 @@ int db_open_with(kio *k, const char *dir, const rw_options *options, rw_db **out
         engine_free(e);
         return error;
     }
+    e->salvage = NULL;
     *out = db;
     return 0;
+}
+
+int db_open_with(kio *k, const char *dir, const rw_options *options, rw_db **out)
+{
+    rw_options defaults;
+    rw_options_init(&defaults);
+    return open_checked(k, dir, options != NULL ? options : &defaults, NULL, out);
+}
+
+int db_open_salvage(const char *dir, const rw_options *options, rw_verify_fn found, void *arg, rw_db **out)
+{
+    rw_options changed;
+    salvage s = {.found = found, .arg = arg};
+    rw_options_init(&changed);
+    if (options != NULL) changed = *options;
+    changed.read_only = 1;
+    changed.create = 0;
+    return open_checked(NULL, dir, &changed, &s, out);
 }
 
 int rw_open(const char *dir, const rw_options *options, rw_db **db)

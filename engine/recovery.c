@@ -93,7 +93,10 @@ int recovery_run(engine *e)
     if (error == 0 && !e->read_only) error = wal_replay(e->wal, image->checkpoint_lsn, image->durable_lsn, claim_record, e, &end_lsn);
     if (error != 0) return error;
     store_claims_end(e->store);
-    for (uint32_t i = 0; i < image->partition_count && error == 0; i++) error = trees_adopt(&e->trees, &image->partitions[i]);
+    for (uint32_t i = 0; i < image->partition_count && error == 0; i++) {
+        error = trees_adopt(&e->trees, &image->partitions[i]);
+        if (error != 0) error = salvage_partition(e, i, error);
+    }
     if (error == 0) error = replay_log(e);
     e->recovery_ns = kio_now_ns(e->kio) - began;
     return error;

@@ -98,10 +98,11 @@ static int record_apply(replay *r, piece *p, uint64_t lsn, rw_slice body)
         memory_ahead(r, p);
         if (RW_PLANTED(skip_range_replay) && op.kind == WAL_OP_DELETE_RANGE) continue;
         error = op.kind == WAL_OP_DELETE_RANGE ? range_apply(r, &op, lsn + offset) : key_apply(r, &op, lsn + offset);
+        if (error != 0) error = salvage_operation(r->e, &op, error);
         if (error != 0) return error;
     }
     r->e->recovery_records++;
-    return error == RW_ENOTFOUND ? 0 : error;
+    return error == RW_ENOTFOUND ? 0 : salvage_operation(r->e, NULL, error);
 }
 
 /* ---- pieces ------------------------------------------------------------------------------------------------------ */
@@ -192,6 +193,7 @@ int replay_log(engine *e)
     int error = replay_open(&r, e);
     if (error == 0) error = wal_replay(e->wal, r.image->checkpoint_lsn, r.image->durable_lsn, replay_record, &r, &end_lsn);
     if (error == 0) error = pieces_finish(&r);
+    if (error == 0 && e->salvage != NULL) salvage_log_end(e, end_lsn);
     replay_close(&r);
     if (error == RW_EREADONLY && e->read_only)
         return rw_error(RW_ENOMEM, "%s: the log changes more pages than the cache holds, and a read-only opening can write none: give it a larger cache", e->dir);

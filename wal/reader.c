@@ -1,4 +1,5 @@
 /* Reading the log back: which slot holds what, the walk from block to block, and the decision between a torn tail and damage. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "base/planted.h"
@@ -91,6 +92,10 @@ int wal_slots_scan(wal *w)
         uint64_t offset = (uint64_t)i * RW_LOG_SEGMENT_BYTES;
         if (offset + RW_BLOCK_SIZE > size) break;
         rc = kio_file_read(w->k, w->file, block, RW_BLOCK_SIZE, offset);
+        if (rc == RW_EIO && w->options.salvage) {     /* a slot that holds nothing; where the walk needs it, it ends */
+            rc = 0;
+            continue;
+        }
         if (rc == 0) rc = slot_identify(w, i, block, size, &foreign);
         ours = ours || w->slots[i].segment != 0;
     }
@@ -305,6 +310,24 @@ static int find_start(reader *r, uint64_t lsn)
     return 0;
 }
 
+/*
+ * Salvage: what was found wrong is kept as a sentence, and the log ends behind the last whole record before it. Never before from_lsn, where the trees' images
+ * stand: what lacks there is said by the sentence.
+ */
+static int damage_accept(reader *r, int rc, uint64_t from_lsn, uint64_t *end_lsn)
+{
+    wal *w = r->w;
+    if (!w->options.salvage || (rc != RW_ECORRUPT && rc != RW_EIO)) return rc;
+    snprintf(w->damage, sizeof w->damage, "%s", rw_error_text());
+    *end_lsn = RW_MAX(r->assembler.whole_end, from_lsn);
+    return 0;
+}
+
+const char *wal_salvage_damage(const wal *w)
+{
+    return w->damage[0] != 0 ? w->damage : NULL;
+}
+
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn)
 {
     reader r;
@@ -322,6 +345,7 @@ int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn
         if (rc == 0) rc = walk(&r);
     }
     if (rc == 0) rc = decide_end(&r, from_lsn, must_reach_lsn, &end);
+    if (rc != 0) rc = damage_accept(&r, rc, from_lsn, &end);
     reader_close(&r);
     w->replayed = rc == 0;
     if (rc != 0) return rc;

@@ -27,6 +27,7 @@ typedef struct {
     wal_sync sync;             /* WAL_SYNC_AUTO: the faster one by sync_times; if they are of another device, or none, wal_start measures */
     kio_sync_times sync_times; /* as kept from an earlier open */
     uint64_t closed_lsn;       /* the log was closed here, and surely not begun again since; 0: not known */
+    bool salvage;              /* with read_only: a log that is damaged ends before the damage, instead of being refused */
     /* Called by the writer before a batch that holds a record with WAL_NEEDS_DATA: makes the data file durable. */
     int (*sync_data)(void *arg);
     void *sync_data_arg;
@@ -64,6 +65,10 @@ int wal_open(kio *k, const char *dir, const wal_options *options, wal **out);
  * before it believes what it reads (unless read-only).
  */
 int wal_replay(wal *w, uint64_t from_lsn, uint64_t must_reach_lsn, wal_replay_fn fn, void *arg, uint64_t *end_lsn);
+
+/* With salvage: why the last replay ended where it did (at its end_lsn, or before it began); NULL: at the log's true end, as far as can be seen. RW_ECORRUPT and RW_EIO of
+ * fn are not told apart from the log's own there: fn must not return them. */
+const char *wal_salvage_damage(const wal *w);
 
 /* Begins to take records, at end_lsn of the last replay, in a fresh segment with a new epoch. keep_lsn: segments below it may be recycled.
  * Measures how to sync where that is asked for, starts the writer thread. RW_ENOSPC: may be tried again; after another failure the log may only be closed

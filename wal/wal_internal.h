@@ -45,6 +45,7 @@ struct wal {
     wal_sync sync;                 /* in effect; WAL_SYNC_AUTO: not decided */
     kio_sync_times sync_times;     /* of this device, device 0: not known */
     uint64_t replay_end_lsn;
+    char damage[2 * WAL_TEXT_BYTES];   /* salvage: why the replay ended before the log's end; empty: it did not */
     uint64_t examined_from;        /* where the replay began that ended there, and looked through what lies beyond */
     unsigned char *staging;        /* ring: the byte of LSN x is at x & WAL_STAGING_MASK; zero from reserve to consumed + its size */
     uint64_t epoch;
