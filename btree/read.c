@@ -1,4 +1,5 @@
 /* Optimistic reads: descend without a token, validate, begin again when something moved (rules T1 to T3). */
+#include "base/memory.h"
 #include "base/planted.h"
 #include "base/preempt.h"
 #include "btree/trees.h"
@@ -326,5 +327,36 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_m
             *mark = (trees_mark){.frame = at.frame, .version = at.version, .parent = at.parent + 1, .slot = at.parent_slot};
     }
     if (mark != NULL) neighbour_note(t, side, mark);
+    return 0;
+}
+
+int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size)
+{
+    node *parent = rw_memory_aligned(t->page_size);
+    if (parent == NULL) return rw_error(RW_ENOMEM, "no memory to copy a page");
+    page_ref suspect = page_ref_none();
+    unsigned restarts = 0;
+    for (;;) {
+        leaf_seen at;
+        tree_miss miss;
+        descent found = descend(t, key, TREES_COVERING, &at, &miss);
+        if (found == DESCENT_LEAF) {
+            free(parent);
+            return rw_error(RW_ENOTFOUND, "no page is missing there");
+        }
+        if (found == DESCENT_RESTART) {
+            restart_wait(t, &restarts);
+            continue;
+        }
+        page_copy(t, at.frame, parent);     /* before the read, while it stands there */
+        if (!frame_unchanged(&t->pool.frames[at.frame], at.version)) continue;
+        if (trees_load(t, &miss, &suspect) != 0) break;
+    }
+    unsigned slot = node_child_slot(parent, t->page_size, key) + 1;
+    rw_slice upper = node_upper_fence(parent);
+    *size = slot < parent->count ? node_key_length(parent, slot) : upper.size;
+    if (slot < parent->count) node_key_copy(parent, slot, end);
+    else if (upper.size > 0) memcpy(end, upper.data, upper.size);
+    free(parent);
     return 0;
 }

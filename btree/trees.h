@@ -115,6 +115,9 @@ typedef struct {
 /* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: that of the copy before, or zeros, or NULL. miss: as
  * for trees_get. */
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);
+/* Salvage: where the page ends that cannot be read on the way to key: the first key behind it, of *size bytes, into end (room for the longest stored key); 0 bytes: it is the
+ * last page. RW_ENOTFOUND: all pages on the way can be read. */
+int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size);
 /* Whether the leaf is unchanged since: the copy is as good as a new one. */
 static inline bool trees_copy_is_current(const trees *t, trees_mark mark)
 {

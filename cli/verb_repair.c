@@ -1,6 +1,6 @@
 /*
- * The verb repair: what can be read of a damaged database goes into a new one. Each bucket is walked forwards until damage is met, and then backwards from its end
- * until damage is met again, or what was copied already; what lies between is lost.
+ * The verb repair: what can be read of a damaged database goes into a new one. Each bucket is walked forwards; where a page cannot be read the walk goes on behind it,
+ * and what lies between is lost.
  */
 #include <dirent.h>
 #include <errno.h>
@@ -16,6 +16,7 @@
 
 #define REPAIR_BATCH_RECORDS 1000u
 #define REPAIR_BATCH_BYTES (256u << 10)
+#define REPAIR_KEY_ROOM ((size_t)64 << 10)   /* a key is shorter than a page */
 
 typedef struct {
     const char *from_path, *to_path;
@@ -25,11 +26,13 @@ typedef struct {
     uint64_t losses;
     /* the bucket that is copied */
     const char *name;
-    rw_bucket bucket;                   /* in the new database */
+    rw_bucket from_bucket, bucket;      /* in the old, in the new database */
     rw_cursor *cursor;
     uint64_t records;
-    bool met_first, met_last;           /* whether there is a key in these */
-    text_buffer first, last;            /* the key where the walk forwards, the walk backwards has come to */
+    bool met;                           /* whether there is a last one */
+    text_buffer last;                   /* the key of the last record met */
+    bool in_gap;                        /* damage was met after it */
+    text_buffer why;
 } repair;
 
 /* ---- what is told ------------------------------------------------------------------------------------------------ */
@@ -46,46 +49,44 @@ static bool is_damage(int code)
     return code == RW_ECORRUPT || code == RW_EIO;
 }
 
-static void append_key(text_buffer *sentence, bool met, const text_buffer *key, const char *otherwise)
-{
-    if (met) text_append_word(sentence, text_slice(key));
-    else text_append_string(sentence, otherwise);
-}
-
 static void sentence_begin(const repair *r, text_buffer *sentence)
 {
     text_append_string(sentence, "bucket ");
     text_append_word(sentence, rw_slice_of(r->name, strlen(r->name)));
 }
 
-/* Ends the sentence with what the library's last call met. */
-static void sentence_tell(repair *r, text_buffer *sentence)
+static void sentence_tell(repair *r, text_buffer *sentence, rw_slice why)
 {
     text_append_string(sentence, ": ");
-    text_append_string(sentence, rw_last_error(r->from));
+    text_append(sentence, why.data, why.size);
     text_append_byte(sentence, '\0');
     tell_loss(r, sentence->data);
     text_free(sentence);
 }
 
-static void tell_gap(repair *r)
+/* before: the first key behind it; NULL: the bucket ends there. */
+static void tell_gap(repair *r, const text_buffer *before)
 {
     text_buffer sentence = {0};
     sentence_begin(r, &sentence);
     text_append_string(&sentence, ": all between ");
-    append_key(&sentence, r->met_first, &r->first, "the beginning");
+    if (r->met) text_append_word(&sentence, text_slice(&r->last));
+    else text_append_string(&sentence, "the beginning");
     text_append_string(&sentence, " and ");
-    append_key(&sentence, r->met_last, &r->last, "the end");
-    sentence_tell(r, &sentence);
+    if (before != NULL) text_append_word(&sentence, text_slice(before));
+    else text_append_string(&sentence, "the end");
+    sentence_tell(r, &sentence, text_slice(&r->why));
+    r->in_gap = false;
 }
 
 static void tell_value(repair *r, rw_slice key)
 {
     text_buffer sentence = {0};
+    const char *why = rw_last_error(r->from);
     sentence_begin(r, &sentence);
     text_append_string(&sentence, ": the value of ");
     text_append_word(&sentence, key);
-    sentence_tell(r, &sentence);
+    sentence_tell(r, &sentence, rw_slice_of(why, strlen(why)));
 }
 
 /* ---- copying ----------------------------------------------------------------------------------------------------- */
@@ -121,40 +122,40 @@ static int copy_record(repair *r, rw_slice key)
     return r->batch_records >= REPAIR_BATCH_RECORDS || r->batch_bytes >= REPAIR_BATCH_BYTES ? commit_batch(r) : EXIT_DONE;
 }
 
-/* Walks until *code, the cursor's, is not 0; backwards also until a key that was copied already: then *code is RW_ENOTFOUND, too. */
-static int copy_walk(repair *r, bool forward, int *code)
+/* The walk met damage: seeks behind it. Where it ended is told when the next record is met, or the bucket's end. Returns the cursor's code. */
+static int skip_damage(repair *r, const text_buffer *behind, text_buffer *next)
 {
-    bool *met = forward ? &r->met_first : &r->met_last;
-    text_buffer *at = forward ? &r->first : &r->last;
-    int status = EXIT_DONE;
-    *code = forward ? rw_cursor_first(r->cursor) : rw_cursor_last(r->cursor);
-    while (*code == 0 && status == EXIT_DONE) {
-        rw_slice key;
-        *code = rw_cursor_key(r->cursor, &key);
-        if (*code != 0) break;
-        if (!forward && r->met_first && rw_slice_compare(key, text_slice(&r->first)) <= 0) {
-            *code = RW_ENOTFOUND;
-            break;
-        }
-        text_assign(at, key.data, key.size);       /* the key itself does not outlive a value that has to be looked up again */
-        *met = true;
-        status = copy_record(r, text_slice(at));
-        if (status == EXIT_DONE) *code = forward ? rw_cursor_next(r->cursor) : rw_cursor_prev(r->cursor);
-    }
-    return status;
+    if (!r->in_gap) text_assign(&r->why, rw_last_error(r->from), strlen(rw_last_error(r->from)));
+    r->in_gap = true;
+    text_reserve(next, REPAIR_KEY_ROOM);
+    int code = db_salvage_behind(r->from, r->from_bucket, text_slice(behind), next->data, &next->size);
+    return code == 0 ? rw_cursor_seek(r->cursor, text_slice(next)) : code;
 }
 
 static int copy_records(repair *r)
 {
-    int code;
-    int status = copy_walk(r, true, &code);
-    if (status == EXIT_DONE && is_damage(code)) {
-        status = copy_walk(r, false, &code);
-        if (status == EXIT_DONE && is_damage(code)) tell_gap(r);
+    text_buffer key = {0}, next = {0};
+    int status = EXIT_DONE, code = rw_cursor_first(r->cursor);
+    while (status == EXIT_DONE && (code == 0 || is_damage(code))) {
+        if (code != 0) {
+            code = skip_damage(r, r->in_gap ? &next : &r->last, &next);
+            continue;
+        }
+        rw_slice at;
+        code = rw_cursor_key(r->cursor, &at);
+        if (code != 0) break;
+        text_assign(&key, at.data, at.size);       /* what the cursor tells does not outlive a value that has to be looked up again */
+        if (r->in_gap) tell_gap(r, &key);
+        status = copy_record(r, text_slice(&key));
+        text_assign(&r->last, key.data, key.size);
+        r->met = true;
+        if (status == EXIT_DONE) code = rw_cursor_next(r->cursor);
     }
-    if (status == EXIT_DONE) status = commit_batch(r);
-    if (status != EXIT_DONE || code == RW_ENOTFOUND || is_damage(code)) return status;
-    return cli_error_library(r->from, code, "cannot read %s", r->from_path);
+    if (status == EXIT_DONE && code == RW_ENOTFOUND && r->in_gap) tell_gap(r, NULL);
+    if (status == EXIT_DONE && code != RW_ENOTFOUND) status = cli_error_library(r->from, code, "cannot read %s", r->from_path);
+    text_free(&key);
+    text_free(&next);
+    return status == EXIT_DONE ? commit_batch(r) : status;
 }
 
 static int copy_bucket(repair *r, rw_bucket from)
@@ -164,7 +165,9 @@ static int copy_bucket(repair *r, rw_bucket from)
     code = rw_cursor_open(r->from, NULL, from, &r->cursor);
     if (code != 0) return cli_error_library(r->from, code, "bucket \"%s\"", r->name);
     r->records = 0;
-    r->met_first = r->met_last = false;
+    r->from_bucket = from;
+    r->met = r->in_gap = false;
+    text_clear(&r->last);
     int status = copy_records(r);
     rw_cursor_close(r->cursor);
     if (status != EXIT_DONE) return status;
@@ -190,14 +193,17 @@ static int gather_bucket(void *arg, const char *name, rw_bucket bucket)
     return 0;
 }
 
-/* Where names cannot be read, which the opening has told, those before are copied. */
+/* Where names cannot be read, which the opening has told, the buckets get others. */
 static int copy_buckets(repair *r)
 {
     bucket_names buckets = {0};
     int status = EXIT_DONE;
     int code = rw_bucket_list(r->from, gather_bucket, &buckets);
-    if (is_damage(code) && !buckets.has_default) code = gather_bucket(&buckets, "default", RW_DEFAULT_BUCKET); /* its name stands nowhere */
-    if (code != 0 && !is_damage(code)) status = cli_error_library(r->from, code, "buckets of %s", r->from_path);
+    if (is_damage(code)) {
+        if (!buckets.has_default) gather_bucket(&buckets, "default", RW_DEFAULT_BUCKET); /* its name stands nowhere */
+        code = db_salvage_unnamed(r->from, gather_bucket, &buckets);
+    }
+    if (code != 0) status = cli_error_library(r->from, code, "buckets of %s", r->from_path);
     for (size_t at = 0; status == EXIT_DONE && at < buckets.bytes.size; at += sizeof(rw_bucket) + strlen(r->name) + 1) {
         rw_bucket from;
         memcpy(&from, buckets.bytes.data + at, sizeof from);
@@ -261,8 +267,8 @@ int verb_repair(const arguments *a)
     if (code != 0) return cli_finish_output(cli_error_library(NULL, code, "cannot open %s", r.from_path));
     int status = copy_database(&r, a->options);
     rw_close(r.from);
-    text_free(&r.first);
     text_free(&r.last);
+    text_free(&r.why);
     if (status == EXIT_DONE && r.losses == 0) puts("nothing was lost");
     if (status == EXIT_DONE && r.losses > 0) {
         cli_error("%s is damaged: %" PRIu64 " loss%s; %s holds the rest", r.from_path, r.losses, r.losses == 1 ? "" : "es", r.to_path);

@@ -29,6 +29,13 @@ static void bucket_mark(engine *e, rw_bucket id)
     atomic_fetch_add(&e->buckets.count, 1);
 }
 
+bool bucket_adopt(engine *e, rw_bucket id)
+{
+    if (id < BUCKET_FIRST || id >= BUCKET_IDS_MAX || bucket_check(e, id) == 0) return false;
+    bucket_mark(e, id);
+    return true;
+}
+
 /* Walks the catalog in order of name; the next id stands under an empty name. */
 typedef int (*catalog_fn)(void *arg, rw_slice name, uint32_t id);
 

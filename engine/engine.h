@@ -18,6 +18,12 @@ int db_verify_with(kio *k, const char *dir, rw_verify_fn fn, void *arg);
  */
 int db_open_salvage(const char *dir, const rw_options *options, rw_verify_fn found, void *arg, rw_db **db);
 
+/* Behind damage that a cursor of such a database met after key (empty: at the bucket's beginning): the first key that a seek may go on with, of *size bytes, into
+ * next (room for the longest key). RW_ENOTFOUND: the damage reaches to the bucket's end. */
+int db_salvage_behind(rw_db *db, rw_bucket bucket, rw_slice key, void *next, size_t *size);
+/* Of such a database, the buckets that hold records and whose names were not read, under names made of their numbers. From here on they can be read. */
+int db_salvage_unnamed(rw_db *db, rw_bucket_fn fn, void *arg);
+
 /* Checks what is in memory of a database that is open for writing: every tree's resident part, dirty lists, frames. No other call may be running.
  * RW_ECORRUPT says what is wrong. */
 int db_check_resident(rw_db *db);

@@ -193,6 +193,8 @@ static inline int bucket_check_stored(engine *e, rw_slice key)
     return bucket_check(e, bucket_of_stored(key));
 }
 int buckets_open(engine *e);
+/* Salvage: a bucket of that number is there. False: it was known. */
+bool bucket_adopt(engine *e, rw_bucket bucket);
 void buckets_close(engine *e);
 static inline void bucket_prefix_store(unsigned char *to, rw_bucket bucket)
 {

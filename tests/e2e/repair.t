@@ -141,12 +141,27 @@ like($out, qr/^lost: bucket b: all between @{[key_of($gone[0] - 1)]} and @{[key_
 like($out, qr/^copied: bucket b: @{[3000 - @gone]} records$/m, 'and what was copied');
 is((run('', 'verify', $saved))[0], 0, 'what was saved is sound');
 
-# two pages: what lies between them is lost, too
+# two pages, with others between them
 my ($second, @second_gone) = @{$leaves[@leaves / 2 + 3]};
 damage("$paged/data", $second);
 $saved = fresh_database();
 ($code, $out) = run('', 'repair', $paged, $saved, @small);
-is_deeply(numbers_in($saved, 'b'), [1 .. $gone[0] - 1, $second_gone[-1] + 1 .. 3000], 'two damaged pages: all before the one and behind the other');
+$gone{$_} = 1 for @second_gone;
+is_deeply(numbers_in($saved, 'b'), [grep { !$gone{$_} } 1 .. 3000], 'two damaged pages: all but their records');
+is(() = $out =~ /^lost: /mg, 2, 'two gaps');
+
+# two neighbours, the first and the last page. The first holds the names of buckets
+$second = $leaves[@leaves / 2 + 4];
+damage("$paged/data", $_->[0]) for $second, $leaves[0], $leaves[-1];
+$gone{$_} = 1 for map { @$_[1 .. $#$_] } $second, $leaves[0], $leaves[-1];
+$saved = fresh_database();
+($code, $out, $err) = run('', 'repair', $paged, $saved, @small);
+is($code, 1, 'more damage');
+like($out, qr/^lost: the names of buckets, /m, 'the names of buckets are lost');
+is_deeply(numbers_in($saved, 'unnamed-2'), [grep { !$gone{$_} } 1 .. 3000], 'not what is in them') or diag($out, $err);
+like($out, qr/^lost: bucket unnamed-2: all between the beginning and @{[key_of($leaves[1][1])]}: /m, 'a gap at the beginning');
+like($out, qr/^lost: bucket unnamed-2: all between @{[key_of($second_gone[0] - 1)]} and @{[key_of($second->[-1] + 1)]}: /m, 'a gap of two pages');
+like($out, qr/^lost: bucket unnamed-2: all between @{[key_of($leaves[-2][-1])]} and the end: /m, 'a gap at the end');
 
 # a page that the log changes cannot be read
 my $changed = fresh_database();
