@@ -111,6 +111,19 @@ ok(state_of($torn) eq $before, 'nothing was changed');
 is((run('', 'verify', $saved))[0], 0, 'what was saved is sound');
 is((run('', 'put', $saved, 'more', '1'))[0], 0, 'and takes writes');
 
+# the log ends below what the images hold: they are all that there is
+my $emptied = fresh_database();
+shell($emptied, puts(1 .. 1000), '--async');
+write_and_kill($emptied, 1001 .. 1100);
+truncate "$emptied/log", 0 or die $!;
+($code, undef, $err) = run('', 'count', $emptied);
+ok($code == 3 && $err =~ /must reach LSN/, 'a log that was emptied is refused') or diag($err);
+$saved = fresh_database();
+($code, $out, $err) = run('', 'repair', $emptied, $saved, @small);
+is($code, 1, 'something was lost');
+like($out, qr/^lost: the log from LSN \d+ on: /m, 'the log');
+is_deeply(numbers_in($saved, 'default'), [1 .. 1000], 'all of the last checkpoint is there') or diag($out, $err);
+
 # ---- damaged pages
 # the offsets of pages whose first key is one of the bucket's, with their records' numbers
 sub leaves {
