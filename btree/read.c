@@ -350,7 +350,12 @@ int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size)
         }
         page_copy(t, at.frame, parent);     /* before the read, while it stands there */
         if (!frame_unchanged(&t->pool.frames[at.frame], at.version)) continue;
-        if (trees_load(t, &miss, &suspect) != 0) break;
+        int error = trees_load(t, &miss, &suspect);
+        if (error == RW_ECORRUPT || error == RW_EIO) break;
+        if (error != 0) {
+            free(parent);
+            return error;
+        }
     }
     unsigned slot = node_child_slot(parent, t->page_size, key) + 1;
     rw_slice upper = node_upper_fence(parent);

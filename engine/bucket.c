@@ -203,7 +203,7 @@ static int bucket_drop_locked(engine *e, rw_bucket bucket, const char *name)
     if (error == 0) error = body_add(&body, &ops[1]);
     if (error == 0) error = engine_commit_many(e, &body, RW_SYNC | ENGINE_CATALOG);
     body_free(&body);
-    if (bucket_check_at(e, bucket, BUCKET_LIVE) != 0) atomic_fetch_sub(&e->buckets.count, 1);
+    if (!bucket_seen(&e->buckets.until[bucket], BUCKET_LIVE)) atomic_fetch_sub(&e->buckets.count, 1);
     key_free(&key);
     return error;
 }

@@ -204,13 +204,15 @@ static int ops_apply(commit *c, uint64_t lsn)
     return 0;
 }
 
-/* A bucket is gone for everybody when the commit becomes visible, and for nobody before: writers look under their tokens, snapshots by its timestamp. */
-static void catalog_apply(const commit *c, uint64_t lsn)
+/* Whether a bucket was dropped, which apply_end makes known. */
+static void drop_note(commit *c, uint64_t lsn)
 {
     if ((c->flags & ENGINE_CATALOG) == 0) return;
     for (size_t i = 0; i < c->count; i++) {
         const placed_op *placed = &c->ops[i];
-        if (placed->op.kind == WAL_OP_DELETE_RANGE) bucket_dropped(c->e, bucket_of_stored(placed->op.key), lsn + placed->offset);
+        if (placed->op.kind != WAL_OP_DELETE_RANGE) continue;
+        c->dropped = bucket_of_stored(placed->op.key);
+        c->dropped_at = lsn + placed->offset;
     }
 }
 
@@ -225,7 +227,7 @@ static int commit_log_and_apply(commit *c, uint64_t *end_lsn)
     if (error != 0) return error;
     apply_begin(c->e, c, lsn, *end_lsn);
     error = ops_apply(c, lsn);
-    if (error == 0) catalog_apply(c, lsn);
+    if (error == 0) drop_note(c, lsn);
     RW_PREEMPT(c->e->kio);
     apply_end(c->e, c, lsn, *end_lsn);
     first->commits++;

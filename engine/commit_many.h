@@ -35,6 +35,8 @@ typedef struct commit {
     engine *e;
     rw_slice body;
     unsigned flags;                /* RW_ASYNC, ENGINE_CATALOG */
+    rw_bucket dropped;             /* and at which timestamp; 0: none */
+    uint64_t dropped_at;
     transaction *txn;              /* or NULL */
     placed_op *ops;                /* in log order */
     placed_op **sorted;            /* by key; and behind them as much room again */

@@ -26,6 +26,14 @@ static rw_cursor *cursor_make(const engine *e)
     return NULL;
 }
 
+/* Takes back what cursor_open did with a transaction entered, or none. */
+static void cursor_unbegin(rw_cursor *c)
+{
+    if (c->txn == NULL) snapshots_end(&c->e->snapshots, &c->snapshot);
+    atomic_fetch_sub(&c->e->children, 1);
+    cursor_free(c);
+}
+
 /* t: txn's transaction, entered, or NULL. */
 static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_bucket bucket, rw_cursor **out)
 {
@@ -46,11 +54,16 @@ static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_buc
         c->txn = txn;
         c->moment = txn_moment(t);
         c->claims = txn_mode_is(t, RW_SERIALIZABLE | RW_PESSIMISTIC) && !txn_mode_is(t, RW_READONLY);
-        t->cursors++;
     } else {
         snapshots_begin(&e->snapshots, &c->snapshot, 0, engine_moment, e);
         c->moment = c->snapshot.timestamp;
     }
+    error = bucket_check_at(e, bucket, c->moment); /* it may have been dropped between the look and the moment; from now on this cursor cannot lose it */
+    if (error != 0) {
+        cursor_unbegin(c);
+        return error;
+    }
+    if (t != NULL) t->cursors++;
     *out = c;
     return 0;
 }

@@ -99,6 +99,8 @@ void apply_end(engine *e, commit *c, uint64_t lsn, uint64_t end_lsn)
         snapshots_disturb(&e->snapshots); /* a moment below it may have been found while it was on its way: it must not become visible before that is settled */
         atomic_exchange(&first->committing, lsn | WAL_ANNOUNCE_BUSY);
     }
+    /* the bucket is gone for everybody from now on, and for nobody before: writers look under their tokens, snapshots by the timestamp, and none begins just now */
+    if (c->dropped_at != 0) bucket_dropped(e, c->dropped, c->dropped_at);
     atomic_store_explicit(&first->applied_lsn, end_lsn, memory_order_relaxed);
     if (c->rewrites) atomic_fetch_add(&e->rewrites, 1);
     if (atomic_load_explicit(&slot->begin, memory_order_relaxed) != 0) {

@@ -128,7 +128,9 @@ int db_salvage_behind(rw_db *db, rw_bucket bucket, rw_slice key, void *next, siz
         error = walk_step(&w, &damaged);
         if (error == 0 && rw_slice_compare(w.at, rw_slice_of(end, sizeof end)) >= 0) error = rw_error(RW_ENOTFOUND, "the bucket ends there");
     }
-    if (error == 0) { /* it lies behind a key of the bucket, and before its end: so it begins with its number */
+    /* a separator may be shorter than a bucket's number: then it lies between two buckets */
+    if (error == 0 && (w.at.size < RW_BUCKET_PREFIX || bucket_of_stored(w.at) != bucket)) error = rw_error(RW_ENOTFOUND, "the bucket ends there");
+    if (error == 0) {
         *size = w.at.size - RW_BUCKET_PREFIX;
         memcpy(next, w.at_bytes + RW_BUCKET_PREFIX, *size);
     }

@@ -176,8 +176,9 @@ RW_PUBLIC int rw_bucket_open(rw_db *db, const char *name, unsigned flags, rw_buc
 
 /*
  * Drops the bucket and all that is in it, as one durable commit: calls that begin later get RW_ENOTFOUND, and so does the commit of a transaction or batch that has
- * writes in it; cursors and transactions whose snapshot is older go on reading what was there. RW_EINVAL for the default bucket, RW_ENOTFOUND for none, RW_EBUSY: a
- * pessimistic transaction has locks in it. Costs reading its pages.
+ * writes in it (RW_ECONFLICT if it replaces what the drop deleted); cursors and transactions whose snapshot is older go on reading what was there. RW_EINVAL for the
+ * default bucket, RW_ENOTFOUND for none, RW_EBUSY: a pessimistic transaction has locks in it. Costs what rw_delete_range of all its keys does: its pages are read, and what
+ * old snapshots may read of it is kept within snapshot_bytes_max.
  */
 RW_PUBLIC int rw_bucket_drop(rw_db *db, rw_bucket bucket);
 

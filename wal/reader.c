@@ -56,6 +56,12 @@ static int slot_is_cut(const wal *w, uint32_t number, uint64_t size)
                     (ull)size, begin, begin + RW_LOG_SEGMENT_BYTES);
 }
 
+/* Salvage: the first thing found wrong is what is told. */
+static void damage_keep(wal *w)
+{
+    if (w->damage[0] == 0) snprintf(w->damage, sizeof w->damage, "%s", rw_error_text());
+}
+
 /* What a first block says of its slot. *foreign: it is sound, but another database's. */
 static int slot_identify(wal *w, uint32_t number, const unsigned char *block, uint64_t size, bool *foreign)
 {
@@ -70,7 +76,11 @@ static int slot_identify(wal *w, uint32_t number, const unsigned char *block, ui
         return 0;
     }
     if (!wal_block_valid(block, w->options.database_id, 0)) return 0;
-    if (((uint64_t)number + 1) * RW_LOG_SEGMENT_BYTES > size) return slot_is_cut(w, number, size);
+    if (((uint64_t)number + 1) * RW_LOG_SEGMENT_BYTES > size) {
+        int rc = slot_is_cut(w, number, size);
+        if (!w->options.salvage) return rc;
+        damage_keep(w);
+    }
     wal_slot *slot = &w->slots[number];
     slot->segment = header->segment;
     slot->epoch = header->epoch;
@@ -318,7 +328,7 @@ static int damage_accept(reader *r, int rc, uint64_t from_lsn, uint64_t *end_lsn
 {
     wal *w = r->w;
     if (!w->options.salvage || (rc != RW_ECORRUPT && rc != RW_EIO)) return rc;
-    snprintf(w->damage, sizeof w->damage, "%s", rw_error_text());
+    damage_keep(w);
     *end_lsn = RW_MAX(r->assembler.whole_end, from_lsn);
     return 0;
 }

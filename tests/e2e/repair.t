@@ -124,6 +124,19 @@ is($code, 1, 'something was lost');
 like($out, qr/^lost: the log from LSN \d+ on: /m, 'the log');
 is_deeply(numbers_in($saved, 'default'), [1 .. 1000], 'all of the last checkpoint is there') or diag($out, $err);
 
+# the log's file was cut inside of a segment in use: what is before the cut is there
+my $cut = fresh_database();
+shell($cut, puts(1 .. 1000), '--async');
+write_and_kill($cut, 1001 .. 1100);
+truncate "$cut/log", (-s "$cut/log") - 4096 or die $!;
+($code, undef, $err) = run('', 'count', $cut);
+ok($code == 3 && $err =~ /the file was cut/, 'a log that was cut is refused') or diag($err);
+$saved = fresh_database();
+($code, $out, $err) = run('', 'repair', $cut, $saved, @small);
+is($code, 1, 'that may be a loss');
+like($out, qr/^lost: the log from LSN \d+ on: .*the file was cut/m, 'of the log');
+is_deeply(numbers_in($saved, 'default'), [1 .. 1100], 'all records are there, since only zeros were cut off') or diag($out, $err);
+
 # ---- damaged pages
 # the offsets of pages whose first key is one of the bucket's, with their records' numbers
 sub leaves {
