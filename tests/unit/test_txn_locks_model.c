@@ -151,22 +151,20 @@ static void model_check_text(model *m, unsigned victim)
     const char *at = strstr(m->owners[victim].victim_text, "transaction ");
     model_must(m, at != NULL, "a victim's text is no sentence");
     at += strlen("transaction ");
-    unsigned long long first = 0, last = 0, from, to, chosen = 0;
-    int length;
-    for (unsigned n = 0; sscanf(at, "%llu waits for %llu%n", &from, &to, &length) == 2; n++) {
+    unsigned long long first = 0, from, to, chosen = 0;
+    int length = 0;
+    bool more = sscanf(at, "%llu waits for %llu%n", &first, &to, &length) == 2;
+    for (from = first; more; from = to, more = sscanf(at, ", that for %llu%n", &to, &length) == 1) {
         unsigned waiting = model_waiting(m, model_owner(m, from)), holder = model_owner(m, to);
-        model_must(m, waiting < REQUESTS_MAX && (n == 0 || from == last), "a victim's text is no chain");
+        model_must(m, waiting < REQUESTS_MAX, "a victim's text is no chain");
         bool holds = false;
         for (unsigned i = 0; i < m->count; i++) {
             holds = holds || (m->requests[i].owner == holder && !m->requests[i].waiting && model_conflict(&m->requests[i], &m->requests[waiting]));
         }
         model_must(m, holds && from <= m->owners[victim].id, "a victim's text names a wait that is none, or an older victim");
-        if (n == 0) first = from;
-        last = to;
         at += length;
-        if (strncmp(at, ", ", 2) == 0) at += 2;
     }
-    bool closed = first != 0 && first == last && sscanf(at, "; %llu was chosen", &chosen) == 1;
+    bool closed = first != 0 && first == from && sscanf(at, "; %llu was chosen", &chosen) == 1;
     model_must(m, closed && chosen == m->owners[victim].id, "a victim's text names no cycle");
 }
 

@@ -249,17 +249,17 @@ static void victim_check(bed *b, const actor *a)
     view_list list = {.count = 0};
     if (locks_for_each(b->locks, view_add, &list) != 0) atomic_fetch_add(&b->wrong, 1);
     const char *at = strstr(a->owner.victim_text, "transaction ");
-    unsigned long long from, to, chosen = 0;
+    unsigned long long first, next, chosen = 0;
     uint64_t cycle[THREADS_MAX + 1];
     unsigned count = 0;
-    int length;
+    int length = 0;
     at = at == NULL ? "" : at + strlen("transaction ");
-    for (; count < THREADS_MAX && sscanf(at, "%llu waits for %llu%n", &from, &to, &length) == 2; count++) {
-        if (count > 0 && from != cycle[count]) break;
-        cycle[count] = from;
-        cycle[count + 1] = to;
-        at += length;
-        if (strncmp(at, ", ", 2) == 0) at += 2;
+    bool begun = sscanf(at, "%llu waits for %llu%n", &first, &next, &length) == 2;
+    cycle[0] = begun ? first : 0;
+    for (at += length; begun && count < THREADS_MAX; at += length) {
+        cycle[++count] = next;
+        begun = sscanf(at, ", that for %llu%n", &next, &length) == 1;
+        if (!begun) length = 0;
     }
     bool named = count > 1 && cycle[0] == a->owner.id && cycle[count] == a->owner.id;
     if (!named || sscanf(at, "; %llu was chosen", &chosen) != 1 || chosen != a->owner.id) {
