@@ -1,4 +1,5 @@
 #include "bench/arguments.h"
+#include "bench/parse.h"
 
 #include <getopt.h>
 #include <limits.h>
@@ -333,10 +334,7 @@ int bench_arguments_parse(bench_arguments *arguments, int argc, char **argv)
     while ((option = getopt_long(argc, argv, ":", option_table, &index)) != -1) {
         const char *words = "";
         if (option == OPTION_HELP) return help_print(), 1;
-        if (option == '?' || option == ':') {
-            fprintf(stderr, "error: %s: %s\n", argv[optind - 1], option == ':' ? "the value is missing" : "no such option; --help lists them");
-            return -1;
-        }
+        if (option == '?' || option == ':') return bench_option_refuse(argv[optind - 1], option == ':');
         if (option_take(arguments, &common, &list, option, optarg, &words)) continue;
         fprintf(stderr, "error: --%s %s: %s\n", option_table[index].name, optarg, words[0] != '\0' ? words : "not a value it takes");
         return -1;

@@ -22,6 +22,7 @@
 #include "bench/measure.h"
 #include "bench/report.h"
 #include "bench/scratch.h"
+#include "bench/parse.h"
 
 enum { PATIENCE_MS = 120000, WORKERS_MAX = 3, CACHE_BYTES = 16 << 20, CACHE_BYTES_READ_ONLY = 256 << 20 };
 
@@ -390,10 +391,7 @@ static int arguments_parse(crash_request *request, bench_format *format, int arg
     int option, index = 0;
     while ((option = getopt_long(argc, argv, ":", option_table, &index)) != -1) {
         if (option == 'h') return fputs(usage, stdout), 1;
-        if (option == '?' || option == ':') {
-            fprintf(stderr, "error: %s: %s\n", argv[optind - 1], option == ':' ? "the value is missing" : "no such option; --help lists them");
-            return -1;
-        }
+        if (option == '?' || option == ':') return bench_option_refuse(argv[optind - 1], option == ':');
         if (option_take(request, format, option, optarg)) continue;
         fprintf(stderr, "error: --%s %s: not a value it takes\n", option_table[index].name, optarg);
         return -1;

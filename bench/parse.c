@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <math.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 static bool parse_number(const char *text, uint64_t unit, uint64_t least, uint64_t most, uint64_t *number)
@@ -42,4 +43,10 @@ bool bench_parse_seconds(const char *text, double *seconds)
     if (end == text || *end != '\0' || !isfinite(value) || value <= 0 || value > 1e7) return false;
     *seconds = value;
     return true;
+}
+
+int bench_option_refuse(const char *argument, bool value_missing)
+{
+    fprintf(stderr, "error: %s: %s\n", argument, value_missing ? "the value is missing" : "no such option; --help lists them");
+    return -1;
 }

@@ -89,10 +89,10 @@ static bool plan_inner_sequential(const node *n, unsigned place, node_split *pla
 
 void node_split_plan_even(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan)
 {
-    bool found;
-    unsigned place = node_lower_bound(n, page_size, incoming_key, &found);
     RW_ASSERT(n->count > 0 && incoming_key.size >= n->prefix_length);
     if (node_is_leaf(n) && n->count == 1) {
+        bool found;
+        unsigned place = node_lower_bound(n, page_size, incoming_key, &found);
         RW_ASSERT(!found);     /* an only record can take any value */
         if (place == 0) separator_after_incoming(n, place, incoming_key, plan);
         else separator_before_incoming(n, place, incoming_key, plan);

@@ -187,7 +187,7 @@ static inline rw_bucket bucket_of_stored(rw_slice key)
 {
     return __builtin_bswap32(rw_load_u32(key.data));
 }
-/* The same for a stored key, under its partition's token: a bucket that was dropped since the call began takes no more writes. */
+/* bucket_check for a stored key, under its partition's token: a bucket that was dropped since the call began takes no more writes. */
 static inline int bucket_check_stored(engine *e, rw_slice key)
 {
     return bucket_check(e, bucket_of_stored(key));

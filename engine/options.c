@@ -95,7 +95,32 @@ static int words_check(const rw_options *options)
     return 0;
 }
 
-static int each_check(const rw_options *o);
+/* Every option by itself. */
+static int each_check(const rw_options *o)
+{
+    if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "struct_size: %zu: the options were not set up by rw_options_init", o->struct_size);
+    if (o->cache_bytes < RW_CACHE_BYTES_MIN)
+        return rw_error(RW_EINVAL, "cache_bytes: %llu is less than %u", (unsigned long long)o->cache_bytes, RW_CACHE_BYTES_MIN);
+    if (o->cache_bytes > (uint64_t)1 << 44) return rw_error(RW_EINVAL, "cache_bytes: %llu is absurd", (unsigned long long)o->cache_bytes);
+    if (rw_key_size_max(o->page_size) == 0)
+        return rw_error(RW_EINVAL, "page_size: %u is none of 4096, 8192, 16384, 32768, 65536", o->page_size);
+    if (o->workers > RW_WORKERS_MAX) return rw_error(RW_EINVAL, "workers: %u is more than %u", o->workers, RW_WORKERS_MAX);
+    if (words_check(o) != 0) return RW_EINVAL;
+    if (o->log_bytes < 4 * RW_LOG_STAGING_BYTES)
+        return rw_error(RW_EINVAL, "log_bytes: %llu is less than %u", (unsigned long long)o->log_bytes, 4 * RW_LOG_STAGING_BYTES);
+    if (o->log_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "log_bytes: %llu is absurd", (unsigned long long)o->log_bytes);
+    if (o->async_delay_ms < 1 || o->async_delay_ms > 60000)
+        return rw_error(RW_EINVAL, "async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
+    if (o->partition_bytes != 0 && o->partition_bytes < RW_SEGMENT_BYTES / 8)
+        return rw_error(RW_EINVAL, "partition_bytes: %llu is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
+    if (o->partition_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "partition_bytes: %llu is absurd", (unsigned long long)o->partition_bytes);
+    if (o->txn_bytes_max < 4096) return rw_error(RW_EINVAL, "txn_bytes_max: %llu is less than 4096", (unsigned long long)o->txn_bytes_max);
+    if (o->lock_timeout_ms < 1 || o->lock_timeout_ms > 3600000)
+        return rw_error(RW_EINVAL, "lock_timeout_ms: %u is not between 1 and 3600000", o->lock_timeout_ms);
+    if (o->create > 1) return rw_error(RW_EINVAL, "create: %u is neither 0 nor 1", o->create);
+    if (o->read_only > 1) return rw_error(RW_EINVAL, "read_only: %u is neither 0 nor 1", o->read_only);
+    return 0;
+}
 
 int rw_options_set(rw_options *options, const char *name, const char *value)
 {
@@ -122,33 +147,6 @@ int rw_options_set(rw_options *options, const char *name, const char *value)
         return error;
     }
     return rw_error(RW_EINVAL, "there is no option '%s'", name);
-}
-
-/* Every option by itself. */
-static int each_check(const rw_options *o)
-{
-    if (o->struct_size != sizeof *o) return rw_error(RW_EINVAL, "struct_size: %zu: the options were not set up by rw_options_init", o->struct_size);
-    if (o->cache_bytes < RW_CACHE_BYTES_MIN)
-        return rw_error(RW_EINVAL, "cache_bytes: %llu is less than %u", (unsigned long long)o->cache_bytes, RW_CACHE_BYTES_MIN);
-    if (o->cache_bytes > (uint64_t)1 << 44) return rw_error(RW_EINVAL, "cache_bytes: %llu is absurd", (unsigned long long)o->cache_bytes);
-    if (rw_key_size_max(o->page_size) == 0)
-        return rw_error(RW_EINVAL, "page_size: %u is none of 4096, 8192, 16384, 32768, 65536", o->page_size);
-    if (o->workers > RW_WORKERS_MAX) return rw_error(RW_EINVAL, "workers: %u is more than %u", o->workers, RW_WORKERS_MAX);
-    if (words_check(o) != 0) return RW_EINVAL;
-    if (o->log_bytes < 4 * RW_LOG_STAGING_BYTES)
-        return rw_error(RW_EINVAL, "log_bytes: %llu is less than %u", (unsigned long long)o->log_bytes, 4 * RW_LOG_STAGING_BYTES);
-    if (o->log_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "log_bytes: %llu is absurd", (unsigned long long)o->log_bytes);
-    if (o->async_delay_ms < 1 || o->async_delay_ms > 60000)
-        return rw_error(RW_EINVAL, "async_delay_ms: %u is not between 1 and 60000", o->async_delay_ms);
-    if (o->partition_bytes != 0 && o->partition_bytes < RW_SEGMENT_BYTES / 8)
-        return rw_error(RW_EINVAL, "partition_bytes: %llu is less than %u", (unsigned long long)o->partition_bytes, RW_SEGMENT_BYTES / 8);
-    if (o->partition_bytes > (uint64_t)1 << 40) return rw_error(RW_EINVAL, "partition_bytes: %llu is absurd", (unsigned long long)o->partition_bytes);
-    if (o->txn_bytes_max < 4096) return rw_error(RW_EINVAL, "txn_bytes_max: %llu is less than 4096", (unsigned long long)o->txn_bytes_max);
-    if (o->lock_timeout_ms < 1 || o->lock_timeout_ms > 3600000)
-        return rw_error(RW_EINVAL, "lock_timeout_ms: %u is not between 1 and 3600000", o->lock_timeout_ms);
-    if (o->create > 1) return rw_error(RW_EINVAL, "create: %u is neither 0 nor 1", o->create);
-    if (o->read_only > 1) return rw_error(RW_EINVAL, "read_only: %u is neither 0 nor 1", o->read_only);
-    return 0;
 }
 
 int options_check(const rw_options *o)

@@ -251,10 +251,7 @@ int compare_plan_parse(compare_plan *plan, int argc, char **argv)
     int option, index = 0;
     while ((option = getopt_long(argc, argv, ":", option_table, &index)) != -1) {
         if (option == OPTION_HELP) return fputs(usage, stdout), 1;
-        if (option == '?' || option == ':') {
-            fprintf(stderr, "error: %s: %s\n", argv[optind - 1], option == ':' ? "the value is missing" : "no such option; --help lists them");
-            return -1;
-        }
+        if (option == '?' || option == ':') return bench_option_refuse(argv[optind - 1], option == ':');
         if (option_take(plan, &s, option, optarg)) continue;
         fprintf(stderr, "error: --%s %s: not a value it takes\n", option_table[index].name, optarg);
         return -1;

@@ -52,16 +52,17 @@ sub numbers_in {
     return $code == 0 ? \@numbers : undef;
 }
 
+# [offset, bytes] of each block of a file
+sub blocks_of {
+    my ($bytes) = @_;
+    return map { [$_ * $block_size, substr $bytes, $_ * $block_size, $block_size] } 0 .. length($bytes) / $block_size - 1;
+}
+
 # [offset, bytes] of each block of the log that holds records of keys, in the log's order.
 sub log_blocks {
     my ($database) = @_;
-    my $log = read_file("$database/log");
-    my @blocks;
-    for (my $offset = 0; $offset + $block_size <= length $log; $offset += $block_size) {
-        my $block = substr $log, $offset, $block_size;
-        push @blocks, [$offset, $block, unpack('x24 Q<', $block)] if substr($block, 0, 4) eq 'WLOG' && $block =~ /key\d{6}/;
-    }
-    return sort { $a->[2] <=> $b->[2] } @blocks;
+    my @blocks = grep { substr($_->[1], 0, 4) eq 'WLOG' && $_->[1] =~ /key\d{6}/ } blocks_of(read_file("$database/log"));
+    return sort { $a->[2] <=> $b->[2] } map { [@$_, unpack('x24 Q<', $_->[1])] } @blocks;
 }
 
 # ---- nothing is damaged
@@ -141,14 +142,8 @@ is_deeply(numbers_in($saved, 'default'), [1 .. 1100], 'all records are there, si
 # the offsets of pages whose first key is one of the bucket's, with their records' numbers
 sub leaves {
     my ($database) = @_;
-    my $data = read_file("$database/data");
-    my @leaves;
-    for (my $offset = 0; $offset + $block_size <= length $data; $offset += $block_size) {
-        my $page = substr $data, $offset, $block_size;
-        my @numbers = sort { $a <=> $b } map { $_ + 0 } $page =~ /value of (\d{6})/g;
-        push @leaves, [$offset, @numbers] if @numbers > 0;
-    }
-    return sort { $a->[1] <=> $b->[1] } @leaves;
+    my @leaves = map { my ($offset, $page) = @$_; [$offset, sort { $a <=> $b } map { $_ + 0 } $page =~ /value of (\d{6})/g] } blocks_of(read_file("$database/data"));
+    return sort { $a->[1] <=> $b->[1] } grep { @$_ > 1 } @leaves;
 }
 
 my $paged = fresh_database();
