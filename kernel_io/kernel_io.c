@@ -3,8 +3,6 @@
 
 #include "kernel_io/posix.h"
 
-#define MUTEX_SPINS 100
-
 static void posix_close(kio *k)
 {
     free(k);
@@ -103,28 +101,4 @@ int kio_op_error(const kio_op *op)
     }
     return rw_error(RW_EIO, "cannot %s %u bytes at offset %llu of file %s: %s after %u bytes", name, op->length, offset, path,
                     op->kind == KIO_READ ? "the file ends" : "the transfer stopped", op->done);
-}
-
-bool kio_mutex_try(kio_mutex *mutex)
-{
-    uint32_t expected = 0;
-    return atomic_compare_exchange_strong_explicit(&mutex->state, &expected, 1, memory_order_acquire, memory_order_relaxed);
-}
-
-void kio_mutex_lock(kio *k, kio_mutex *mutex)
-{
-    if (kio_mutex_try(mutex)) return;
-    for (unsigned i = 0; i < MUTEX_SPINS; i++) {
-        rw_cpu_relax();
-        if (atomic_load_explicit(&mutex->state, memory_order_relaxed) == 0 && kio_mutex_try(mutex)) return;
-    }
-    /* from here on it is marked as having sleepers, even when we get it at once: others may be asleep */
-    while (atomic_exchange_explicit(&mutex->state, 2, memory_order_acquire) != 0) kio_sleep(k, &mutex->state, 2, -1);
-}
-
-void kio_mutex_unlock(kio *k, kio_mutex *mutex)
-{
-    uint32_t before = atomic_exchange_explicit(&mutex->state, 0, memory_order_release);
-    RW_ASSERT(before != 0);
-    if (before == 2) kio_wake(k, &mutex->state, 1);
 }

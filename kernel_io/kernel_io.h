@@ -204,9 +204,9 @@ bool kio_sync_times_prefer_durable_write(const kio_sync_times *times);
 int kio_op_error(const kio_op *op);
 const char *kio_file_path(const kio_file *file);
 
-/* A mutex of two words' worth of futex, for what is rarely contended. Zero-initialised is unlocked. */
+/* A mutex of one futex. Whoever comes first takes it, until a sleeper has waited for a millisecond: then it is handed over (mutex.c). Zero-initialised is unlocked. */
 typedef struct {
-    _Atomic uint32_t state;    /* 0 free, 1 taken, 2 taken with sleepers */
+    _Atomic uint32_t state;    /* 0: free; the others are mutex.c's */
 } kio_mutex;
 
 void kio_mutex_lock(kio *k, kio_mutex *mutex);
