@@ -12,7 +12,7 @@ static void pool_size(pool *p, uint64_t cache_bytes)
     p->free_low = RW_MAX(4u, p->frame_count / 64);
     p->free_high = RW_MAX(8u, p->frame_count / 32);
     p->populate_step = POPULATE_BYTES / p->page_size;
-    atomic_init(&p->populated, 2 * p->populate_step); /* a small database needs no more, and its first touches are few */
+    atomic_init(&p->populate_wanted, RW_MIN(p->populate_step, p->frame_count));
     p->arena_bytes = (size_t)p->frame_count * p->page_size;
     p->frames_bytes = (size_t)p->frame_count * sizeof(frame);
 }

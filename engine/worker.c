@@ -105,7 +105,8 @@ static void worker_loop(worker *w)
             worker_evict(w);
             continue;
         }
-        worker_reap(w, -1);
+        bool busy = w == &e->workers[0] && hints_populate(&e->trees.hints);
+        worker_reap(w, busy ? 0 : -1);
     }
     while (worker_in_flight(w) > 0) worker_reap(w, -1);
     RW_ASSERT(w->fetcher.in_flight + w->fetcher.landed == 0); /* no queue is open when a database is closed */

@@ -49,6 +49,30 @@ static void test_sizes(void)
     tap_ok(true, "a table takes more than half of what it may, and no more");
 }
 
+static void test_populate(void)
+{
+    key_hints h;
+    hint found;
+    unsigned steps = 0;
+    if (!tap_ok(hints_open(&h, TABLE_BYTES) == 0 && !hints_populate(&h), "a small table is in use at once")) return;
+    hints_close(&h);
+    if (!tap_ok(hints_open(&h, (size_t)9 << 20) == 0 && h.bytes == (size_t)8 << 20, "a large table")) return;
+    note(&h, 1, 0);
+    hints_prefetch(&h, key_hash(1));
+    bool early = hints_find(&h, key_hash(1), &found);
+    while (hints_populate(&h)) {
+        steps++;
+        if (steps == 4) break;
+        note(&h, 1, 0);
+        early = early || hints_find(&h, key_hash(1), &found);
+    }
+    tap_ok(!early && steps == 4 && !hints_populate(&h), "is used when all of it has memory, not before: %u steps", steps);
+    tap_ok(!hints_find(&h, key_hash(1), &found), "and is empty then");
+    note(&h, 1, 0);
+    tap_ok(found_at(&h, 1, 0), "what is noted from now on is found");
+    hints_close(&h);
+}
+
 static void test_newest(void)
 {
     key_hints h;
@@ -94,6 +118,7 @@ static void test_limits(void)
 int main(void)
 {
     test_sizes();
+    test_populate();
     test_newest();
     test_limits();
     return tap_done();
