@@ -162,7 +162,7 @@ CHECK_TESTS = tests/check/sim.t tests/check/tsan.t tests/check/tiny.t tests/chec
 
 check: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples build/compare/ringwood-compare
-	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim
+	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=sim build/sim/tests/crash_sim build/sim/tests/test_engine_key_filter
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tiny all tests
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan $$(tests/check/tsan.t --names | sed 's,[^ ]*,build/tsan/tests/&,g')
 	CRASH_STATES=$(CRASH_STATES) $(PROVE) -j$$(($$(nproc) + 1)) $(CHECK_TESTS)

@@ -20,6 +20,10 @@
 #define RW_WRITE_BATCH_BYTES (64u << 10)     /* staging of one write-back batch; at least one page of the largest size */
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (128u << 10)
+#define RW_KEY_FILTER_SHARE 2048u            /* of the cache, at most */
+#define RW_KEY_FILTER_BITS 24u               /* for each key, at least: with fewer it is emptied and made anew */
+#define RW_KEY_FILTER_SAMPLE 1u              /* of so many keys one is counted, and of so many absent ones one asks for the filter */
+#define RW_KEY_FILTER_RETRY_NS 1000000u      /* after a walk that met a leaf on disk, or too many keys; doubled each time */
 #else
 #define RW_SEGMENT_BYTES (1u << 20)
 #define RW_LOG_SEGMENT_BYTES (8u << 20)
@@ -28,6 +32,10 @@
 #define RW_WRITE_BATCH_BYTES (512u << 10)
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (32u << 20)
+#define RW_KEY_FILTER_SHARE 64u
+#define RW_KEY_FILTER_BITS 6u
+#define RW_KEY_FILTER_SAMPLE 64u
+#define RW_KEY_FILTER_RETRY_NS 100000000u
 #endif
 
 _Static_assert(RW_SEGMENT_BYTES % RW_PAGE_SIZE_MAX == 0, "a segment holds whole pages");

@@ -5,7 +5,7 @@
 #ifndef RW_PLANTED_H
 #define RW_PLANTED_H
 
-/* name, which kind of run must find it (crashes or faults), what goes wrong */
+/* name, what must find it (crashes, faults: crash_sim; isolation: test_isolation; keys: test_engine_key_filter), what goes wrong */
 #define RW_PLANTED_MAP(X)                                                                                          \
     X(skip_log_sync, crashes, "a batch of the log counts as durable without its sync")                             \
     X(skip_log_dsync, crashes, "a batch of the log counts as durable though its writes lack the flag")               \
@@ -28,6 +28,10 @@
     X(trust_hint, crashes, "a hint's slot is believed without a look at its key")                                  \
     X(hint_of_freed_page, crashes, "a hint's page is read though its frame is free")                               \
     X(trust_neighbour, crashes, "a walk takes the leaf that was the next one for the next one")                    \
+    X(key_filter_lacks_key, keys, "a new key is not noted in the filter of all keys")                           \
+    X(learn_at_once, keys, "keys are collected before all writers note what they add")                          \
+    X(complete_at_once, keys, "the filter of all keys is complete before the commits that the walk has met are")       \
+    X(deny_from_memory, keys, "the filter of all keys is believed though it was emptied meanwhile")             \
     X(filter_lacks_key, crashes, "a leaf's filter lacks its last key")                                             \
     X(filter_of_old_image, crashes, "a leaf's filter is believed for another image at the same place")             \
     X(pending_lost, crashes, "a leaf is read without the writes that wait for it")                                  \

@@ -21,11 +21,15 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     int error = router_open(&t->router, rw_limits_key_max(page_size) + RW_BUCKET_PREFIX);
     if (error != 0) return error;
     error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
+    if (error == 0) error = key_filter_open(&t->key_filter, k, cache_bytes / RW_KEY_FILTER_SHARE);
+    if (error == 0) error = trees_learn_open(t);
     if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
-    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->filters.bytes);
-    pending_init(&t->pending, k, &t->pool, page_size, (t->pool.frame_count - RW_MIN(t->pool.frame_count, PENDING_FRAMES_LEFT)) / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
+    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->key_filter.bytes - t->filters.bytes);
+    pending_init(&t->pending, k, &t->pool, &t->key_filter, page_size, (t->pool.frame_count - RW_MIN(t->pool.frame_count, PENDING_FRAMES_LEFT)) / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
     if (error == 0) return 0;
     filters_close(&t->filters);
+    trees_learn_close(t);
+    key_filter_close(&t->key_filter);
     hints_close(&t->hints);
     router_close(&t->router);
     return error;
@@ -41,6 +45,8 @@ void trees_close(trees *t)
     }
     pool_close(&t->pool);
     filters_close(&t->filters);
+    trees_learn_close(t);
+    key_filter_close(&t->key_filter);
     hints_close(&t->hints);
     router_close(&t->router);
 }

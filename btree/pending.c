@@ -7,10 +7,11 @@
 #define LEAF_DIVISOR 4u                /* and what may wait for one leaf: see README.md */
 #define LOAD_MAX 2u                    /* leaves for each bucket, until the table is doubled */
 
-void pending_init(pending *pg, kio *k, pool *p, uint32_t page_size, uint64_t frames_max)
+void pending_init(pending *pg, kio *k, pool *p, key_filter *keys, uint32_t page_size, uint64_t frames_max)
 {
     pg->kio = k;
     pg->pool = p;
+    pg->keys = keys;
     pg->frames_max = frames_max;
     pg->record_max = page_size / RECORD_DIVISOR;
     pg->leaf_max = page_size / LEAF_DIVISOR;
@@ -198,6 +199,7 @@ void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, u
     pending_set *s = set_of(pg, p);
     if (atomic_load_explicit(&s->leaves, memory_order_relaxed) == 0) s->oldest = logged;
     RW_ASSERT(s->oldest <= logged && logged <= timestamp);
+    key_filter_note(pg->keys, hash);
     kio_mutex_lock(pg->kio, &s->latch);
     pending_leaf *entry = *place_find(pg, s, leaf);
     if (entry == NULL) entry = entry_make(pg, s, leaf);

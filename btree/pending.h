@@ -8,6 +8,7 @@
 #ifndef RW_PENDING_H
 #define RW_PENDING_H
 
+#include "btree/key_filter.h"
 #include "btree/node.h"
 #include "buffer/buffer.h"
 #include "buffer/frame_heap.h"
@@ -60,6 +61,7 @@ typedef struct {
     /* set at open */
     kio *kio;
     pool *pool;
+    key_filter *keys;                  /* what is put is noted there first */
     uint64_t frames_max;
     size_t record_max, leaf_max;       /* bytes: of a write's key and value; of all that a leaf may grow by */
     uint32_t frame_buckets;            /* power of two */
@@ -71,7 +73,7 @@ typedef struct {
 } pending;
 
 /* May take frames_max frames of the pool, which may be opened later. */
-void pending_init(pending *pg, kio *k, pool *p, uint32_t page_size, uint64_t frames_max);
+void pending_init(pending *pg, kio *k, pool *p, key_filter *keys, uint32_t page_size, uint64_t frames_max);
 
 /* ---- with p's token ---------------------------------------------------------------------------------------------- */
 

@@ -249,6 +249,7 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
         restart_wait(t, &restarts);
     }
     if (!seen->found) {
+        trees_learn_want(t, hash);
         filters_want(&t->filters);
         if (use.doubted) filters_count_vain(&t->filters, hash);
     }
@@ -258,7 +259,13 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
 int trees_get(trees *t, rw_slice key, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
 {
     uint64_t hash = hints_hash(key);
+    if ((wanted & TREES_NEWEST) != 0) key_filter_prefetch(&t->key_filter, hash);
+    seen->denied = false;
     if (RW_LIKELY(hinted_read(t, key, hash, buf, room, (wanted & TREES_TIMESTAMP) != 0, seen))) return 0;
+    if ((wanted & TREES_NEWEST) != 0 && key_filter_denies(&t->key_filter, hash)) {
+        *seen = (tree_value){.denied = true};
+        return 0;
+    }
     return get_descending(t, key, hash, buf, room, wanted, seen, miss);
 }
 
@@ -270,8 +277,10 @@ void trees_get_ahead(trees *t, rw_slice key, trees_ahead step)
 void trees_get_ahead_hashed(trees *t, uint64_t hash, trees_ahead step)
 {
     hint h;
-    if (step == TREES_AHEAD_HINT) hints_prefetch(&t->hints, hash);
-    else if (tree_hint_find(t, hash, &h) && step == TREES_AHEAD_CHANGE) __builtin_prefetch(&tree_node(t, h.frame)->page.newest_timestamp);
+    if (step == TREES_AHEAD_HINT) {
+        hints_prefetch(&t->hints, hash);
+        key_filter_prefetch(&t->key_filter, hash);
+    } else if (tree_hint_find(t, hash, &h) && step == TREES_AHEAD_CHANGE) __builtin_prefetch(&tree_node(t, h.frame)->page.newest_timestamp);
 }
 
 RW_RACY static void page_copy(trees *t, uint32_t f, node *to)

@@ -10,10 +10,36 @@
 
 #include "btree/filters.h"
 #include "btree/hints.h"
+#include "btree/key_filter.h"
 #include "btree/node.h"
 #include "btree/pending.h"
 #include "btree/router.h"
 #include "buffer/buffer.h"
+
+/* Where a copy of a leaf comes from, and when; and where a walk in the same direction may find the next one. Zeros: nothing is known. */
+typedef struct {
+    uint32_t frame;
+    uint64_t version;
+    uint32_t parent;           /* + 1: the frame that named it, at this slot */
+    unsigned slot;
+    uint32_t next;             /* + 1: the frame of its neighbour. Like a hint it is believed in nothing (T11) */
+} trees_mark;
+
+typedef enum { KEY_LEARNING_REST, KEY_LEARNING_EMPTY, KEY_LEARNING_BEFORE, KEY_LEARNING_WALK, KEY_LEARNING_AFTER } key_learning_stage;
+
+/* How far the filter of all keys is made. */
+typedef struct {
+    _Atomic uint32_t allowed;  /* the database is open */
+    /* the thread that calls trees_learn_keys */
+    key_learning_stage stage;
+    size_t at;                 /* words emptied, tokens passed */
+    uint64_t state;            /* of the filter, by this thread's own last turn */
+    uint64_t retry_at_ns, retry_ns;
+    unsigned char *key;        /* the walk goes on there */
+    size_t key_size;
+    node *page;
+    trees_mark mark;
+} key_learning;
 
 typedef struct trees {
     kio *kio;
@@ -22,6 +48,8 @@ typedef struct trees {
     bool recovering;           /* set by the engine while it replays the log: no records move between existing leaves then (T8) */
     pool pool;
     key_hints hints;
+    key_filter key_filter;
+    key_learning learning;
     filters filters;
     pending pending;
     router router;
@@ -70,6 +98,7 @@ int trees_partition_join(struct tree_writer *w, partition *left, partition *righ
 /* What a leaf said of a key besides the value's bytes. */
 typedef struct {
     bool found, fits, is_extent;
+    bool denied;               /* not found, says the filter of all keys: at some moment during the call. Nothing else is set */
     uint16_t partition;        /* that the leaf belonged to when it was read */
     uint64_t timestamp;        /* the leaf's newest, if asked for: it stands in a cache line of its own; or TREES_TIMESTAMP_UNKNOWN */
     size_t size;               /* of the value */
@@ -81,7 +110,8 @@ typedef struct {
 
 enum {
     TREES_TIMESTAMP = 1,       /* of the leaf */
-    TREES_LEAF = 2             /* the leaf itself is to be read, no filter may answer for it */
+    TREES_LEAF = 2,            /* the leaf itself is to be read, no filter may answer for it */
+    TREES_NEWEST = 4           /* the filter of all keys may answer, too: it knows neither timestamps nor the past */
 };
 
 /*
@@ -97,6 +127,17 @@ typedef enum { TREES_AHEAD_HINT, TREES_AHEAD_LEAF, TREES_AHEAD_CHANGE } trees_ah
 void trees_get_ahead(trees *t, rw_slice key, trees_ahead step);
 void trees_get_ahead_hashed(trees *t, uint64_t hash, trees_ahead step);
 
+/* ---- the filter of all keys (T18) ---- */
+
+int trees_learn_open(trees *t);
+void trees_learn_close(trees *t);
+/* The database is open: from now on the filter may be made. */
+void trees_learn_allow(trees *t);
+/* A small step of making the filter, by one thread, which waits for nothing. When it wants to be called again, ns from now; < 0: once the workers are woken. */
+int64_t trees_learn_keys(trees *t);
+/* Any thread: an absent key was asked for, at the price of a descent. */
+void trees_learn_want(trees *t, uint64_t hash);
+
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
 int trees_touch(trees *t, rw_slice key, tree_miss *miss);
 
@@ -104,14 +145,6 @@ typedef enum {
     TREES_COVERING,            /* the leaf whose range holds key */
     TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
 } trees_side;
-/* Where a copy comes from, and when; and where a walk in the same direction may find the next leaf. Zeros: nothing is known. */
-typedef struct {
-    uint32_t frame;
-    uint64_t version;
-    uint32_t parent;           /* + 1: the frame that named it, at this slot */
-    unsigned slot;
-    uint32_t next;             /* + 1: the frame of its neighbour. Like a hint it is believed in nothing (T11) */
-} trees_mark;
 /* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: that of the copy before, or zeros, or NULL. miss: as
  * for trees_get. */
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);

@@ -259,6 +259,7 @@ static int engine_open(engine *e, const char *dir, const rw_options *options)
     if (error == RW_ENOENT && options->create != 0 && !e->read_only && e->store == NULL) error = database_create(e);
     if (error == 0) error = buckets_open(e);
     if (error == 0 && !e->read_only) error = checkpointer_run_thread(e);
+    if (error == 0) trees_learn_allow(&e->trees);
     return error;
 }
 

@@ -25,9 +25,9 @@ static int read_any(engine *e, rw_slice key, uint64_t moment, void *buf, size_t 
 {
     if (moment != SNAPSHOT_NEWEST) return read_at(e, key, moment, buf, room, seen);
     uint64_t rewrites = rewrites_before(e);
-    int error = trees_get(&e->trees, key, buf, room, 0, seen, miss);
+    int error = trees_get(&e->trees, key, buf, room, TREES_NEWEST, seen, miss);
     RW_PREEMPT(e->kio);
-    if (error != 0 || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
+    if (error != 0 || seen->denied || RW_LIKELY(seen->partition < RW_PARTITIONS_MAX &&
                                 atomic_load_explicit(&e->trees.partitions[seen->partition].applying, memory_order_acquire) == 0 &&
                                 !rewrites_ended_since(e, rewrites))) return error;
     return read_newest(e, key, buf, room, seen);

@@ -94,6 +94,14 @@ static void worker_evict(worker *w)
     }
 }
 
+/* What the first worker does for all readers when nothing is urgent. When it wants to go on, in ns; < 0: when it is woken. */
+static int64_t worker_beside(worker *w)
+{
+    trees *t = &w->e->trees;
+    if (w != &w->e->workers[0]) return -1;
+    return hints_populate(&t->hints) ? 0 : trees_learn_keys(t);
+}
+
 static void worker_loop(worker *w)
 {
     engine *e = w->e;
@@ -105,8 +113,7 @@ static void worker_loop(worker *w)
             worker_evict(w);
             continue;
         }
-        bool busy = w == &e->workers[0] && hints_populate(&e->trees.hints);
-        worker_reap(w, busy ? 0 : -1);
+        worker_reap(w, worker_beside(w));
     }
     while (worker_in_flight(w) > 0) worker_reap(w, -1);
     RW_ASSERT(w->fetcher.in_flight + w->fetcher.landed == 0); /* no queue is open when a database is closed */

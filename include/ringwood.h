@@ -491,7 +491,8 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(pending_writes, "puts that wait in memory for their page, which is on disk; the log has them") \
     X(pending_bytes, "cache memory that they take")                                            \
     X(pending_puts, "puts that waited since the open, each a page not read for itself")        \
-    X(pending_answers, "gets that they answered")
+    X(pending_answers, "gets that they answered")                                              \
+    X(key_filter_bytes, "cache memory of the filter of all keys, which tells absent ones without a look at the trees; 0: it is not complete")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;
