@@ -25,6 +25,7 @@ typedef struct {
     _Atomic uint32_t wanted;       /* an absent key was asked for, at the price of a descent */
     RW_ALIGNED(RW_CACHE_LINE)
     _Atomic uint64_t keys;         /* about so many were noted since it was emptied */
+    _Atomic uint32_t absent;       /* about so many absent keys were asked for while it was off */
 } key_filter;
 
 /* bytes: memory for it, at most; too little for any is no error: there is none then. RW_ENOMEM. */

@@ -5,9 +5,10 @@
 #include "btree/trees.h"
 
 #define WORDS_AT_ONCE ((256u << 10) / sizeof(uint64_t))
-#define LEAVES_AT_ONCE 8u
+#define LEAF_BYTES_AT_ONCE (32u << 10)
 #define TOKEN_RETRY_NS 100000          /* a token was taken */
 #define RETRY_MOST_NS (600 * (uint64_t)RW_KEY_FILTER_RETRY_NS)
+#define LEARNING_SHARE 16u             /* of the time between two of which one was completed, learning takes at most one in so many */
 #define WAIT_NONE (-1)                 /* nothing to do until somebody asks */
 
 int trees_learn_open(trees *t)
@@ -43,6 +44,7 @@ static int64_t rest(trees *t)
     atomic_store(&f->wanted, 0);
     l->state = atomic_load(&f->state);
     if (key_filter_phase_of(l->state) != KEY_FILTER_OFF) return WAIT_NONE;
+    l->began_ns = now;
     return next_stage(l, KEY_LEARNING_EMPTY);
 }
 
@@ -111,7 +113,7 @@ static void leaf_learn(trees *t)
 static int64_t walk(trees *t)
 {
     key_learning *l = &t->learning;
-    for (unsigned i = 0; i < LEAVES_AT_ONCE; i++) {
+    for (uint32_t done = 0; done < LEAF_BYTES_AT_ONCE; done += t->page_size) {
         tree_miss miss;
         RW_PREEMPT(t->kio);
         if (trees_copy_leaf(t, rw_slice_of(l->key, l->key_size), TREES_COVERING, l->page, &l->mark, &miss) != 0) return give_up(t);
@@ -129,6 +131,9 @@ static int64_t after(trees *t)
     key_learning *l = &t->learning;
     if (!RW_PLANTED(complete_at_once) && !tokens_passed(t)) return TOKEN_RETRY_NS;
     if (!key_filter_turn(&t->key_filter, &l->state, KEY_FILTER_COMPLETE)) return give_up(t);
+    /* Where it will soon be full again it costs a small part of one processor at most. */
+    uint64_t now = kio_now_ns(t->kio);
+    l->retry_at_ns = now + LEARNING_SHARE * (now - l->began_ns);
     l->retry_ns = RW_KEY_FILTER_RETRY_NS;
     next_stage(l, KEY_LEARNING_REST);
     return rest(t);
@@ -150,13 +155,16 @@ void trees_learn_allow(trees *t)
 {
     atomic_store(&t->key_filter.wanted, 1);
     atomic_store(&t->learning.allowed, 1);
-    if (t->pool.need_frames != NULL) t->pool.need_frames(t->pool.need_frames_arg);
+    if (t->learning.wake != NULL) t->learning.wake(t->learning.wake_arg);
 }
 
-void trees_learn_want(trees *t, uint64_t hash)
+void trees_learn_want(trees *t)
 {
     key_filter *f = &t->key_filter;
-    if (!key_filter_sampled(hash) || key_filter_phase_of(atomic_load_explicit(&f->state, memory_order_relaxed)) != KEY_FILTER_OFF) return;
-    if (f->words == NULL || atomic_load(&t->learning.allowed) == 0 || atomic_exchange(&f->wanted, 1) != 0) return;
-    if (t->pool.need_frames != NULL) t->pool.need_frames(t->pool.need_frames_arg);
+    if (key_filter_phase_of(atomic_load_explicit(&f->state, memory_order_relaxed)) != KEY_FILTER_OFF) return;
+    uint32_t absent = atomic_load_explicit(&f->absent, memory_order_relaxed) + 1;
+    atomic_store_explicit(&f->absent, absent, memory_order_relaxed); /* one that is lost does not matter */
+    if (absent % RW_KEY_FILTER_SAMPLE != 0 || f->words == NULL || atomic_load(&t->learning.allowed) == 0) return;
+    if (atomic_load(&f->wanted) != 0 || atomic_exchange(&f->wanted, 1) != 0) return;
+    if (t->learning.wake != NULL) t->learning.wake(t->learning.wake_arg);
 }

@@ -249,7 +249,7 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
         restart_wait(t, &restarts);
     }
     if (!seen->found) {
-        trees_learn_want(t, hash);
+        trees_learn_want(t);
         filters_want(&t->filters);
         if (use.doubted) filters_count_vain(&t->filters, hash);
     }

@@ -30,11 +30,13 @@ typedef enum { KEY_LEARNING_REST, KEY_LEARNING_EMPTY, KEY_LEARNING_BEFORE, KEY_L
 /* How far the filter of all keys is made. */
 typedef struct {
     _Atomic uint32_t allowed;  /* the database is open */
+    void (*wake)(void *arg);   /* that thread; set before it is allowed */
+    void *wake_arg;
     /* the thread that calls trees_learn_keys */
     key_learning_stage stage;
     size_t at;                 /* words emptied, tokens passed */
     uint64_t state;            /* of the filter, by this thread's own last turn */
-    uint64_t retry_at_ns, retry_ns;
+    uint64_t began_ns, retry_at_ns, retry_ns;
     unsigned char *key;        /* the walk goes on there */
     size_t key_size;
     node *page;
@@ -133,10 +135,10 @@ int trees_learn_open(trees *t);
 void trees_learn_close(trees *t);
 /* The database is open: from now on the filter may be made. */
 void trees_learn_allow(trees *t);
-/* A small step of making the filter, by one thread, which waits for nothing. When it wants to be called again, ns from now; < 0: once the workers are woken. */
+/* A small step of making the filter, by one thread, which waits for nothing. When it wants to be called again, ns from now; < 0: once it is woken. */
 int64_t trees_learn_keys(trees *t);
 /* Any thread: an absent key was asked for, at the price of a descent. */
-void trees_learn_want(trees *t, uint64_t hash);
+void trees_learn_want(trees *t);
 
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
 int trees_touch(trees *t, rw_slice key, tree_miss *miss);

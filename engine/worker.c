@@ -20,6 +20,13 @@ static void frames_wanted(void *arg)
         if (e->workers[i].ring != NULL) kio_ring_wake(e->kio, e->workers[i].ring);
 }
 
+/* By whoever wants the filter of all keys, which the first worker makes. */
+static void learner_wake(void *arg)
+{
+    engine *e = arg;
+    kio_ring_wake(e->kio, e->workers[0].ring);
+}
+
 /* Finishes what has landed; what is under a token that is taken, a later time: its holder may be waiting for this worker to evict. */
 static bool worker_settle(worker *w)
 {
@@ -60,6 +67,12 @@ static void worker_reap(worker *w, int64_t wait_ns)
     fetcher_settle(w->e, &w->fetcher);
 }
 
+/* The first worker gets memory for hints. False: they have it all. */
+static bool worker_hints_step(worker *w)
+{
+    return w == &w->e->workers[0] && hints_populate(&w->e->trees.hints);
+}
+
 static unsigned worker_in_flight(const worker *w)
 {
     unsigned count = 0;
@@ -89,17 +102,16 @@ static void worker_evict(worker *w)
         worker_submit(w, was_in_flight);
         bool progress = filled > 0 || atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed) != evicted;
         fruitless = progress ? 0 : fruitless + 1;
-        bool full = worker_in_flight(w) == WORKER_BATCHES;
-        worker_reap(w, full || fruitless > IDLE_STEPS_BEFORE_WAIT + p->frame_count / 4096 ? FRUITLESS_WAIT_NS : 0);
+        bool waits = worker_in_flight(w) == WORKER_BATCHES || fruitless > IDLE_STEPS_BEFORE_WAIT + p->frame_count / 4096;
+        worker_reap(w, waits && !worker_hints_step(w) ? FRUITLESS_WAIT_NS : 0);
     }
 }
 
 /* What the first worker does for all readers when nothing is urgent. When it wants to go on, in ns; < 0: when it is woken. */
 static int64_t worker_beside(worker *w)
 {
-    trees *t = &w->e->trees;
-    if (w != &w->e->workers[0]) return -1;
-    return hints_populate(&t->hints) ? 0 : trees_learn_keys(t);
+    if (worker_hints_step(w)) return 0;
+    return w == &w->e->workers[0] ? trees_learn_keys(&w->e->trees) : -1;
 }
 
 static void worker_loop(worker *w)
@@ -159,12 +171,15 @@ int workers_start(engine *e)
     }
     e->trees.pool.need_frames_arg = e;
     e->trees.pool.need_frames = frames_wanted;
+    e->trees.learning.wake_arg = e;
+    e->trees.learning.wake = learner_wake;
     return 0;
 }
 
 void workers_stop(engine *e)
 {
     e->trees.pool.need_frames = NULL;
+    e->trees.learning.wake = NULL;
     atomic_store(&e->workers_stop, 1);
     for (unsigned i = 0; i < e->worker_count; i++) {
         worker *w = &e->workers[i];

@@ -167,7 +167,7 @@ static void upset_run(void *arg)
         key_filter_turn(&t->key_filter, &state, KEY_FILTER_OFF);
         t->learning.retry_at_ns = 0; /* the worker's own, but nothing else runs in the simulator now */
         t->learning.retry_ns = 1;
-        trees_learn_want(t, 0);
+        trees_learn_want(t);
         kio_sleep(s->k, &s->never, 0, (int64_t)rw_random_below(&a->random, 2000000));
     }
 }
