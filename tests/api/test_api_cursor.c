@@ -279,7 +279,9 @@ static bool is_stable(rw_cursor *cursor, uint64_t i, bool *stable)
     return slice_same(key, stable_key(i, want)) && slice_same(value, slice_bytes(&i, sizeof(i)));
 }
 
-/* A full scan; returns the number of stable keys met in order before the first thing wrong. Keys between them are passed over. */
+#define SNAPSHOT_LOST UINT64_MAX
+
+/* A full scan; returns the number of stable keys met in order before the first thing wrong, or SNAPSHOT_LOST. Keys between them are passed over. */
 static uint64_t scan_stable(rw_db *db, uint64_t count, bool forwards)
 {
     rw_cursor *cursor = NULL;
@@ -292,8 +294,18 @@ static uint64_t scan_stable(rw_db *db, uint64_t count, bool forwards)
         if (!is_stable(cursor, want, &stable)) break;
         seen += stable;
     }
+    if (code != RW_ENOTFOUND) tap_diag("the scan ended behind %llu keys: %d, %s", (unsigned long long)seen, code, rw_last_error(db));
     rw_cursor_close(cursor);
+    if (code == RW_ESNAPSHOT_TOO_OLD) return SNAPSHOT_LOST;
     return code == RW_ENOTFOUND ? seen : seen == count ? 0 : seen;
+}
+
+/* Beside writers that do not wait, a small cache may have to give up the snapshot of a slow scan, and says so; seldom. */
+static uint64_t scan_beside_writers(rw_db *db, uint64_t count, bool forwards)
+{
+    uint64_t seen = SNAPSHOT_LOST;
+    for (int i = 0; i < 10 && seen == SNAPSHOT_LOST; i++) seen = scan_stable(db, count, forwards);
+    return seen;
 }
 
 static void test_seek_stable(rw_db *db, uint64_t count)
@@ -364,7 +376,7 @@ static void test_scan_under_writers(rw_db *db)
         TAP_CHECK(pthread_create(&threads[i], NULL, disturb, &writers[i]) == 0);
     }
     for (int round = 0; round < rounds; round++) {
-        uint64_t forwards = scan_stable(db, STABLE_KEYS, true), backwards = scan_stable(db, STABLE_KEYS, false);
+        uint64_t forwards = scan_beside_writers(db, STABLE_KEYS, true), backwards = scan_beside_writers(db, STABLE_KEYS, false);
         tap_ok(forwards == STABLE_KEYS && backwards == STABLE_KEYS, "under writers every stable key once, in order: %llu, %llu",
                (unsigned long long)forwards, (unsigned long long)backwards);
     }

@@ -105,6 +105,11 @@ static inline int faulty_random(kio *k, void *buffer, size_t length)
     return kio_random(faulty(k)->inner, buffer, length);
 }
 
+static inline uint64_t faulty_now_ns(kio *k)
+{
+    return kio_now_ns(faulty(k)->inner);
+}
+
 static inline void faulty_sleep(kio *k, const _Atomic uint32_t *word, uint32_t expected, int64_t timeout_ns)
 {
     kio_sleep(faulty(k)->inner, word, expected, timeout_ns);
@@ -136,6 +141,7 @@ static inline kio *faulty_open(faulty_kio *w)
         .directory_sync = faulty_directory_sync,
         .unlink = faulty_unlink,
         .random = faulty_random,
+        .now_ns = faulty_now_ns,
         .sleep = faulty_sleep,
         .wake = faulty_wake,
     };
