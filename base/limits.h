@@ -21,6 +21,7 @@
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (128u << 10)
 #define RW_KEY_FILTER_SHARE 2048u            /* of the cache, at most */
+#define RW_KEY_FILTER_BYTES_MIN 1024u        /* a smaller one is not worth making: in the smallest cache there is none */
 #define RW_KEY_FILTER_BITS 24u               /* for each key, at least: with fewer it is emptied and made anew */
 #define RW_KEY_FILTER_SAMPLE 1u              /* of so many keys one is counted, and of so many absent ones one asks for the filter */
 #define RW_KEY_FILTER_RETRY_NS 1000000u      /* after a walk that met a leaf on disk, or too many keys; doubled each time */
@@ -33,6 +34,7 @@
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (32u << 20)
 #define RW_KEY_FILTER_SHARE 64u
+#define RW_KEY_FILTER_BYTES_MIN 4096u
 #define RW_KEY_FILTER_BITS 6u
 #define RW_KEY_FILTER_SAMPLE 64u
 #define RW_KEY_FILTER_RETRY_NS 100000000u

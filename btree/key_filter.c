@@ -8,8 +8,8 @@ int key_filter_open(key_filter *f, kio *k, size_t bytes)
 {
     *f = (key_filter){.kio = k};
     unsigned bits = 0;
+    if (bytes < RW_KEY_FILTER_BYTES_MIN) return 0;
     while (((size_t)2 << bits) * sizeof(uint64_t) <= bytes) bits++;
-    if (((size_t)1 << bits) * sizeof(uint64_t) > bytes || bits == 0) return 0;
     f->bytes = ((size_t)1 << bits) * sizeof(uint64_t);
     f->shift = 64 - bits;
     f->keys_max = f->bytes * 8 / RW_KEY_FILTER_BITS;
@@ -41,6 +41,7 @@ void key_filter_note(key_filter *f, uint64_t hash)
     _Atomic uint64_t *word = key_filter_word(f, hash);
     if ((atomic_load_explicit(word, memory_order_relaxed) & mask) == mask) return;
     atomic_fetch_or(word, mask);
+    RW_PREEMPT(f->kio);
     if (RW_LIKELY(!key_filter_sampled(hash))) return;
     if (atomic_fetch_add_explicit(&f->keys, RW_KEY_FILTER_SAMPLE, memory_order_relaxed) >= f->keys_max) key_filter_turn(f, &state, KEY_FILTER_OFF);
 }

@@ -153,6 +153,7 @@ int64_t trees_learn_keys(trees *t)
 
 void trees_learn_allow(trees *t)
 {
+    if (t->key_filter.words == NULL) return;
     atomic_store(&t->key_filter.wanted, 1);
     atomic_store(&t->learning.allowed, 1);
     if (t->learning.wake != NULL) t->learning.wake(t->learning.wake_arg);

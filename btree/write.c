@@ -1,5 +1,4 @@
 /* Changes to one leaf, under its partition's token. Structure is changed elsewhere (split.c, merge.c): here there is room. */
-#include "base/preempt.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
@@ -128,7 +127,6 @@ void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, 
     bool hinted = at->hinted && at->found;
     uint16_t place = hinted ? n->slots[at->slot].offset : 0;
     if (!at->found) key_filter_note(&t->key_filter, at->hash);
-    RW_PREEMPT(t->kio);
     frame_change_begin(fr);
     if (at->found) node_update(n, t->page_size, at->slot, value, flags);
     else node_insert(n, t->page_size, at->slot, key, value, flags);

@@ -11,6 +11,7 @@
 #include "tests/support/rw_helpers.h"
 
 #define RECORDS 5000u
+#define TOO_MANY 120000u           /* for the filter of a cache of 4 MiB */
 #define PATIENCE_MS 60000u
 #define RELAYED 30000u
 
@@ -92,10 +93,10 @@ static void test_too_many(void)
 {
     char dir[DIRS_PATH_MAX];
     dir_make(dir, "key_filter");
-    open_with(dir, MIB);
+    open_with(dir, 4 * MIB);
     tap_ok(filter_comes(), "a small cache has a small filter");
-    tap_ok(put_all(0, 60000), "60000 keys are put");
-    tap_ok(!filter_complete() && all_as_they_are(60000), "it is given up when there are more keys than it can tell");
+    tap_ok(put_all(0, TOO_MANY), "%u keys are put", TOO_MANY);
+    tap_ok(!filter_complete() && all_as_they_are(TOO_MANY), "it is given up when there are more keys than it can tell");
     CHECK_OK(rw_close(db));
     dir_remove(dir);
 }
