@@ -1,6 +1,7 @@
 /* Cursors: both directions, seeks, ends, buckets that do not leak, many partitions, and scans under concurrent writers. */
 #include <pthread.h>
 #include <stdio.h>
+#include <unistd.h>
 
 #include "tests/support/dirs.h"
 #include "tests/support/prng.h"
@@ -279,9 +280,37 @@ static bool is_stable(rw_cursor *cursor, uint64_t i, bool *stable)
     return slice_same(key, stable_key(i, want)) && slice_same(value, slice_bytes(&i, sizeof(i)));
 }
 
-#define SNAPSHOT_LOST UINT64_MAX
+/*
+ * A scan and the writers beside it keep pace with each other, one write for every KEYS_PER_WRITE keys scanned, so that at any speed of the machine
+ * there are writes beside all of the scan, and what they replace fits snapshot_bytes_max.
+ */
+static struct {
+    bool shared;   /* there are writers */
+    uint64_t owed; /* writes that they may still make */
+} pace;
 
-/* A full scan; returns the number of stable keys met in order before the first thing wrong, or SNAPSHOT_LOST. Keys between them are passed over. */
+#define KEYS_PER_WRITE 32
+#define OWED_MAX       256
+
+static void pace_keys_scanned(void)
+{
+    if (!__atomic_load_n(&pace.shared, __ATOMIC_RELAXED)) return;
+    uint64_t owed = __atomic_add_fetch(&pace.owed, 1, __ATOMIC_RELAXED);
+    for (int i = 0; i < 1000 && owed > OWED_MAX; i++) {
+        usleep(100);
+        owed = __atomic_load_n(&pace.owed, __ATOMIC_RELAXED);
+    }
+}
+
+static bool pace_may_write(void)
+{
+    uint64_t owed = __atomic_load_n(&pace.owed, __ATOMIC_RELAXED);
+    while (owed > 0)
+        if (__atomic_compare_exchange_n(&pace.owed, &owed, owed - 1, true, __ATOMIC_RELAXED, __ATOMIC_RELAXED)) return true;
+    return false;
+}
+
+/* A full scan; returns the number of stable keys met in order before the first thing wrong. Keys between them are passed over. */
 static uint64_t scan_stable(rw_db *db, uint64_t count, bool forwards)
 {
     rw_cursor *cursor = NULL;
@@ -293,19 +322,11 @@ static uint64_t scan_stable(rw_db *db, uint64_t count, bool forwards)
         uint64_t want = forwards ? seen : count - 1 - seen;
         if (!is_stable(cursor, want, &stable)) break;
         seen += stable;
+        if (stable && seen % KEYS_PER_WRITE == 0) pace_keys_scanned();
     }
     if (code != RW_ENOTFOUND) tap_diag("the scan ended behind %llu keys: %d, %s", (unsigned long long)seen, code, rw_last_error(db));
     rw_cursor_close(cursor);
-    if (code == RW_ESNAPSHOT_TOO_OLD) return SNAPSHOT_LOST;
     return code == RW_ENOTFOUND ? seen : seen == count ? 0 : seen;
-}
-
-/* Beside writers that do not wait, a small cache may have to give up the snapshot of a slow scan, and says so; seldom. */
-static uint64_t scan_beside_writers(rw_db *db, uint64_t count, bool forwards)
-{
-    uint64_t seen = SNAPSHOT_LOST;
-    for (int i = 0; i < 10 && seen == SNAPSHOT_LOST; i++) seen = scan_stable(db, count, forwards);
-    return seen;
 }
 
 static void test_seek_stable(rw_db *db, uint64_t count)
@@ -354,6 +375,10 @@ static void *disturb(void *arg)
     prng random = {self->seed};
     static const char value[600] = "disturbance";
     while (!__atomic_load_n(&self->stop, __ATOMIC_RELAXED) && self->failed == 0) {
+        if (!pace_may_write()) {
+            usleep(50);
+            continue;
+        }
         char key[64];
         rw_slice between = stable_key(prng_below(&random, STABLE_KEYS), key);
         key[between.size++] = (char)('a' + prng_below(&random, 26));
@@ -371,12 +396,13 @@ static void test_scan_under_writers(rw_db *db)
     disturber writers[WRITERS];
     pthread_t threads[WRITERS];
     int rounds = check_long() ? 20 : 2;
+    __atomic_store_n(&pace.shared, true, __ATOMIC_RELAXED);
     for (uint64_t i = 0; i < WRITERS; i++) {
         writers[i] = (disturber){.db = db, .seed = i + 1};
         TAP_CHECK(pthread_create(&threads[i], NULL, disturb, &writers[i]) == 0);
     }
     for (int round = 0; round < rounds; round++) {
-        uint64_t forwards = scan_beside_writers(db, STABLE_KEYS, true), backwards = scan_beside_writers(db, STABLE_KEYS, false);
+        uint64_t forwards = scan_stable(db, STABLE_KEYS, true), backwards = scan_stable(db, STABLE_KEYS, false);
         tap_ok(forwards == STABLE_KEYS && backwards == STABLE_KEYS, "under writers every stable key once, in order: %llu, %llu",
                (unsigned long long)forwards, (unsigned long long)backwards);
     }
@@ -385,6 +411,8 @@ static void test_scan_under_writers(rw_db *db)
         pthread_join(threads[i], NULL);
         TAP_CHECK(writers[i].failed == 0);
     }
+    __atomic_store_n(&pace.shared, false, __ATOMIC_RELAXED);
+    tap_ok(pace.owed <= OWED_MAX + 1, "%d writes for each scan of %d keys, made beside it", STABLE_KEYS / KEYS_PER_WRITE, STABLE_KEYS);
 }
 
 static void test_big(void)
@@ -392,6 +420,8 @@ static void test_big(void)
     char dir[DIRS_PATH_MAX];
     rw_options options = options_small();
     options.partition_bytes = MIB;
+    options.cache_bytes = 8 * MIB;
+    options.snapshot_bytes_max = 2 * MIB;
     if (!dir_make(dir, "cursor")) return;
     rw_db *db = open_or_exit(dir, &options);
     test_many_keys(db);
