@@ -104,13 +104,14 @@ static int check_order(const node *n)
     return 0;
 }
 
-/* Marks the bytes as used; false: one of them was already. */
+/* Marks the bytes as used, a word of bits at a time; false: one of them was already. */
 static bool claim(uint64_t *used, uint32_t offset, uint32_t size)
 {
-    for (uint32_t i = offset; i < offset + size; i++) {
-        uint64_t bit = (uint64_t)1 << (i % 64);
-        if ((used[i / 64] & bit) != 0) return false;
-        used[i / 64] |= bit;
+    for (uint32_t at = offset, left = size, bits; left > 0; at += bits, left -= bits) {
+        bits = RW_MIN(left, 64 - at % 64);
+        uint64_t mask = UINT64_MAX >> (64 - bits) << (at % 64);
+        if ((used[at / 64] & mask) != 0) return false;
+        used[at / 64] |= mask;
     }
     return true;
 }
