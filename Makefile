@@ -158,7 +158,7 @@ deps:
 PROVE := prove --exec '' --timer
 CRASH_STATES ?= 3000
 # The longest first, so that no processor waits at the end; one more than there are processors, since half of the programs wait for the disk.
-CHECK_TESTS = tests/check/planted.t tests/check/sim.t tests/check/tsan.t tests/check/tiny.t tests/check/instructions.t $(sort $(UNIT_BIN) $(API_BIN) $(ISOLATION_BIN)) $(sort $(wildcard tests/e2e/*.t))
+CHECK_TESTS = tests/check/tiny.t tests/check/tsan.t tests/check/planted.t tests/check/sim.t $(ISOLATION_BIN) tests/check/instructions.t $(sort $(UNIT_BIN) $(API_BIN)) $(sort $(wildcard tests/e2e/*.t))
 
 check: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) all tests examples build/compare/ringwood-compare

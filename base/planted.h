@@ -60,6 +60,9 @@
     X(trust_rewritten, isolation, "a value is believed that a commit changed again, and ended, meanwhile")        \
     X(trust_old_leaf, isolation, "a pessimistic cursor keeps its copy of a leaf that has changed")
 
+/* Those of crash_sim that one run in hundreds meets: a minute's work each. */
+#define RW_PLANTED_SELDOM_MAP(X) X(lose_async_flush) X(watch_too_late) X(reuse_extent_early) X(retry_failed_sync) X(forget_claims) X(trust_old_values)
+
 #ifdef RW_PLANTED_BUGS
 enum {
     RW_PLANTED_none,
