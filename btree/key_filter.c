@@ -42,7 +42,7 @@ void key_filter_note(key_filter *f, uint64_t hash)
     if ((atomic_load_explicit(word, memory_order_relaxed) & mask) == mask) return;
     atomic_fetch_or(word, mask);
     RW_PREEMPT(f->kio);
-    if (RW_LIKELY(!key_filter_sampled(hash))) return;
+    if (RW_LIKELY((hash >> 24) % RW_KEY_FILTER_SAMPLE != 0)) return;
     if (atomic_fetch_add_explicit(&f->keys, RW_KEY_FILTER_SAMPLE, memory_order_relaxed) >= f->keys_max) key_filter_turn(f, &state, KEY_FILTER_OFF);
 }
 

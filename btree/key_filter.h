@@ -50,11 +50,6 @@ static inline uint64_t key_filter_mask(uint64_t hash)
     return (uint64_t)1 << (hash & 63) | (uint64_t)1 << (hash >> 6 & 63) | (uint64_t)1 << (hash >> 12 & 63) | (uint64_t)1 << (hash >> 18 & 63);
 }
 
-static inline bool key_filter_sampled(uint64_t hash)
-{
-    return (hash >> 24) % RW_KEY_FILTER_SAMPLE == 0;
-}
-
 static inline void key_filter_prefetch(const key_filter *f, uint64_t hash)
 {
     if (RW_LIKELY(f->words != NULL)) __builtin_prefetch((const void *)key_filter_word(f, hash));
