@@ -5,8 +5,9 @@
 # make profile      installs what is missing, builds, tells where a workload of the benchmark spends its time: WORKLOAD=readrandom BENCH='--threads 1'
 # make examples     build/examples/*, linked against build/libringwood.so as any program would be
 # make install      PREFIX= DESTDIR=
-# make valgrind     memcheck over a part of the tests
-# VARIANT=tiny|asan|tsan|debug builds the same things under build/<variant>/
+# make valgrind     memcheck over a part of the tests; make sanitizers, fuzz, crash, check-long: longer campaigns
+# make figures      what the README's tables say; make figures-scale
+# VARIANT=sim|tiny|asan|tsan|debug builds the same things under build/<variant>/
 SHELL := /bin/bash
 VARIANT ?= release
 PREFIX ?= /usr/local
@@ -226,7 +227,7 @@ crash: deps
 check-long:
 	CHECK_LONG=1 DIFF_OPS=5000000 CRASH_ROUNDS=500 KILL_ROUNDS=500 THREADS_SECONDS=60 WAL_SEEDS=5000 $(MAKE) CRASH_STATES=200000 check
 
-# the whole suite with the limits that users get under each sanitizer, which make check does with tiny limits, and with a part of it: about half an hour
+# the suite with the limits that users get under each sanitizer, which make check does with tiny limits, and with a part of it: about half an hour
 sanitizers: deps
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=asan all tests
 	+$(MAKE) --no-print-directory -j$$(nproc) VARIANT=tsan all tests

@@ -1,11 +1,11 @@
 /*
  * Bugs planted on purpose, to measure the tests by. In a build with -DRW_PLANTED_BUGS the one that rw_planted names is active; in any other
- * build RW_PLANTED is 0 and nothing of them is left. Each name stands in one place of the engine.
+ * build RW_PLANTED is 0 and nothing of them is left. Each name stands where its step does, most in one place of the engine.
  */
 #ifndef RW_PLANTED_H
 #define RW_PLANTED_H
 
-/* name, what must find it (crashes, faults: crash_sim; isolation: test_isolation; keys: test_engine_key_filter), what goes wrong */
+/* name, what must find it (crashes, faults, isolation: crash_sim, faults with failing machines, isolation by its history checker; keys: test_engine_key_filter), what goes wrong */
 #define RW_PLANTED_MAP(X)                                                                                          \
     X(skip_log_sync, crashes, "a batch of the log counts as durable without its sync")                             \
     X(skip_log_dsync, crashes, "a batch of the log counts as durable though its writes lack the flag")               \

@@ -57,7 +57,7 @@ static inline void key_filter_prefetch(const key_filter *f, uint64_t hash)
 
 /* Any thread, without a token: whether no key with this hash was in the database at some moment during the call. */
 bool key_filter_denies(const key_filter *f, uint64_t hash);
-/* Under the token of the key's partition, before the key can be seen. */
+/* Under the token of the key's partition, before the key can be seen; the walk that makes the filter needs none (T18). */
 void key_filter_note(key_filter *f, uint64_t hash);
 
 /* To another phase, if *state is still what it is in; then *state is the new one. */

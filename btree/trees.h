@@ -1,7 +1,7 @@
 /*
  * The face of btree/: the ordered map over all partitions. See README.md for the rules (T1..).
  *
- * Reads (trees_get, trees_copy_leaf) take no token and write nothing shared. Everything that changes a tree is called with the token of its
+ * Reads (trees_get, trees_copy_leaf) take no token, and of cached leaves write nothing shared (T1). Everything that changes a tree is called with the token of its
  * partition held, and never waits: what needs a page that is not in the cache returns TREE_MISS, what needs frames returns TREE_FRAMES, having
  * changed nothing that matters; the caller lets the token go, does what is missing, and begins again.
  */

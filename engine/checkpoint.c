@@ -1,5 +1,5 @@
 /*
- * Checkpoints: the image of one partition after the other, in small steps under its token, then the superblock. See README.md, C1 to C6.
+ * Checkpoints: the image of one partition after the other, in small steps under its token, then the superblock. See README.md, C1 to C7.
  */
 #include "base/planted.h"
 #include "engine/engine_internal.h"

@@ -156,7 +156,8 @@ RW_PUBLIC size_t rw_key_size_max(uint32_t page_size);
  * after a crash. options NULL: defaults. The page size of an existing database is that of its files: options->page_size is used at
  * creation only. On success *db is the caller's, until rw_close.
  * Errors: RW_EINVAL (absurd option, named), RW_ENOENT, RW_EACCESS, RW_EREADONLY (file system), RW_EBUSY (open elsewhere: the
- * message says by which process), RW_EFOREIGN, RW_EVERSION, RW_ECORRUPT, RW_ENOSPC, RW_EFILES, RW_EIO, RW_ENOMEM, RW_ENOTSUP.
+ * message says by which process), RW_EEXIST (a log with commits, and no data file beside it), RW_EFOREIGN, RW_EVERSION, RW_ECORRUPT,
+ * RW_ENOSPC, RW_EFILES, RW_EIO, RW_ENOMEM, RW_ENOTSUP.
  */
 RW_PUBLIC int rw_open(const char *dir, const rw_options *options, rw_db **db);
 
@@ -189,7 +190,8 @@ RW_PUBLIC int rw_bucket_list(rw_db *db, rw_bucket_fn fn, void *arg);
 /*
  * Copies the newest committed value of key to buf. *size: in, the room in buf in bytes; out, the value's size. buf may be NULL when *size is
  * 0. RW_ENOTFOUND; RW_ETOOSMALL when the value does not fit: then *size, and only it, is set to the value's size.
- * Cost: a cached get takes no lock and writes no shared memory; a miss costs one page read.
+ * Cost: a get of a key whose page is cached takes no lock and writes no shared memory. One whose page is not costs one page read, or more where inner pages
+ * are missing, too; none when a write that waits for the page, or a filter, answers.
  */
 RW_PUBLIC int rw_get(rw_db *db, rw_bucket bucket, rw_slice key, void *buf, size_t *size);
 

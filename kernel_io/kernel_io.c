@@ -14,7 +14,7 @@ static void posix_close(kio *k)
     .file_write = posix_file_write, .file_write_durable = posix_file_write_durable, .file_sync = posix_file_sync,          \
     .file_is_direct = posix_file_is_direct, .file_device = posix_file_device,                                              \
     .directory_create = posix_directory_create, .directory_sync = posix_directory_sync, .unlink = posix_unlink,            \
-    .rename = posix_rename, .lock = posix_lock, .unlock = posix_unlock, .now_ns = posix_now_ns, .random = posix_random,    \
+    .lock = posix_lock, .unlock = posix_unlock, .now_ns = posix_now_ns, .random = posix_random,    \
     .thread_start = posix_thread_start, .thread_join = posix_thread_join, .sleep = posix_sleep, .wake = posix_wake,        \
     .yield = posix_yield, .event_open = posix_event_open, .event_close = posix_event_close,                                \
     .event_raise = posix_event_raise, .event_clear = posix_event_clear

@@ -71,7 +71,6 @@ typedef struct kio_vtable {
     int (*directory_create)(kio *, const char *path);
     int (*directory_sync)(kio *, const char *path);
     int (*unlink)(kio *, const char *path);
-    int (*rename)(kio *, const char *from, const char *to);
     int (*lock)(kio *, const char *path, unsigned flags, kio_lock **);
     void (*unlock)(kio *, kio_lock *);
     /* time, chance */
@@ -132,10 +131,9 @@ static inline bool kio_file_is_direct(kio *k, kio_file *f) { return k->ops->file
 static inline uint64_t kio_file_device(kio *k, kio_file *f) { return k->ops->file_device(k, f); }
 /* One level; present already: 0. */
 static inline int kio_directory_create(kio *k, const char *path) { return k->ops->directory_create(k, path); }
-/* Makes the directory's entries durable: creations, renames, unlinks. */
+/* Makes the directory's entries durable: creations, unlinks. */
 static inline int kio_directory_sync(kio *k, const char *path) { return k->ops->directory_sync(k, path); }
 static inline int kio_unlink(kio *k, const char *path) { return k->ops->unlink(k, path); }
-static inline int kio_rename(kio *k, const char *from, const char *to) { return k->ops->rename(k, from, to); }
 /*
  * Takes the exclusive lock on the file at path (made when missing), for this process and among its threads. RW_EBUSY names the
  * holder by pid ("this process" when it is). A killed holder's lock may outlive it by milliseconds: retried for up to 200 ms.

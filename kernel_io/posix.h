@@ -39,7 +39,6 @@ uint64_t posix_file_device(kio *k, kio_file *file);
 int posix_directory_create(kio *k, const char *path);
 int posix_directory_sync(kio *k, const char *path);
 int posix_unlink(kio *k, const char *path);
-int posix_rename(kio *k, const char *from, const char *to);
 
 /* posix_transfer.c */
 int posix_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t offset);

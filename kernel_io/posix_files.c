@@ -215,11 +215,3 @@ int posix_unlink(kio *k, const char *path)
     int error = errno;
     return rw_error_errno(rw_error_from_errno(error), error, "cannot remove file %s", path);
 }
-
-int posix_rename(kio *k, const char *from, const char *to)
-{
-    (void)k;
-    if (rename(from, to) == 0) return 0;
-    int error = errno;
-    return rw_error_errno(rw_error_from_errno(error), error, "cannot rename file %s to %s", from, to);
-}

@@ -13,7 +13,7 @@
  *       16    8  own address, blocks
  *       24    4  length on disk, bytes: a multiple of the block size
  *       28    4  partition id at the time of writing (tells who to ask when a segment is cleaned; not trusted)
- *       32    8  newest commit timestamp in it (the LSN of the commit), 0 when none
+ *       32    8  newest commit timestamp in it (the LSN of the operation: its record's and its offset there), 0 when none
  *       40    1  compression: 0 none
  *       41    3  zero
  *       44    4  length when not compressed, bytes: the length on disk when compression is none
@@ -84,7 +84,7 @@ static inline page_ref page_ref_disk(uint64_t address, uint32_t blocks, uint32_t
 }
 
 /*
- * The extent of a large value: page_header (type 2, level 0, length 0 when it exceeds 32 bits' worth: use the fields below), then at 64:
+ * The extent of a large value: page_header (type 2, level 0), then at 64:
  *       64    4  key length, bytes (with the bucket prefix)
  *       68    4  value length, bytes
  *       72    n  key, then value, then zeros up to a whole block

@@ -1,5 +1,5 @@
 /*
- * The body of a log record. Kinds are listed once; each has its redo in engine/recovery and its description in the printer.
+ * The body of a log record. Kinds are listed once; each has its redo in engine/apply.c and its description in the printer.
  *
  * A record is the writes of one commit, in order. Body: for each operation
  *     1  operation kind (wal_op_kind)

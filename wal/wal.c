@@ -55,7 +55,6 @@ void wal_counters_get(const wal *w, wal_counters *counters)
         .writes = atomic_load_explicit(&w->writes, memory_order_relaxed),
         .write_bytes = atomic_load_explicit(&w->write_bytes, memory_order_relaxed),
         .syncs = atomic_load_explicit(&w->syncs, memory_order_relaxed),
-        .batches = atomic_load_explicit(&w->batches, memory_order_relaxed),
     };
 }
 

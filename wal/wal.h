@@ -130,7 +130,7 @@ wal_sync wal_sync_mode(const wal *w, kio_sync_times *times);
 
 typedef struct {
     /* syncs: durable writes count, too */
-    uint64_t file_bytes, writes, write_bytes, syncs, batches;
+    uint64_t file_bytes, writes, write_bytes, syncs;
 } wal_counters;
 void wal_counters_get(const wal *w, wal_counters *counters);
 

@@ -126,7 +126,7 @@ struct wal {
 
     /* ---- counters ---- */
     RW_ALIGNED(RW_CACHE_LINE)
-    _Atomic uint64_t file_bytes, writes, write_bytes, syncs, batches;
+    _Atomic uint64_t file_bytes, writes, write_bytes, syncs;
 };
 
 static inline uint64_t wal_reserved(const wal *w)

@@ -172,7 +172,6 @@ static uint64_t write_batch(wal *w)
         return 0;
     }
     wal_slots_synced(w, end);
-    atomic_fetch_add_explicit(&w->batches, 1, memory_order_relaxed);
     atomic_store(&w->durable, w->record_end);
     atomic_fetch_add(&w->batch_word[parity], 1);
     if (atomic_load(&w->batch_sleepers[parity]) > 0) kio_wake(w->k, &w->batch_word[parity], INT_MAX);

@@ -15,8 +15,8 @@ sub session_is {
     is($got_code, $code // 0, "$name: exit code");
 }
 
-# The session that the design shows, with the last time, which it leaves out.
-session_is('the design', <<'IN', <<'OUT');
+# A session with a bit of everything.
+session_is('a bit of everything', <<'IN', <<'OUT');
 put user:1 {"name": "Alice", "age": 30}
 get user:1
 BEGIN

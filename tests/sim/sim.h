@@ -96,7 +96,7 @@ bool sim_descriptor_wait(kio *k, int descriptor, int64_t timeout_ns);
 #define SIM_ON_SYNC 4u        /* a durable write is both a write and a sync */
 #define SIM_ON_ALLOCATE 8u    /* and resize */
 #define SIM_ON_OPEN 16u
-#define SIM_ON_DIRECTORY 32u  /* create, sync, unlink, rename */
+#define SIM_ON_DIRECTORY 32u  /* create, sync, unlink */
 
 typedef enum {
     SIM_FAULT_ERROR,       /* fails with errno_value; a write may have been done in part, a sync covers a part and forgets the rest, a durable write both */

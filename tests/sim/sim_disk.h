@@ -50,14 +50,13 @@ typedef struct {
     size_t count;
 } sim_directory;
 
-typedef enum { SIM_NAME_ADD, SIM_NAME_REMOVE, SIM_NAME_MOVE } sim_name_kind;
+typedef enum { SIM_NAME_ADD, SIM_NAME_REMOVE } sim_name_kind;
 
 typedef struct sim_name_change {
     struct sim_name_change *next;
     uint64_t sequence;
     sim_name_kind kind;
     char *path;
-    char *to;                      /* SIM_NAME_MOVE */
     sim_node *node;                /* SIM_NAME_ADD */
 } sim_name_change;
 
@@ -81,7 +80,6 @@ void sim_directory_remove(sim_disk *disk, sim_directory *directory, const char *
 void sim_directory_move(sim_disk *disk, sim_directory *directory, const char *from, const char *to);
 sim_node *sim_disk_make(sim_disk *disk, const char *path, bool is_directory);   /* the node is the directory's */
 void sim_disk_unlink(sim_disk *disk, const char *path);
-void sim_disk_rename(sim_disk *disk, const char *from, const char *to);
 void sim_disk_sync_names(sim_disk *disk, const char *directory, uint64_t up_to);
 void sim_name_change_apply(sim_disk *disk, sim_directory *directory, const sim_name_change *change);
 void sim_name_changes_free(sim_disk *disk);

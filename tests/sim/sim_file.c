@@ -198,18 +198,6 @@ int sim_unlink(kio *k, const char *path)
     return 0;
 }
 
-int sim_rename(kio *k, const char *from, const char *to)
-{
-    sim_world *world = sim_world_of(k);
-    int rc = small_operation(world, SIM_ON_DIRECTORY, "rename", from);
-    if (rc != 0) return rc;
-    if (sim_directory_find(&world->disk->current, from) == NULL || !sim_path_has_parent(&world->disk->current, to)) {
-        return rw_error_errno(RW_ENOENT, ENOENT, "rename of %s to %s", from, to);
-    }
-    sim_disk_rename(world->disk, from, to);
-    return 0;
-}
-
 /* ---- locks ---- */
 
 int sim_lock_take(kio *k, const char *path, unsigned flags, kio_lock **out)

@@ -70,30 +70,20 @@ void sim_directory_remove(sim_disk *disk, sim_directory *directory, const char *
     sim_node_release(disk, node);
 }
 
-void sim_directory_move(sim_disk *disk, sim_directory *directory, const char *from, const char *to)
-{
-    sim_node *node = sim_directory_find(directory, from);
-    if (node == NULL || sim_directory_find(directory, to) == node) return;
-    sim_directory_add(disk, directory, to, node);
-    sim_directory_remove(disk, directory, from);
-}
-
 void sim_name_change_apply(sim_disk *disk, sim_directory *directory, const sim_name_change *change)
 {
     switch (change->kind) {
     case SIM_NAME_ADD: sim_directory_add(disk, directory, change->path, change->node); break;
     case SIM_NAME_REMOVE: sim_directory_remove(disk, directory, change->path); break;
-    case SIM_NAME_MOVE: sim_directory_move(disk, directory, change->path, change->to); break;
     }
 }
 
-static void disk_change_name(sim_disk *disk, sim_name_kind kind, const char *path, const char *to, sim_node *node)
+static void disk_change_name(sim_disk *disk, sim_name_kind kind, const char *path, sim_node *node)
 {
     sim_name_change *change = sim_allocate(sizeof *change);
     change->sequence = ++disk->sequence;
     change->kind = kind;
     change->path = sim_path_copy(path);
-    change->to = to != NULL ? sim_path_copy(to) : NULL;
     change->node = node;
     if (node != NULL) sim_node_hold(node);
     *disk->name_changes_end = change;
@@ -104,25 +94,19 @@ static void disk_change_name(sim_disk *disk, sim_name_kind kind, const char *pat
 sim_node *sim_disk_make(sim_disk *disk, const char *path, bool is_directory)
 {
     sim_node *node = sim_node_new(disk, is_directory);
-    disk_change_name(disk, SIM_NAME_ADD, path, NULL, node);
+    disk_change_name(disk, SIM_NAME_ADD, path, node);
     return node;
 }
 
 void sim_disk_unlink(sim_disk *disk, const char *path)
 {
-    disk_change_name(disk, SIM_NAME_REMOVE, path, NULL, NULL);
-}
-
-void sim_disk_rename(sim_disk *disk, const char *from, const char *to)
-{
-    disk_change_name(disk, SIM_NAME_MOVE, from, to, NULL);
+    disk_change_name(disk, SIM_NAME_REMOVE, path, NULL);
 }
 
 static void name_change_free(sim_disk *disk, sim_name_change *change)
 {
     if (change->node != NULL) sim_node_release(disk, change->node);
     free(change->path);
-    free(change->to);
     free(change);
 }
 

@@ -417,7 +417,6 @@ const kio_vtable sim_vtable = {
     .directory_create = sim_directory_create,
     .directory_sync = sim_directory_sync,
     .unlink = sim_unlink,
-    .rename = sim_rename,
     .lock = sim_lock_take,
     .unlock = sim_lock_release,
     .now_ns = world_now_ns,

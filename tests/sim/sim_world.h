@@ -184,7 +184,6 @@ uint64_t sim_file_device(kio *k, kio_file *file);
 int sim_directory_create(kio *k, const char *path);
 int sim_directory_sync(kio *k, const char *path);
 int sim_unlink(kio *k, const char *path);
-int sim_rename(kio *k, const char *from, const char *to);
 int sim_lock_take(kio *k, const char *path, unsigned flags, kio_lock **out);
 void sim_lock_release(kio *k, kio_lock *lock);
 

@@ -282,38 +282,6 @@ static void test_power_cut(void)
     sim_disk_destroy(disk);
 }
 
-static void run_rename(void *arg)
-{
-    scene *s = arg;
-    kio_file *file = open_file(s, "name");
-    write_fill(s, file, '1', 4096, 0);
-    TAP_CHECK(kio_file_sync(s->k, file) == 0 && kio_directory_sync(s->k, "") == 0);
-    kio_file_close(s->k, file);
-    file = open_file(s, "name.new");
-    write_fill(s, file, '2', 4096, 0);
-    TAP_CHECK(kio_file_sync(s->k, file) == 0);
-    kio_file_close(s->k, file);
-    TAP_CHECK(kio_rename(s->k, "name.new", "name") == 0);
-    TAP_CHECK(kio_unlink(s->k, "nothing") == RW_ENOENT);
-}
-
-static void test_rename(void)
-{
-    scene s = {0};
-    sim_disk *disk = sim_disk_create();
-    scene_run(&s, disk, 3, run_rename);
-    unsigned old = 0, fresh = 0;
-    for (unsigned i = 0; i < SEEDS; i++) {
-        sim_disk *crashed = sim_disk_crash(disk, &s.random);
-        old += sectors_of(crashed, "name", '1', 0, 8) == 8;
-        fresh += sectors_of(crashed, "name", '2', 0, 8) == 8;
-        sim_disk_destroy(crashed);
-    }
-    tap_ok(old > 0 && fresh > 0 && old + fresh == SEEDS, "a rename is atomic: %u old, %u new", old, fresh);
-    sim_world_close(s.world);
-    sim_disk_destroy(disk);
-}
-
 static void run_sync_in_flight(void *arg)
 {
     scene *s = arg;
@@ -679,7 +647,6 @@ int main(void)
     test_threads();
     test_hangs();
     test_power_cut();
-    test_rename();
     test_sync_cover();
     test_durable_write();
     test_durable_write_failing();
