@@ -114,7 +114,7 @@ static const struct {
     unsigned mode;
 } modes[] = {{"snapshot", RW_SNAPSHOT}, {"serializable", RW_SERIALIZABLE}, {"pessimistic", RW_PESSIMISTIC}};
 
-bool bench_parse_mode(const char *text, unsigned *mode)
+static bool parse_mode(const char *text, unsigned *mode)
 {
     for (unsigned i = 0; i < RW_ARRAY_SIZE(modes); i++) {
         if (strcmp(text, modes[i].name) != 0) continue;
@@ -177,7 +177,7 @@ static bool job_parse(const char *text, size_t size, const bench_request *common
         if (strcmp(word, "sync") == 0) job->sync = true;
         else if (strcmp(word, "async") == 0) job->sync = false;
         else if (strncmp(word, "threads=", 8) == 0 && bench_parse_count(word + 8, 1, BENCH_THREADS_MAX, &threads)) job->threads = (unsigned)threads;
-        else if (job->workload->shares[BENCH_TRANSACTION] == 0 || !bench_parse_mode(word, &job->txn_mode)) return false;
+        else if (job->workload->shares[BENCH_TRANSACTION] == 0 || !parse_mode(word, &job->txn_mode)) return false;
         at = end;
     }
     return true;
@@ -271,7 +271,7 @@ static bool run_option(bench_request *common, int option, const char *text)
     case OPTION_SCAN_LENGTH: parsed = bench_parse_count(text, 1, 1000000000, &number); common->scan_length = (uint32_t)number; break;
     case OPTION_READ_SHARE: parsed = bench_parse_count(text, 0, 100, &number); common->read_share = (unsigned)number; break;
     case OPTION_DISTRIBUTION: parsed = parse_distribution(text, &common->distribution); break;
-    case OPTION_TXN_MODE: parsed = bench_parse_mode(text, &common->txn_mode); break;
+    case OPTION_TXN_MODE: parsed = parse_mode(text, &common->txn_mode); break;
     case OPTION_TXN_READS: parsed = bench_parse_count(text, 0, BENCH_TRANSACTION_KEYS_MAX, &number); common->txn_reads = (uint32_t)number; break;
     case OPTION_TXN_WRITES: parsed = bench_parse_count(text, 0, BENCH_TRANSACTION_KEYS_MAX, &number); common->txn_writes = (uint32_t)number; break;
     case OPTION_SYNC: common->sync = true; return true;

@@ -33,8 +33,7 @@ typedef struct {
 /* 0; 1: help was printed; or -1: a mistake was explained on stderr. */
 int bench_arguments_parse(bench_arguments *arguments, int argc, char **argv);
 
-/* "snapshot", "serializable" or "pessimistic" as a flag of rw_txn_begin, and back. */
-bool bench_parse_mode(const char *text, unsigned *mode);
+/* "snapshot", "serializable" or "pessimistic", of a flag of rw_txn_begin. */
 const char *bench_mode_name(unsigned mode);
 bool bench_parse_format(const char *text, bench_format *format);
 /* Sets an option given as name=value. 0, or the code of rw_options_set. */

@@ -134,7 +134,8 @@ static uint16_t heap_move(node *n, uint32_t page_size, const unsigned char *old,
     return place;
 }
 
-void node_compact(node *n, uint32_t page_size, unsigned char *buffer)
+/* Rewrites the heap without garbage, in slot order from its end down. buffer: page_size bytes. */
+static void compact(node *n, uint32_t page_size, unsigned char *buffer)
 {
     uint32_t end = node_heap_end(page_size);
     memcpy(buffer + n->heap_start, node_at(n, n->heap_start), end - n->heap_start);
@@ -158,12 +159,12 @@ static inline bool heap_has(const node *n, uint32_t size)
 __attribute__((noinline)) static void heap_gather(node *n, uint32_t page_size)
 {
     unsigned char buffer[RW_PAGE_SIZE_MAX];
-    node_compact(n, page_size, buffer);
+    compact(n, page_size, buffer);
 }
 
 void node_tidy(node *n, uint32_t page_size, void *scratch)
 {
-    if (n->heap_garbage != 0) node_compact(n, page_size, scratch);
+    if (n->heap_garbage != 0) compact(n, page_size, scratch);
     uint32_t gap = node_slots_end(n->count);
     memset(node_at(n, gap), 0, n->heap_start - gap);
 }

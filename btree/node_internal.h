@@ -61,25 +61,11 @@ static inline bool node_value_has_extent(const node *n, const void *value, unsig
 }
 
 void node_hints_update(node *n);
-/* Rewrites the heap without garbage, in slot order from its end down. buffer: page_size bytes. */
-void node_compact(node *n, uint32_t page_size, unsigned char *buffer);
 /* A place for size bytes below the heap, which has room; what is empty gets the heap's end, which is always in range. */
 uint16_t node_heap_allocate(node *n, uint32_t page_size, uint32_t size);
 
 /* ---- building a node out of others' slots ----------------------------------------------------------------------- */
 
-/* A slot's key without the first prefix bytes, in two pieces. */
-typedef struct {
-    rw_slice front, rest;
-} node_key_pieces;
-
-/* first_child: it will be slot 0 of an inner node, whose key is empty. The key begins with the first prefix bytes of from's lower fence, or its
- * prefix is at least so long. */
-node_key_pieces node_key_without(const node *from, unsigned slot, size_t prefix, bool first_child);
-/* Bytes that slots [first, end) of from take in a node with this prefix; first_of_node: first becomes slot 0. */
-uint32_t node_bytes_in(const node *from, unsigned first, unsigned end, size_t prefix, bool first_of_node);
-/* Appends slots [first, end) of from. They fit. Hints are left to the caller. */
-void node_append(node *to, uint32_t page_size, const node *from, unsigned first, unsigned end);
 /* n becomes what was built in scratch, but keeps its page header. */
 void node_take_over(node *n, const node *built, uint32_t page_size);
 

@@ -1,26 +1,34 @@
 /* Building nodes out of the slots of others, and choosing the point between two slots where a fence is to stand. */
 #include "btree/node_internal.h"
 
-node_key_pieces node_key_without(const node *from, unsigned slot, size_t prefix, bool first_child)
+/* A slot's key without the first prefix bytes, in two pieces. */
+typedef struct {
+    rw_slice front, rest;
+} key_pieces;
+
+/* first_child: it will be slot 0 of an inner node, whose key is empty. The key begins with the first prefix bytes of from's lower fence, or its
+ * prefix is at least so long. */
+static key_pieces key_without(const node *from, unsigned slot, size_t prefix, bool first_child)
 {
     rw_slice none = {NULL, 0}, lower = node_lower_fence(from), rest = node_key_rest(from, slot);
-    if (first_child) return (node_key_pieces){none, none};
+    if (first_child) return (key_pieces){none, none};
     const unsigned char *fence = lower.data;
     if (slot == 0 && !node_is_leaf(from)) {
         RW_ASSERT(prefix <= lower.size);
-        return (node_key_pieces){rw_slice_of(fence + prefix, lower.size - prefix), none};
+        return (key_pieces){rw_slice_of(fence + prefix, lower.size - prefix), none};
     }
-    if (prefix <= from->prefix_length) return (node_key_pieces){rw_slice_of(fence + prefix, from->prefix_length - prefix), rest};
+    if (prefix <= from->prefix_length) return (key_pieces){rw_slice_of(fence + prefix, from->prefix_length - prefix), rest};
     size_t cut = prefix - from->prefix_length;
     RW_ASSERT(cut <= rest.size);
-    return (node_key_pieces){none, rw_slice_of((const unsigned char *)rest.data + cut, rest.size - cut)};
+    return (key_pieces){none, rw_slice_of((const unsigned char *)rest.data + cut, rest.size - cut)};
 }
 
-uint32_t node_bytes_in(const node *from, unsigned first, unsigned end, size_t prefix, bool first_of_node)
+/* Bytes that slots [first, end) of from take in a node with this prefix; first_of_node: first becomes slot 0. */
+static uint32_t bytes_in(const node *from, unsigned first, unsigned end, size_t prefix, bool first_of_node)
 {
     size_t bytes = 0;
     if (!node_is_leaf(from) && first < end && (first == 0 || first_of_node)) { /* a first child's key: the lower fence, or none */
-        node_key_pieces key = node_key_without(from, first, prefix, first_of_node);
+        key_pieces key = key_without(from, first, prefix, first_of_node);
         bytes = sizeof(node_slot) + key.front.size + key.rest.size + from->slots[first].value_length;
         first++;
     }
@@ -43,7 +51,7 @@ static inline void append_alike(node *to, uint32_t page_size, const node *from, 
 
 static void append_slot(node *to, uint32_t page_size, const node *from, unsigned slot)
 {
-    node_key_pieces key = node_key_without(from, slot, to->prefix_length, to->count == 0 && !node_is_leaf(to));
+    key_pieces key = key_without(from, slot, to->prefix_length, to->count == 0 && !node_is_leaf(to));
     const node_slot *old = &from->slots[slot];
     size_t key_length = key.front.size + key.rest.size;
     node_slot *s = &to->slots[to->count];
@@ -60,7 +68,8 @@ static void append_slot(node *to, uint32_t page_size, const node *from, unsigned
     to->extents = (uint16_t)(to->extents + node_value_has_extent(to, at + key_length, s->flags));
 }
 
-void node_append(node *to, uint32_t page_size, const node *from, unsigned first, unsigned end)
+/* Appends slots [first, end) of from. They fit. Hints are left to the caller. */
+static void append(node *to, uint32_t page_size, const node *from, unsigned first, unsigned end)
 {
     bool alike = to->prefix_length == from->prefix_length && node_is_leaf(from);
     for (unsigned i = first; i < end; i++) {
@@ -164,15 +173,15 @@ uint32_t node_sequence_used(const node_sequence *sequence, unsigned first, unsig
     sequence_parts parts = parts_of(sequence, first, end);
     size_t prefix = node_prefix_of_fences(lower, upper);
     bool none_left = parts.left_first == parts.left_end;
-    uint32_t bytes = node_bytes_in(sequence->left, parts.left_first, parts.left_end, prefix, true);
-    if (parts.right_first < parts.right_end) bytes += node_bytes_in(sequence->right, parts.right_first, parts.right_end, prefix, none_left);
+    uint32_t bytes = bytes_in(sequence->left, parts.left_first, parts.left_end, prefix, true);
+    if (parts.right_first < parts.right_end) bytes += bytes_in(sequence->right, parts.right_first, parts.right_end, prefix, none_left);
     return bytes + (uint32_t)lower.size + (uint32_t)upper.size;
 }
 
 void node_sequence_append(node *to, uint32_t page_size, const node_sequence *sequence, unsigned first, unsigned end)
 {
     sequence_parts parts = parts_of(sequence, first, end);
-    node_append(to, page_size, sequence->left, parts.left_first, parts.left_end);
-    if (parts.right_first < parts.right_end) node_append(to, page_size, sequence->right, parts.right_first, parts.right_end);
+    append(to, page_size, sequence->left, parts.left_first, parts.left_end);
+    if (parts.right_first < parts.right_end) append(to, page_size, sequence->right, parts.right_first, parts.right_end);
     node_hints_update(to);
 }

@@ -91,9 +91,6 @@ bool shell_expect_end(const shell *s, const char *at, const char *end);
 bool shell_word_is(const text_buffer *word, bool quoted, const char *keyword);
 /* Refuses, with a reason, what cannot be done while a transaction is open. */
 bool shell_refuse_in_transaction(const shell *s);
-bool shell_use_bucket(shell *s, const char *name, unsigned flags);
-/* Opens the database again and the bucket that was in use. Without it the session cannot go on. */
-bool shell_open_again(shell *s);
 
 /* The commands, by file: shell_records.c */
 bool shell_put(shell *s, const char *at, const char *end);

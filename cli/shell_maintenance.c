@@ -8,7 +8,7 @@
 #include "cli/shell.h"
 #include "cli/verb.h"
 
-bool shell_use_bucket(shell *s, const char *name, unsigned flags)
+static bool use_bucket(shell *s, const char *name, unsigned flags)
 {
     stopwatch_start(&s->watch);
     int code = rw_bucket_open(s->db, name, flags, &s->bucket);
@@ -41,7 +41,7 @@ static bool drop_bucket(shell *s, const char *name)
     stopwatch_stop(&s->watch);
     if (code != 0) return shell_library_error(s, code);
     bool was_in_use = strcmp(name, s->bucket_name.data) == 0;
-    if (was_in_use && !shell_use_bucket(s, "default", 0)) return false;
+    if (was_in_use && !use_bucket(s, "default", 0)) return false;
     return shell_say(s, was_in_use ? "OK, the bucket in use is default again" : "OK");
 }
 
@@ -65,7 +65,7 @@ bool shell_bucket(shell *s, const char *at, const char *end)
     if (!shell_read_only_word(s, at, end, &s->key)) return false;
     if (s->key.size == 0 || memchr(s->key.data, '\0', s->key.size) != NULL) return shell_error(s, "a bucket's name is 1 to 255 bytes, none of them 0");
     text_append_byte(&s->key, '\0');
-    if (use) return shell_use_bucket(s, s->key.data, 0) && shell_say(s, "OK");
+    if (use) return use_bucket(s, s->key.data, 0) && shell_say(s, "OK");
     return create ? create_bucket(s, s->key.data) : drop_bucket(s, s->key.data);
 }
 
@@ -103,7 +103,8 @@ bool shell_compact(shell *s, const char *at, const char *end)
     return maintain(s, at, end, rw_compact);
 }
 
-bool shell_open_again(shell *s)
+/* Opens the database again and the bucket that was in use. Without it the session cannot go on. */
+static bool open_again(shell *s)
 {
     s->options.create = 0;
     int code = rw_open(s->args->positional[0], &s->options, &s->db);
@@ -112,7 +113,7 @@ bool shell_open_again(shell *s)
         shell_library_error(s, code);
         return shell_error(s, "the database cannot be opened again: the session ends");
     }
-    return shell_use_bucket(s, s->bucket_name.data, 0);
+    return use_bucket(s, s->bucket_name.data, 0);
 }
 
 /* rw_verify checks a closed database: its files must stand still. */
@@ -136,7 +137,7 @@ bool shell_verify(shell *s, const char *at, const char *end)
         else if (findings != 0) shell_error(s, "%s is damaged: %" PRIu64 " finding%s", directory, findings, findings == 1 ? "" : "s");
         else shell_library_error(s, code);
     }
-    return shell_open_again(s) && sound;
+    return open_again(s) && sound;
 }
 
 /* An option of the library is chosen when a database is opened. */
@@ -153,7 +154,7 @@ bool shell_set(shell *s, const char *at, const char *end)
     code = rw_close(s->db);
     s->db = NULL;
     if (code != 0) shell_library_error(s, code);
-    if (!shell_open_again(s) || code != 0) return false;
+    if (!open_again(s) || code != 0) return false;
     printf("A lock is waited for %" PRIu32 " ms from now on\n", s->options.lock_timeout_ms);
     return true;
 }

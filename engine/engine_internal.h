@@ -310,7 +310,6 @@ bool versions_tend(engine *e);
 /* ---- open -------------------------------------------------------------------------------------------------------- */
 
 int recovery_run(engine *e);
-int recovery_claim_image(engine *e);
 int replay_log(engine *e);
 
 /* ---- salvage (salvage.c): what an opening passes over, and tells ------------------------------------------------- */

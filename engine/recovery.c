@@ -40,7 +40,7 @@ static int claim_subtree(engine *e, page_ref ref, unsigned level)
     return error;
 }
 
-int recovery_claim_image(engine *e)
+static int claim_image(engine *e)
 {
     const store_image *image = store_image_opened(e->store);
     for (uint32_t i = 0; i < image->partition_count; i++) {
@@ -89,7 +89,7 @@ int recovery_run(engine *e)
     const store_image *image = store_image_opened(e->store);
     uint64_t end_lsn, began = kio_now_ns(e->kio);
     if (image->partition_count == 0 || image->partitions[0].low_key.size != 0) return rw_error(RW_ECORRUPT, "the superblock names no first partition");
-    int error = store_claims_needed(e->store) && !e->read_only ? recovery_claim_image(e) : 0;
+    int error = store_claims_needed(e->store) && !e->read_only ? claim_image(e) : 0;
     if (error == 0 && !e->read_only) error = wal_replay(e->wal, image->checkpoint_lsn, image->durable_lsn, claim_record, e, &end_lsn);
     if (error != 0) return error;
     store_claims_end(e->store);

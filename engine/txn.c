@@ -222,7 +222,7 @@ static int own_value(const write_entry *own, void *buf, size_t *size)
     return 0;
 }
 
-int txn_read(transaction *t, rw_slice key, bool for_update, void *buf, size_t *size)
+static int read_in(transaction *t, rw_slice key, bool for_update, void *buf, size_t *size)
 {
     write_entry own;
     bool is_own = write_set_count(t->writes) > 0 && write_set_find(t->writes, key, &own);
@@ -241,7 +241,7 @@ static int txn_get(rw_txn *handle, rw_bucket bucket, rw_slice key, bool for_upda
     else if (for_update && txn_mode_is(t, RW_READONLY)) error = rw_error(RW_EREADONLY, "the transaction is read-only");
     if (error == 0) error = for_update ? key_make(t->e, bucket, key, &stored) : key_make_at(t->e, bucket, txn_moment(t), key, &stored);
     if (error == 0) {
-        error = txn_read(t, stored.slice, for_update, buf, size);
+        error = read_in(t, stored.slice, for_update, buf, size);
         if (error == RW_ENOTFOUND) rw_error_fixed(error, "the key was not found");
         key_free(&stored);
     }
@@ -296,7 +296,7 @@ static int txn_delete(transaction *t, rw_slice key)
     char no_room[1];
     size_t size = 0;
     int error = room_check(t, key.size);
-    if (error == 0) error = txn_read(t, key, txn_mode_is(t, RW_PESSIMISTIC), no_room, &size);
+    if (error == 0) error = read_in(t, key, txn_mode_is(t, RW_PESSIMISTIC), no_room, &size);
     if (error == 0 || error == RW_ETOOSMALL) error = write_set_delete(t->writes, key);
     bytes_note(t);
     return error;

@@ -50,7 +50,6 @@ int txn_slots_for_each(const engine *e, int (*fn)(void *arg, transaction *t), vo
 
 /* txn.c: the parts of public calls that others need, for a transaction that was entered. */
 int txn_begin(rw_db *db, engine *e, unsigned flags, transaction **out);
-int txn_read(transaction *t, rw_slice key, bool for_update, void *buf, size_t *size);
 /* Ends it; the handle is void then. */
 int txn_commit(transaction *t, unsigned flags);
 /*

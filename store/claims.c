@@ -114,7 +114,8 @@ int segments_load(store *s, const uint32_t *entries, uint32_t count)
 
 /* ---- the end ---- */
 
-void segments_claims_end(store *s)
+/* What holds something alive is closed, the rest is free. */
+static void claims_end(store *s)
 {
     segments *g = &s->segments;
     if (!g->claiming) return;
@@ -129,6 +130,6 @@ void segments_claims_end(store *s)
 void store_claims_end(store *s)
 {
     kio_mutex_lock(s->k, &s->mutex);
-    segments_claims_end(s);
+    claims_end(s);
     kio_mutex_unlock(s->k, &s->mutex);
 }

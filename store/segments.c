@@ -88,7 +88,7 @@ void segment_to_free(segments *g, uint32_t n)
     g->free_hint = RW_MIN(g->free_hint, n / 64);
 }
 
-void segment_from_free(segments *g, uint32_t n, segment_state state)
+static void segment_from_free(segments *g, uint32_t n, segment_state state)
 {
     RW_ASSERT(g->flags[n].state == SEGMENT_FREE && g->live[n] == 0);
     g->flags[n] = (segment_flags){.state = (uint8_t)state};

@@ -97,10 +97,7 @@ uint32_t segments_allocate(store *s, store_stream stream, uint32_t blocks, uint6
 void segments_release(store *s, uint64_t address, uint32_t blocks, bool give_back);
 /* At open, from the entries of the space map. RW_ECORRUPT: it cannot be; nothing was loaded. */
 int segments_load(store *s, const uint32_t *entries, uint32_t count);
-/* What holds something alive is closed, the rest is free. */
-void segments_claims_end(store *s);
 void segment_to_free(segments *g, uint32_t n);
-void segment_from_free(segments *g, uint32_t n, segment_state state);
 void segment_live_add(segments *g, uint32_t n, uint32_t blocks);
 /* Aborts when the sums do not add up. */
 void segments_check(store *s);

@@ -39,7 +39,9 @@ double compare_measurement_rate(const compare_measurement *m)
     return m->seconds > 0 ? (double)m->operations / m->seconds : 0;
 }
 
-unsigned compare_results_stands_with(const compare_results *results, unsigned stage, unsigned engine, unsigned workload)
+/* The workload with which an engine stands in a comparison: itself; but for one in flight and an engine that has no such calls the one with threads in which its median rate
+ * is the highest. */
+static unsigned stands_with(const compare_results *results, unsigned stage, unsigned engine, unsigned workload)
 {
     const compare_stage *s = &results->plan->stages[stage];
     const compare_adapter *adapter = results->plan->engines[engine];
@@ -92,7 +94,7 @@ static void gather_round(gathered *g, const compare_measurement *m, const compar
 void compare_results_summarise(const compare_results *results, unsigned stage, unsigned engine, unsigned workload, compare_summary *summary)
 {
     const compare_stage *s = &results->plan->stages[stage];
-    unsigned base = compare_results_base(results->plan), own = compare_results_stands_with(results, stage, engine, workload);
+    unsigned base = compare_results_base(results->plan), own = stands_with(results, stage, engine, workload);
     gathered g = {.counts = {0}};
     memset(summary, 0, sizeof *summary);
     summary->instead = own != workload ? &s->workloads[own] : NULL;

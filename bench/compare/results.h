@@ -23,9 +23,6 @@ compare_turn *compare_results_turn(const compare_results *results, unsigned stag
 /* NULL: it was not done. */
 const compare_measurement *compare_results_measurement(const compare_results *results, unsigned stage, unsigned engine, unsigned round, unsigned workload);
 
-/* The workload with which an engine stands in a comparison: itself; but for one in flight and an engine that has no such calls the one with threads in which its median rate
- * is the highest. */
-unsigned compare_results_stands_with(const compare_results *results, unsigned stage, unsigned engine, unsigned workload);
 
 /* One workload of one engine over all rounds. */
 typedef struct {
