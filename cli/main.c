@@ -44,6 +44,10 @@ static const verb verbs[] = {
     {"stat", "DIR", "print the counters of the store", "Counters run from the opening, so most tell of this opening.\n", OPEN | ARGUMENTS_FORMAT, 1, 1, verb_stat, NULL},
     {"verify", "DIR", "check a closed database in full", "Prints each finding. Changes nothing. The exit code is 1 when anything was found.\n",
      ARGUMENTS_FORMAT, 1, 1, verb_verify, NULL},
+    {"log", "DIR", "print the log of a closed database",
+     "Prints each block of the log and the records in it, in the order of the file, as far as they decode: what happened since the last checkpoints, and older\n"
+     "records that are not overwritten yet. Keys begin with the four bytes of their bucket's number; \\xx stands for a byte, long values are cut. Changes nothing.\n",
+     0, 1, 1, verb_log, NULL},
     {"repair", "DIR NEWDIR", "copy what can be read of a damaged database into a new one",
      "Changes nothing in DIR. NEWDIR must not be there yet, or be empty. A log that is damaged is taken as ending before the damage; of a page that cannot be\n"
      "read the records are left out. Prints what was copied, bucket by bucket, and what was lost. The exit code is 1 when anything was lost.\n"

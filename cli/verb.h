@@ -32,6 +32,7 @@ int verb_delete_range(const arguments *a);
 int verb_bucket(const arguments *a);
 int verb_stat(const arguments *a);
 int verb_verify(const arguments *a);
+int verb_log(const arguments *a);
 int verb_repair(const arguments *a);
 int verb_checkpoint(const arguments *a);
 int verb_compact(const arguments *a);

@@ -1,10 +1,11 @@
-/* The verbs that look after a database: stat, verify, checkpoint, compact. */
+/* The verbs that look after a database: stat, verify, log, checkpoint, compact. */
 #include <stdio.h>
 #include <string.h>
 
 #include "base/base.h"
 #include "cli/cli.h"
 #include "cli/verb.h"
+#include "engine/engine.h"
 
 static const char *const stat_names[] = {
 #define STAT_NAME(name, text) #name,
@@ -92,6 +93,12 @@ int verb_verify(const arguments *a)
         status = cli_error_library(NULL, code, "verify %s", a->positional[0]);
     }
     return cli_finish_output(status);
+}
+
+int verb_log(const arguments *a)
+{
+    int code = db_print_log(a->positional[0], stdout);
+    return cli_finish_output(code == 0 ? EXIT_DONE : cli_error_library(NULL, code, "log %s", a->positional[0]));
 }
 
 static int maintain(const arguments *a, int (*call)(rw_db *), const char *name)

@@ -1,8 +1,10 @@
 /*
- * The face of engine/ to tests (opening a database over a given back end) and to the command's repair. Everyone else uses ringwood.h.
+ * The face of engine/ to tests (opening a database over a given back end) and to the command's repair and log. Everyone else uses ringwood.h.
  */
 #ifndef RW_ENGINE_H
 #define RW_ENGINE_H
+
+#include <stdio.h>
 
 #include "kernel_io/kernel_io.h"
 
@@ -23,6 +25,9 @@ int db_open_salvage(const char *dir, const rw_options *options, rw_verify_fn fou
 int db_salvage_behind(rw_db *db, rw_bucket bucket, rw_slice key, void *next, size_t *size);
 /* Of such a database, the buckets that hold records and whose names were not read, under names made of their numbers. From here on they can be read. */
 int db_salvage_unnamed(rw_db *db, rw_bucket_fn fn, void *arg);
+
+/* For the command's log: prints the blocks and records of a closed database's log as far as they decode. Changes nothing. Errors as rw_verify, and what the printing met. */
+int db_print_log(const char *dir, FILE *to);
 
 /* Checks what is in memory of a database that is open for writing: every tree's resident part, dirty lists, frames. No other call may be running.
  * RW_ECORRUPT says what is wrong. */

@@ -49,13 +49,21 @@ static int findings_result(const verifier *v)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
+/* NULL: no memory, which the thread's error says. */
+static char *path_make(const char *dir, const char *name)
+{
+    size_t size = strlen(dir) + strlen(name) + 2;
+    char *path = malloc(size);
+    if (path != NULL) snprintf(path, size, "%s/%s", dir, name);
+    else rw_error(RW_ENOMEM, "no memory for a path");
+    return path;
+}
+
 static int path_exists(kio *k, const char *dir, const char *name, bool *exists)
 {
     kio_file *file;
-    size_t size = strlen(dir) + strlen(name) + 2;
-    char *path = malloc(size);
-    if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
-    snprintf(path, size, "%s/%s", dir, name);
+    char *path = path_make(dir, name);
+    if (path == NULL) return RW_ENOMEM;
     int error = kio_file_open(k, path, KIO_READ_ONLY, &file);
     free(path);
     *exists = error == 0;
@@ -77,10 +85,8 @@ static int database_look(verifier *v, bool *exists)
 
 static int lock_take(verifier *v)
 {
-    size_t size = strlen(v->dir) + sizeof "/lock";
-    char *path = malloc(size);
-    if (path == NULL) return rw_error(RW_ENOMEM, "no memory for a path");
-    snprintf(path, size, "%s/lock", v->dir);
+    char *path = path_make(v->dir, "lock");
+    if (path == NULL) return RW_ENOMEM;
     int error = kio_lock_take(v->k, path, KIO_READ_ONLY, &v->lock);
     free(path);
     return error;
@@ -176,5 +182,31 @@ int rw_verify(const char *dir, rw_verify_fn fn, void *arg)
     if (error != 0) return error;
     error = db_verify_with(k, dir, fn, arg);
     kio_close(k);
+    return error;
+}
+
+/* ---- the log, printed -------------------------------------------------------------------------------------------- */
+
+static int log_print(verifier *v, FILE *to)
+{
+    bool exists;
+    int error = path_exists(v->k, v->dir, "log", &exists);
+    if (error == 0 && !exists) error = rw_error(RW_ENOENT, "%s: there is no log", v->dir);
+    if (error == 0) error = lock_take(v);
+    char *path = error == 0 ? path_make(v->dir, "log") : NULL;
+    if (path == NULL) return error != 0 ? error : RW_ENOMEM;
+    error = wal_print(v->k, path, to);
+    free(path);
+    if (v->lock != NULL) kio_lock_release(v->k, v->lock);
+    return error;
+}
+
+int db_print_log(const char *dir, FILE *to)
+{
+    verifier v = {.dir = dir};
+    int error = kio_open("psync", NULL, NULL, &v.k);
+    if (error != 0) return error;
+    error = log_print(&v, to);
+    kio_close(v.k);
     return error;
 }

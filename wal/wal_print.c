@@ -1,5 +1,4 @@
-/* Prints a log file as far as it decodes; changes nothing. For the inspector. */
-#include <ctype.h>
+/* Prints a log file as far as it decodes; changes nothing. */
 #include <stdlib.h>
 
 #include "wal/wal_internal.h"
@@ -35,7 +34,7 @@ static void print_bytes(FILE *to, const char *name, rw_slice bytes)
     const unsigned char *at = bytes.data;
     fprintf(to, " %s(%zu) ", name, bytes.size);
     for (size_t i = 0; i < bytes.size && i < SHOWN_BYTES; i++) {
-        if (isprint(at[i]) && at[i] != '\\') fputc(at[i], to);
+        if (at[i] >= 0x20 && at[i] < 0x7f && at[i] != '\\') fputc(at[i], to);
         else fprintf(to, "\\%02x", at[i]);
     }
     if (bytes.size > SHOWN_BYTES) fputs("...", to);

@@ -105,6 +105,17 @@ verb_is('checkpoint', ['checkpoint', $db], 0, '');
 verb_is('compact', ['compact', $db], 0, '');
 verb_is('verify', ['verify', $db], 0, "sound\n");
 verb_is('verify as JSON', ['verify', $db, '--format=json'], 0, "[]\n");
+verb_is('the log of nothing', ['log', "$scratch/none"], 3, '', qr/\Aerror: log .*none/);
+{
+    my $logged = "$scratch/logged";
+    verb_is('a record for the log', ['put', $logged, 'of the log', "\"value \\x01\\xff\""], 0, '');
+    verb_is('and its end', ['del', $logged, 'of the log'], 0, '');
+    my ($code, $out, $err) = run('', 'log', $logged);
+    ok($code == 0 && $err eq '' && $out =~ /^slot 0 at 0\n  block at 0: segment \d+ index 0, /, 'log: the first block');
+    like($out, qr/^    record lsn \d+ to \d+, commit, body \d+ bytes\n        put key\(14\) \\00\\00\\00\\01of the log value\(8\) value \\01\\ff\n/m, 'log: a put, byte by byte');
+    like($out, qr/^        delete key\(14\) \\00\\00\\00\\01of the log\n/m, 'log: a deletion behind it');
+    verb_is('which changes nothing', ['verify', $logged], 0, "sound\n");
+}
 verb_is('verify of nothing', ['verify', "$scratch/none"], 3, '', qr/\Aerror: verify /);
 {
     my ($code, $out) = run('', 'stat', $db, '--format=json', '--io-backend=psync');
@@ -160,7 +171,7 @@ verb_is('a key that is too long', ['put', $db, 'k' x 5000, 'v'], 2, '', qr/error
 verb_is('a bad escape', ['get', $db, 'a\q'], 2, '', qr/unknown escape \\q/);
 verb_is('version', ['version'], 0, "ringwood 0.1.0\n");
 
-for my $verb (qw(shell get put del scan prefix count first last delete-range bucket stat verify checkpoint compact dump load bench crash version help)) {
+for my $verb (qw(shell get put del scan prefix count first last delete-range bucket stat verify log repair checkpoint compact dump load bench crash version help)) {
     my ($code, $out, $err) = run('', $verb, '--help');
     ok($code == 0 && $out =~ /^usage: ringwood $verb\b/i && $err eq '', "$verb --help");
     my (undef, $overview) = run('', 'help');
