@@ -37,6 +37,7 @@
     X(pending_lost, crashes, "a leaf is read without the writes that wait for it")                                  \
     X(pending_unseen, crashes, "a get does not ask what waits for a leaf")                                          \
     X(pending_held_by_nothing, crashes, "an image is taken to hold what still waits")                               \
+    X(pending_passed_late, crashes, "an image is taken to hold what came to wait while it was being flushed")       \
     X(reuse_extent_early, crashes, "a large value's blocks are free again though the log will be replayed from before it")  \
     X(pending_stays_behind, crashes, "what waits stays with the left half of a partition that is cut")              \
     X(filter_hides_old, isolation, "a snapshot takes a filter's word for a key that was there in its time")        \

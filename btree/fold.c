@@ -28,7 +28,7 @@ static bool page_split(leaf_fold *fold, unsigned i, rw_slice key)
     trees *t = fold->t;
     tree_writer *w = fold->w;
     if (w == NULL || w->reserved == 0) return false;
-    RW_ASSERT(fold->count < FOLD_PAGES_MAX); /* all that waits takes a quarter of a page */
+    RW_ASSERT(fold->count < FOLD_PAGES_MAX); /* all that waits takes half a page: T16 */
     node *n = tree_node(t, fold->frames[i]);
     uint32_t right = w->reserve[--w->reserved];
     node_split_plan_even(n, t->page_size, key, &w->plan); /* a guess at sequential insertion could make a page for each write, however small */

@@ -273,34 +273,61 @@ int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *o
     return 0;
 }
 
-int trees_read_end(trees *t, tree_read *read, int result, tree_writer *w)
+/* result: of the read. */
+static int read_check(trees *t, const tree_read *read, int result)
 {
-    node *n = tree_node(t, read->frame);
+    const node *n = tree_node(t, read->frame);
     int error = result;
-    if (error == 0 && !read->checked) {
-        error = store_page_check(t->store, read->miss.ref, n);
-        if (error == 0) error = page_check(t, &read->miss, n);
-        if (error == 0 && w == NULL) filter_note(t, &read->miss, n); /* what is read to be changed gets another image soon */
-        read->checked = error == 0;
-    }
-    hang_state state = HANG_STALE;
-    if (error == 0) {
-        partition *p = w != NULL ? trees_lock(t, node_lower_fence(n)) : trees_try(t, node_lower_fence(n));
-        if (p == NULL) return TREE_BUSY;
-        state = page_install(t, p, w, &read->miss, read->frame);
-        /* read to be changed and written, not because somebody uses it: the clock need not come by twice */
-        if (state == HANG_DONE && w != NULL) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
-        trees_unlock(t, p);
-    }
+    if (error == 0) error = store_page_check(t->store, read->miss.ref, n);
+    return error == 0 ? page_check(t, &read->miss, n) : error;
+}
+
+static void read_done(trees *t, tree_read *read, hang_state state)
+{
     if (state != HANG_DONE) {
         pool_frame_free(&t->pool, read->frame);
         read->frame = FRAME_NONE;
     }
     pool_load_end(&t->pool, page_ref_address(read->miss.ref));
-    return error == 0 && (state == HANG_FRAMES || state == HANG_PARENT) ? TREE_FRAMES : error;
 }
 
-#define FRAMES_TO_SPLIT 4u             /* more than a leaf and what may wait for it take */
+int trees_read_end(trees *t, tree_read *read, int result)
+{
+    node *n = tree_node(t, read->frame);
+    int error = read->checked ? 0 : read_check(t, read, result);
+    if (error == 0 && !read->checked) filter_note(t, &read->miss, n);
+    read->checked = error == 0;
+    hang_state state = HANG_STALE;
+    if (error == 0) {
+        partition *p = trees_try(t, node_lower_fence(n));
+        if (p == NULL) return TREE_BUSY;
+        state = page_install(t, p, NULL, &read->miss, read->frame);
+        trees_unlock(t, p);
+    }
+    read_done(t, read, state);
+    return error == 0 && state == HANG_FRAMES ? TREE_FRAMES : error;
+}
+
+#define INSTALL_ATTEMPTS 4u            /* each that fails has made room in another page above */
+
+int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int result, tree_writer *w)
+{
+    hang_state state = HANG_STALE;
+    if (result == 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
+    int error = read_check(t, read, result);
+    for (unsigned i = 0; i < INSTALL_ATTEMPTS && error == 0; i++) {
+        if (i > 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
+        error = tree_writer_fill(w);
+        if (error == 0) state = page_install_alone(t, w, &read->miss, read->frame);
+        if (state != HANG_FRAMES && state != HANG_PARENT) break;
+    }
+    /* not because somebody uses it: the clock need not come by twice */
+    if (state == HANG_DONE) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
+    read_done(t, read, state);
+    return error;
+}
+
+#define FRAMES_TO_SPLIT (FOLD_PAGES_MAX - 1)
 
 /* What a leaf that has to be split on its way in was lacking. */
 static int room_holding(tree_writer *w, partition *p, const partition_set *held, hang_state state, rw_slice lower)

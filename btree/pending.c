@@ -4,7 +4,7 @@
 #include "btree/hints.h"
 
 #define RECORD_DIVISOR 8u              /* of a page: the largest record that may wait, */
-#define LEAF_DIVISOR 4u                /* and what may wait for one leaf: see README.md */
+#define LEAF_DIVISOR 2u                /* and what may wait for one leaf: T16 */
 #define LOAD_MAX 2u                    /* leaves for each bucket, until the table is doubled */
 
 void pending_init(pending *pg, kio *k, pool *p, key_filter *keys, uint32_t page_size, uint64_t frames_max)
@@ -253,13 +253,21 @@ void pending_restamp(pending *pg, const partition *p, pending_write *write, uint
     kio_mutex_unlock(pg->kio, &s->latch);
 }
 
-uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max)
+bool pending_has_older(const pending_leaf *entry, uint64_t before)
+{
+    for (const pending_write *w = entry->writes; w != NULL; w = w->next)
+        if (w->timestamp < before) return true;
+    return false;
+}
+
+uint32_t pending_leaves(const pending *pg, const partition *p, uint64_t before, tree_miss *leaves, uint32_t max)
 {
     const pending_set *s = set_of(pg, p);
     uint32_t count = 0, buckets = s->bucket_frames == 0 ? PENDING_BUCKETS_FEW : s->bucket_frames * pg->frame_buckets;
     for (uint32_t i = 0; i < buckets && count < max; i++) {
         const pending_leaf *entry = s->bucket_frames == 0 ? s->few[i] : s->buckets[i / pg->frame_buckets][i % pg->frame_buckets];
-        for (; entry != NULL && count < max; entry = entry->next) leaves[count++] = (tree_miss){.ref = entry->ref};
+        for (; entry != NULL && count < max; entry = entry->next)
+            if (pending_has_older(entry, before)) leaves[count++] = (tree_miss){.ref = entry->ref};
     }
     return count;
 }

@@ -96,8 +96,10 @@ uint64_t pending_oldest(const pending *pg, const partition *p);
 void pending_passed(pending *pg, const partition *p, uint64_t before);
 /* A write that waits was logged again. */
 void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp);
-/* The leaves that something waits for: at most max of them. Returns how many. */
-uint32_t pending_leaves(const pending *pg, const partition *p, tree_miss *leaves, uint32_t max);
+/* Whether one of the writes that wait there is older than `before`. */
+bool pending_has_older(const pending_leaf *entry, uint64_t before);
+/* The leaves for which writes older than `before` wait: at most max of them. Returns how many. */
+uint32_t pending_leaves(const pending *pg, const partition *p, uint64_t before, tree_miss *leaves, uint32_t max);
 /* Around the move of frames to a new partition, when one is cut: what belongs to keys from low on goes there with them. Both tokens are held. In between, who asks either
  * set waits: so what a reader finds fits the partition that he sees the frame in afterwards, whichever he saw it in before. */
 void pending_move_begin(pending *pg, const partition *from, const partition *to);

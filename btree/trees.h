@@ -176,10 +176,12 @@ typedef struct {
 int trees_read_claim(trees *t, const tree_miss *miss, tree_read *read);
 /* The same, and sets up op, all but its context. */
 int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *op);
-/* After the page was read into its frame, or result, an error, came instead: checks the page and hangs it in, if it is still missing. w: NULL, and TREE_BUSY: the token of its
- * partition is taken, call again; or a writer, with frames, for a leaf that may have to be split because of what waits for it: then the token is waited for, and the page is among
- * the next that the clock takes. TREE_FRAMES: it was not hung in for want of these; trees_load has what it takes. */
-int trees_read_end(trees *t, tree_read *read, int result, struct tree_writer *w);
+/* After the page was read into its frame, or result, an error, came instead: checks the page and hangs it in, if it is still missing. TREE_BUSY: the token of its partition is
+ * taken, call again. TREE_FRAMES: it was not hung in, because what waits for it may need it split; trees_load has what that takes. */
+int trees_read_end(trees *t, tree_read *read, int result);
+/* The same after a page was read elsewhere, to bytes, in order to be changed and written: waits for the token, splits the leaf and makes room above it where that is needed.
+ * The page is among the next that the clock takes. */
+int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int result, struct tree_writer *w);
 
 /* As trees_load, for a page whose bytes the caller has read already. */
 int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect);

@@ -202,13 +202,10 @@ static bool came_enough(const bulk_read *b)
 static void run_end(bulk_read *b, page_run *run)
 {
     trees *t = &b->e->trees;
-    tree_writer *w = b->e->checkpointer.writer;
     for (unsigned i = 0; i < run->count; i++) {
         tree_read *read = &run->reads[i];
         const unsigned char *page = run->bytes + (page_ref_address(read->miss.ref) - run->begin) * RW_BLOCK_SIZE;
-        if (run->op.result == 0) memcpy(pool_page(&t->pool, read->frame), page, t->page_size);
-        (void)tree_writer_fill(w);
-        (void)trees_read_end(t, read, run->op.result, w);
+        (void)trees_read_end_changing(t, read, page, run->op.result, b->e->checkpointer.writer);
         if (read->frame != FRAME_NONE && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
         atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);
     }

@@ -205,7 +205,7 @@ static void reads_settle(engine *e, fetcher *f)
     for (unsigned i = 0; i < RW_IO_DEPTH && f->landed > 0; i++) {
         page_read *read = &f->reads[i];
         if (read->fetches == NULL || !read->landed) continue;
-        int state = trees_read_end(&e->trees, &read->read, read->op.result, NULL);
+        int state = trees_read_end(&e->trees, &read->read, read->op.result);
         if (state == TREE_BUSY) continue;
         page_fetch *fetch = read->fetches, *next;
         read->fetches = NULL;

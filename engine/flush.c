@@ -3,6 +3,7 @@
  * they take much of the cache. Their leaves are read as bulk_read.c says.
  */
 #include "base/memory.h"
+#include "base/planted.h"
 #include "engine/engine_internal.h"
 
 #define LOOKS_MAX 1024u                /* under the token at a time */
@@ -13,11 +14,12 @@
 
 /* ---- leaves that were not read with others ------------------------------------------------------------------------ */
 
-/* A key for which a write waits there, copied; false: nothing waits. */
-static bool leaf_key(engine *e, partition *p, page_ref leaf, unsigned char *buffer, rw_slice *key)
+/* A key for which a write waits there, copied; false: nothing older than `before` waits. */
+static bool leaf_key(engine *e, partition *p, page_ref leaf, uint64_t before, unsigned char *buffer, rw_slice *key)
 {
     partition_lock(e->kio, p);
     const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
+    if (entry != NULL && !pending_has_older(entry, before)) entry = NULL;
     if (entry != NULL) {
         *key = rw_slice_of(buffer, entry->writes->key_size);
         memcpy(buffer, entry->writes->bytes, key->size);
@@ -48,10 +50,10 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
 }
 
 /* A leaf that was not read with others, or could not be hung in: alone. If it cannot be read, what waits for it is logged again, and goes on waiting. */
-static int leaf_flush(engine *e, partition *p, page_ref leaf)
+static int leaf_flush(engine *e, partition *p, page_ref leaf, uint64_t before)
 {
     rw_slice key;
-    while (leaf_key(e, p, leaf, e->checkpointer.key_buffers, &key)) {
+    while (leaf_key(e, p, leaf, before, e->checkpointer.key_buffers, &key)) {
         int error = trees_touch(&e->trees, key, NULL);
         if (error == 0) continue;
         if (error != RW_ECORRUPT && error != RW_EIO) return error;
@@ -92,39 +94,46 @@ static void whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t r
     if (wanted && bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
 }
 
-/* Those of the leaves that something waits for still, because they could not be read, or somebody else read them. */
-static uint32_t leaves_left(engine *e, partition *p, tree_miss *leaves, uint32_t count)
+/* Those of the leaves that something older waits for still, because they could not be read, or somebody else read them. */
+static uint32_t leaves_left(engine *e, partition *p, uint64_t before, tree_miss *leaves, uint32_t count)
 {
     uint32_t left = 0;
     for (uint32_t i = 0, end; i < count; i = end) {
         end = RW_MIN(i + LOOKS_MAX, count);
         partition_lock(e->kio, p);
-        for (uint32_t k = i; k < end; k++)
-            if (pending_find(&e->trees.pending, p, leaves[k].ref) != NULL) leaves[left++] = leaves[k];
+        for (uint32_t k = i; k < end; k++) {
+            const pending_leaf *entry = pending_find(&e->trees.pending, p, leaves[k].ref);
+            if (entry != NULL && pending_has_older(entry, before)) leaves[left++] = leaves[k];
+        }
         partition_unlock(e->kio, p);
     }
     return left;
 }
 
-/* One pass over what is there now. *passed: all of it. */
+/*
+ * One pass over what is there when it begins. What comes meanwhile, for leaves that were just written perhaps, waits for the next one: each of them would be read and
+ * written once more for a write or two.
+ */
 static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool *passed)
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
     parents_read(e, p, leaves, room);
+    partition_lock(e->kio, p);
+    uint64_t begin = wal_end_lsn(e->wal);
+    store_retired_move(&extents, &p->extents); /* named by records below begin, or by none */
+    partition_unlock(e->kio, p);
     whole_rewrite(e, p, leaves, room);
     partition_lock(e->kio, p);
-    uint64_t end = wal_end_lsn(e->wal);
-    uint32_t count = pending_leaves(pg, p, leaves, room);
-    *passed = atomic_load(&pg->sets[p->index].leaves) == count;
-    store_retired_move(&extents, &p->extents); /* named by records below end, or by none */
+    uint32_t count = pending_leaves(pg, p, begin, leaves, room);
+    *passed = count < room;
     partition_unlock(e->kio, p);
     (void)bulk_rewrite_leaves(e, p, leaves, count, false);
     int error = 0;
-    for (uint32_t i = 0, left = leaves_left(e, p, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i].ref);
+    for (uint32_t i = 0, left = leaves_left(e, p, begin, leaves, count); i < left && error == 0; i++) error = leaf_flush(e, p, leaves[i].ref, begin);
     partition_lock(e->kio, p);
     bool done = error == 0 && *passed;
-    if (done) pending_passed(pg, p, end);
+    if (done) pending_passed(pg, p, RW_PLANTED(pending_passed_late) ? wal_end_lsn(e->wal) : begin);
     store_retired_move(done ? &p->extents_passed : &p->extents, &extents);
     partition_unlock(e->kio, p);
     store_retired_free(&extents);
