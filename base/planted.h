@@ -38,6 +38,8 @@
     X(pending_unseen, crashes, "a get does not ask what waits for a leaf")                                          \
     X(pending_held_by_nothing, crashes, "an image is taken to hold what still waits")                               \
     X(pending_passed_late, crashes, "an image is taken to hold what came to wait while it was being flushed")       \
+    X(record_of_old_image, crashes, "a record is believed of another image of its leaf")                            \
+    X(record_keeps_value, crashes, "a record goes over to its leaf's new image with its old value")                \
     X(reuse_extent_early, crashes, "a large value's blocks are free again though the log will be replayed from before it")  \
     X(pending_stays_behind, crashes, "what waits stays with the left half of a partition that is cut")              \
     X(filter_hides_old, isolation, "a snapshot takes a filter's word for a key that was there in its time")        \

@@ -82,8 +82,11 @@ bool fold_writes(leaf_fold *fold, const pending_leaf *waiting)
 {
     uint64_t image = tree_node(fold->t, fold->frames[0])->page.newest_timestamp;
     if (RW_PLANTED(pending_lost)) return true;
-    for (const pending_write *one = waiting->writes; one != NULL; one = one->next)
-        if (one->timestamp > image && !write_make(fold, one)) return false;
+    for (const pending_write *one = waiting->writes; one != NULL; one = one->next) {
+        if (one->timestamp <= image) continue;
+        if (!write_make(fold, one)) return false;
+        if (atomic_load_explicit(&one->asked, memory_order_relaxed) != 0) records_keep_made(&fold->t->records, pending_key(one), pending_data(one));
+    }
     return true;
 }
 

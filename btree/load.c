@@ -83,21 +83,23 @@ static int page_check(trees *t, const tree_miss *miss, const node *n)
     return 0;
 }
 
-/* A leaf that was read leaves its filter while the processor has its keys at hand. */
-static void filter_note(trees *t, const tree_miss *miss, const node *n)
+/* A leaf that was read leaves its filter, and the record that a get wants of it, while the processor has its keys at hand. True: that will do. */
+static bool leaf_note(trees *t, const tree_miss *miss, const node *n)
 {
-    if (miss->level == 0) filters_keep_loaded(&t->filters, miss->ref, n);
+    if (miss->level != 0) return false;
+    filters_keep_loaded(&t->filters, miss->ref, n);
+    return miss->asked != 0 && records_keep(&t->records, miss->ref, n, miss->asked);
 }
 
-/* Gets a page into a free frame and checks it; the frame is in no tree yet. bytes: the page, read already, or NULL. */
-static int page_read(trees *t, const tree_miss *miss, uint32_t f, const void *bytes)
+/* Gets a page into a free frame and checks it; the frame is in no tree yet. bytes: the page, read already, or NULL. *spared: it need not become a page of one. */
+static int page_read(trees *t, const tree_miss *miss, uint32_t f, const void *bytes, bool *spared)
 {
     node *n = tree_node(t, f);
     RW_ASSERT(page_ref_blocks(miss->ref) == t->pool.page_blocks);
     if (bytes != NULL) memcpy(n, bytes, t->page_size);
     int error = bytes != NULL ? store_page_check(t->store, miss->ref, n) : store_page_read(t->store, miss->ref, n);
     if (error == 0) error = page_check(t, miss, n);
-    if (error == 0) filter_note(t, miss, n);
+    *spared = error == 0 && leaf_note(t, miss, n);
     return error;
 }
 
@@ -178,6 +180,7 @@ static hang_state page_install(trees *t, partition *p, tree_writer *w, const tre
         if (state != HANG_DONE) return state;
     } else child_hang(t, p, f, miss->level, parent, slot, disk, NULL);
     if (miss->level == 0) leaf_hints_note(t, f);
+    if (miss->asked != 0) atomic_store_explicit(&tree_frame(t, f)->cool, FRAME_FRESH, memory_order_relaxed);
     return HANG_DONE;
 }
 
@@ -207,7 +210,8 @@ static int page_install_splitting(trees *t, const tree_miss *miss, const void *b
         error = tree_writer_fill(w);
         if (error != 0) break;
         uint32_t f = w->reserve[--w->reserved];
-        error = page_read(t, miss, f, bytes);
+        bool spared;
+        error = page_read(t, miss, f, bytes, &spared);
         if (error == 0) state = page_install_alone(t, w, miss, f);
         if (error != 0 || state != HANG_DONE) pool_frame_free(&t->pool, f);
     }
@@ -224,8 +228,9 @@ static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_re
     int error = pool_frame_take(&t->pool, &f);
     if (error == 0) {
         hang_state state = HANG_STALE;
-        error = page_read(t, miss, f, bytes);
-        if (error == 0) state = page_install_alone(t, NULL, miss, f);
+        bool spared;
+        error = page_read(t, miss, f, bytes, &spared);
+        if (error == 0 && !spared) state = page_install_alone(t, NULL, miss, f);
         if (state != HANG_DONE) pool_frame_free(&t->pool, f);
         if (state == HANG_FRAMES) error = page_install_splitting(t, miss, bytes);
     }
@@ -295,10 +300,10 @@ int trees_read_end(trees *t, tree_read *read, int result)
 {
     node *n = tree_node(t, read->frame);
     int error = read->checked ? 0 : read_check(t, read, result);
-    if (error == 0 && !read->checked) filter_note(t, &read->miss, n);
+    bool spared = error == 0 && !read->checked && leaf_note(t, &read->miss, n);
     read->checked = error == 0;
     hang_state state = HANG_STALE;
-    if (error == 0) {
+    if (error == 0 && !spared) {
         partition *p = trees_try(t, node_lower_fence(n));
         if (p == NULL) return TREE_BUSY;
         state = page_install(t, p, NULL, &read->miss, read->frame);
@@ -353,7 +358,8 @@ int trees_load_holding(tree_writer *w, partition *p, const partition_set *held, 
     if (error != 0) return error;
     hang_state state;
     do {
-        error = page_read(t, miss, f, NULL);
+        bool spared;
+        error = page_read(t, miss, f, NULL, &spared);
         state = error == 0 ? page_install(t, p, w, miss, f) : HANG_STALE;
         if (state == HANG_FRAMES || state == HANG_PARENT) error = room_holding(w, p, held, state, node_lower_fence(tree_node(t, f)));
     } while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT));

@@ -37,9 +37,10 @@ static trees *trees_of(pool *p)
 }
 
 /* A new image of a leaf. A page that is not cool is written for a checkpoint, and stays. */
-static void leaf_filter(pool *p, const frame *leaf, page_ref ref, const node *image)
+static void leaf_note(pool *p, const frame *leaf, page_ref ref, const node *image)
 {
     filters *f = &trees_of(p)->filters;
+    records_renew(&trees_of(p)->records, ref, image);
     if (!page_ref_is_none(leaf->disk)) filters_drop(f, leaf->disk);
     if (atomic_load_explicit(&leaf->cool, memory_order_relaxed) != 0) filters_keep(f, ref, image);
 }
@@ -55,7 +56,7 @@ static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_
     image->page.partition = p->partitions[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].id;
     RW_ASSERT_SLOW(node_check(image, p->page_size, true) == 0);
     page_ref ref = store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
-    if (image->page.level == 0) leaf_filter(p, &p->frames[f], ref, image);
+    if (image->page.level == 0) leaf_note(p, &p->frames[f], ref, image);
     return ref;
 }
 

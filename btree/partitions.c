@@ -5,9 +5,15 @@
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
 #define FILTERS_SHARE 8u               /* of the frames, at most */
-#define PENDING_SHARE_NUMBER 5u        /* of the frames, at most 5/8, */
-#define PENDING_SHARE_OF 8u
-#define PENDING_FRAMES_LEFT 64u        /* but for so many: a small cache needs them for splits and reads */
+#define BORROWED_SHARE_NUMBER 5u       /* of the frames, at most 5/8 for pending writes and records, */
+#define BORROWED_SHARE_OF 8u
+#define BORROWED_FRAMES_LEFT 64u       /* but for so many: a small cache needs them for splits and reads */
+
+/* Of a pool with so many frames. */
+static uint32_t borrowed_max(uint64_t frames)
+{
+    return (uint32_t)((frames - RW_MIN(frames, (uint64_t)BORROWED_FRAMES_LEFT)) / BORROWED_SHARE_OF * BORROWED_SHARE_NUMBER);
+}
 
 int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_bytes)
 {
@@ -24,9 +30,12 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     if (error == 0) error = key_filter_open(&t->key_filter, k, cache_bytes / RW_KEY_FILTER_SHARE);
     if (error == 0) error = trees_learn_open(t);
     if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
-    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - t->hints.bytes - t->key_filter.bytes - t->filters.bytes);
-    pending_init(&t->pending, k, &t->pool, &t->key_filter, page_size, (t->pool.frame_count - RW_MIN(t->pool.frame_count, PENDING_FRAMES_LEFT)) / PENDING_SHARE_OF * PENDING_SHARE_NUMBER);
+    if (error == 0) error = records_open(&t->records, k, &t->pool, &t->pending, page_size, borrowed_max(cache_bytes / page_size));
+    uint64_t tables = t->hints.bytes + t->key_filter.bytes + t->filters.bytes + t->records.bytes;
+    if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - tables);
+    pending_init(&t->pending, k, &t->pool, &t->key_filter, page_size, borrowed_max(t->pool.frame_count));
     if (error == 0) return 0;
+    records_close(&t->records);
     filters_close(&t->filters);
     trees_learn_close(t);
     key_filter_close(&t->key_filter);
@@ -44,6 +53,7 @@ void trees_close(trees *t)
         store_retired_free(&t->partitions[i].extents_passed);
     }
     pool_close(&t->pool);
+    records_close(&t->records);
     filters_close(&t->filters);
     trees_learn_close(t);
     key_filter_close(&t->key_filter);

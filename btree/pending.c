@@ -181,6 +181,7 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
         entry->writes = w;
         entry->bytes += growth(key.size, value.size);
         count_add(s, 1);
+        if (same == NULL) atomic_fetch_add_explicit(&pg->added, 1, memory_order_relaxed);
     }
     if (value.size > 0) memcpy(w->bytes + key.size, value.data, value.size);
     RW_ASSERT(same == NULL || same->timestamp < timestamp);
@@ -316,8 +317,9 @@ bool pending_get(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint6
     if (RW_PLANTED(pending_unseen)) return false;
     kio_mutex_lock(pg->kio, &s->latch);
     const pending_leaf *entry = *place_find(pg, s, leaf);
-    const pending_write *w = entry != NULL ? write_find(entry, key, hash) : NULL;
+    pending_write *w = entry != NULL ? write_find(entry, key, hash) : NULL;
     if (w != NULL) {
+        atomic_store_explicit(&w->asked, 1, memory_order_relaxed);
         *out = (pending_value){.timestamp = w->timestamp, .size = w->value_size, .fits = w->value_size <= room};
         if (out->fits && w->value_size > 0) memcpy(buf, w->bytes + w->key_size, w->value_size);
     }

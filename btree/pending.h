@@ -17,6 +17,7 @@
 typedef struct {
     page_ref ref;
     unsigned level;
+    uint64_t asked;            /* hash of the key that a get wants of it; 0: the page itself is wanted */
 } tree_miss;
 
 /* A record. Its memory lies in the arena of a partition. */
@@ -25,6 +26,7 @@ typedef struct pending_write {
     uint64_t timestamp;                /* of the operation */
     uint32_t tag;                      /* of the key's hash */
     uint16_t key_size, value_size;     /* bytes */
+    _Atomic uint16_t asked;            /* 1: a get was answered by it */
     unsigned char bytes[];             /* key, value */
 } pending_write;
 
@@ -68,7 +70,9 @@ typedef struct {
     /* any thread, atomic */
     frame_heap heap;
     _Atomic uint64_t bucket_frames;
+    _Atomic uint32_t reserved;         /* frames of frames_max that are kept for records (records.h) */
     RW_ALIGNED(64) _Atomic uint64_t taken, answered;
+    _Atomic uint64_t added;            /* of those taken, that were not put in the place of one that waited */
     pending_set sets[RW_PARTITIONS_MAX];
 } pending;
 
@@ -128,12 +132,26 @@ static inline uint64_t pending_frames(const pending *pg)
     return atomic_load_explicit(&pg->heap.frames, memory_order_relaxed) + atomic_load_explicit(&pg->bucket_frames, memory_order_relaxed);
 }
 
-/* What they may take now: old values and locks, which do not wait for what pends to be made, come first. */
-static inline uint64_t pending_limit(const pending *pg)
+/* What they and records may take: old values and locks, which do not wait for what pends to be made, come first. */
+static inline uint64_t pending_borrowable(const pending *pg)
 {
     uint64_t lent = atomic_load_explicit(&pg->pool->lent, memory_order_relaxed), own = atomic_load_explicit(&pg->heap.frames, memory_order_relaxed);
     uint64_t others = lent > own ? lent - own : 0;
     return pg->frames_max > others ? pg->frames_max - others : 0;
+}
+
+/* What they may take now. */
+static inline uint64_t pending_limit(const pending *pg)
+{
+    uint64_t all = pending_borrowable(pg), records = atomic_load_explicit(&pg->reserved, memory_order_relaxed);
+    return all > records ? all - records : 0;
+}
+
+#define PENDING_FLUSH_SHARE 16u        /* they are made when they take 15/16 of that */
+
+static inline uint64_t pending_flush_from(const pending *pg)
+{
+    return pending_limit(pg) / PENDING_FLUSH_SHARE * (PENDING_FLUSH_SHARE - 1);
 }
 
 /* Whether there is memory for some more of them; exactness does not matter. */

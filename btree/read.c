@@ -7,7 +7,7 @@
 
 #define RESTARTS_BEFORE_YIELD 16
 
-typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED, DESCENT_PENDING } descent;
+typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED, DESCENT_ANSWERED } descent;
 
 typedef struct {
     uint32_t frame;
@@ -86,8 +86,8 @@ typedef struct {
     uint64_t hash;             /* of the key */
     void *buf;                 /* for the value, of room bytes */
     size_t room;
-    pending_value pending;     /* DESCENT_PENDING */
-    uint16_t partition;        /* that the leaf belonged to, which a filter or a pending write answered for */
+    pending_value answer;      /* DESCENT_ANSWERED */
+    uint16_t partition;        /* that the leaf belonged to, which something else answered for */
     bool doubted;              /* the last filter that was asked could not exclude the key */
 } miss_use;
 
@@ -107,9 +107,16 @@ static descent miss_pending(trees *t, const leaf_seen *at, const tree_miss *miss
 {
     uint16_t index = atomic_load_explicit(&t->pool.frames[at->frame].partition, memory_order_acquire);
     if (index >= RW_PARTITIONS_MAX) return DESCENT_RESTART;
-    bool found = !pending_is_empty(&t->pending, index) && pending_get(&t->pending, index, miss->ref, use->key, use->hash, use->buf, use->room, &use->pending);
+    bool found = !pending_is_empty(&t->pending, index) && pending_get(&t->pending, index, miss->ref, use->key, use->hash, use->buf, use->room, &use->answer);
     if (!miss_stands(t, at, use) || use->partition != index) return DESCENT_RESTART;
-    return found ? DESCENT_PENDING : DESCENT_MISS;
+    return found ? DESCENT_ANSWERED : DESCENT_MISS;
+}
+
+/* Asks for the record that the leaf's image holds, once nothing of the key waits for the leaf. */
+static descent miss_record(trees *t, const leaf_seen *at, const tree_miss *miss, miss_use *use)
+{
+    if (!records_get(&t->records, miss->ref, use->key, use->hash, use->buf, use->room, &use->answer)) return DESCENT_MISS;
+    return miss_stands(t, at, use) ? DESCENT_ANSWERED : DESCENT_RESTART;
 }
 
 /* Asks the filter of a leaf that is missing, once nothing of the key waits for it: a filter speaks of the image only. */
@@ -121,9 +128,9 @@ static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss,
     return miss_stands(t, at, use) ? DESCENT_DENIED : DESCENT_RESTART;
 }
 
-/* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key; or a write of the key waits for it. */
+/* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key; or what the key's value is, is known without it. */
 #define LEAF_DENIES 100
-#define LEAF_AWAITS 101
+#define LEAF_SPARED 101
 
 /* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: only the leaf
  * itself will do. */
@@ -136,10 +143,12 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
         if (RW_LIKELY(found == DESCENT_LEAF)) return 0;
         if (found == DESCENT_MISS && use != NULL && miss.level == 0) {
             found = miss_pending(t, at, &miss, use);
+            if (found == DESCENT_MISS) found = miss_record(t, at, &miss, use);
             if (found == DESCENT_MISS) found = miss_filter(t, at, &miss, use);
-        }
+            miss.asked = use->hash;
+        } else if (found == DESCENT_MISS && miss.level == 0) records_walked(&t->records);
         if (found == DESCENT_DENIED) return LEAF_DENIES;
-        if (found == DESCENT_PENDING) return LEAF_AWAITS;
+        if (found == DESCENT_ANSWERED) return LEAF_SPARED;
         if (found == DESCENT_RESTART) {
             restart_wait(t, restarts);
             continue;
@@ -237,8 +246,8 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
             filter_read(t, &use, seen);
             return 0;
         }
-        if (error == LEAF_AWAITS) { /* no snapshot is open that begins below it */
-            *seen = (tree_value){.found = true, .fits = use.pending.fits, .size = use.pending.size, .partition = use.partition, .timestamp = use.pending.timestamp};
+        if (error == LEAF_SPARED) { /* no snapshot is open that begins below what waits; of a record it is not known */
+            *seen = (tree_value){.found = true, .fits = use.answer.fits, .size = use.answer.size, .partition = use.partition, .timestamp = use.answer.timestamp};
             return 0;
         }
         if (error != 0) return error;

@@ -13,6 +13,7 @@
 #include "btree/key_filter.h"
 #include "btree/node.h"
 #include "btree/pending.h"
+#include "btree/records.h"
 #include "btree/router.h"
 #include "buffer/buffer.h"
 
@@ -54,6 +55,7 @@ typedef struct trees {
     key_learning learning;
     filters filters;
     pending pending;
+    record_cache records;
     router router;
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */

@@ -19,10 +19,13 @@ enum {
     FRAME_RESHAPED = 4     /* its key range changed since `disk` was written */
 };
 
+/* Read for a single use, which does not count: who comes back for a page makes it worth more than the many that nobody does. */
+#define FRAME_FRESH UINT8_MAX
+
 typedef struct frame {
     /* any thread; in words of their own, since a compiler may read neighbours together */
     _Atomic uint64_t version;          /* odd: being changed, or free */
-    _Atomic uint8_t cool;              /* how often the clock came by since the page was used, who clears it */
+    _Atomic uint8_t cool;              /* how often the clock came by since the page was used, who clears it; or FRAME_FRESH */
     _Atomic uint16_t partition;        /* PARTITION_NONE: free, or not yet installed. Read by the clock without the token, checked under it */
     _Atomic uint32_t free_next;
     /* holder of the partition's token; level is also read by optimistic readers, under the version */
@@ -119,8 +122,8 @@ static inline bool frame_unchanged(const frame *f, uint64_t version)
 
 static inline void frame_use(frame *f)
 {
-    if (RW_UNLIKELY(atomic_load_explicit(&f->cool, memory_order_relaxed) != 0))
-        atomic_store_explicit(&f->cool, 0, memory_order_relaxed);
+    uint8_t cool = atomic_load_explicit(&f->cool, memory_order_relaxed);
+    if (RW_UNLIKELY(cool != 0)) atomic_store_explicit(&f->cool, cool == FRAME_FRESH, memory_order_relaxed);
 }
 
 /* Token holders only. */

@@ -5,7 +5,7 @@
 
 #define EVICT_CANDIDATES 256u          /* looked at in one step */
 #define EVICT_SCAN_MAX 4096u           /* frames the hand passes in one step */
-#define EVICT_INNER_ROUNDS 4u
+#define EVICT_INNER_ROUNDS 64u
 
 typedef struct {
     uint16_t partition;

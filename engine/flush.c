@@ -10,7 +10,6 @@
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
-#define FLUSH_FROM_SHARE 16u           /* pending writes are made when they take 15/16 of what they may */
 
 /* ---- leaves that were not read with others ------------------------------------------------------------------------ */
 
@@ -157,11 +156,6 @@ int flush_partition(engine *e, partition *p)
 
 /* ---- when --------------------------------------------------------------------------------------------------------- */
 
-static uint64_t flush_from(const pending *pg)
-{
-    return pending_limit(pg) / FLUSH_FROM_SHARE * (FLUSH_FROM_SHARE - 1);
-}
-
 void flush_wait(engine *e, int64_t wait_ns)
 {
     checkpointer *c = &e->checkpointer;
@@ -175,7 +169,7 @@ void flush_wait(engine *e, int64_t wait_ns)
 void flush_throttle(engine *e)
 {
     const pending *pg = &e->trees.pending;
-    uint64_t used = pending_frames(pg), limit = pending_limit(pg), from = flush_from(pg);
+    uint64_t used = pending_frames(pg), limit = pending_limit(pg), from = pending_flush_from(pg);
     if (used <= from) return;
     double share = used >= limit ? 1 : (double)(used - from) / (double)(limit - from);
     int64_t owed = (int64_t)(share * share * DEBT_MAX_NS), debt = atomic_fetch_add(&e->checkpointer.pend_debt_ns, owed) + owed;
@@ -191,7 +185,7 @@ partition *flush_wanted(engine *e)
     const pending *pg = &e->trees.pending;
     partition *fullest = NULL;
     uint32_t most = 0;
-    if (pending_frames(pg) <= flush_from(pg)) return NULL;
+    if (pending_frames(pg) <= pending_flush_from(pg)) return NULL;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         uint32_t writes = atomic_load_explicit(&pg->sets[i].writes, memory_order_relaxed);
         if (writes > most) {

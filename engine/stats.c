@@ -38,6 +38,9 @@ static void pool_count(engine *e, rw_stats_t *stats)
     stats->pending_bytes = pending_frames(pg) * e->page_size;
     stats->pending_puts = atomic_load(&pg->taken);
     stats->pending_answers = atomic_load(&pg->answered);
+    records_figures kept = records_figures_get(&e->trees.records);
+    stats->record_bytes = kept.bytes;
+    stats->record_answers = kept.answered;
     bool complete = key_filter_phase_of(atomic_load(&e->trees.key_filter.state)) == KEY_FILTER_COMPLETE;
     stats->key_filter_bytes = complete ? e->trees.key_filter.bytes : 0;
 }

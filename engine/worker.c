@@ -98,6 +98,7 @@ static void worker_evict(worker *w)
         bool was_in_flight[WORKER_BATCHES];
         uint64_t evicted = atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed);
         for (unsigned i = 0; i < WORKER_BATCHES; i++) was_in_flight[i] = w->batches[i].in_flight;
+        records_tend(&w->e->trees.records);
         unsigned filled = pool_evict_step(p, w->batches, WORKER_BATCHES);
         worker_submit(w, was_in_flight);
         bool progress = filled > 0 || atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed) != evicted;

@@ -494,7 +494,9 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(pending_bytes, "cache memory that they take")                                            \
     X(pending_puts, "puts that waited since the open, each a page not read for itself")        \
     X(pending_answers, "gets that they answered")                                              \
-    X(key_filter_bytes, "cache memory of the filter of all keys, which tells absent ones without a look at the trees; 0: it is not complete")
+    X(key_filter_bytes, "cache memory of the filter of all keys, which tells absent ones without a look at the trees; 0: it is not complete") \
+    X(record_bytes, "cache memory taken by records of pages on disk that gets have asked for") \
+    X(record_answers, "gets that they answered, each a page not read")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;
