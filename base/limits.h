@@ -25,7 +25,7 @@
 #define RW_KEY_FILTER_BITS 24u               /* for each key, at least: with fewer it is emptied and made anew */
 #define RW_KEY_FILTER_SAMPLE 1u              /* of so many keys one is counted, and of so many absent ones one asks for the filter */
 #define RW_KEY_FILTER_RETRY_NS 1000000u      /* after a walk that met a leaf on disk, or too many keys; doubled each time */
-#define RW_RECORDS_LATCHES 4u                /* of records of leaves on disk; power of two, and the fewest frames that they take */
+#define RW_RECORDS_LATCHES 1u                /* of records of leaves on disk; power of two, and the fewest frames that they take */
 #define RW_RECORDS_WINDOW 64u                /* gets and puts of leaves on disk between two looks at how many frames records are worth */
 #else
 #define RW_SEGMENT_BYTES (1u << 20)

@@ -1,4 +1,5 @@
 /* Reading missing pages and hanging them into their trees; taking and giving up frames as pages of a tree. */
+#include "base/memory.h"
 #include "base/planted.h"
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
@@ -88,7 +89,10 @@ static bool leaf_note(trees *t, const tree_miss *miss, const node *n)
 {
     if (miss->level != 0) return false;
     filters_keep_loaded(&t->filters, miss->ref, n);
-    return miss->asked != 0 && records_keep(&t->records, miss->ref, n, miss->asked);
+    if (t->recovering) return false; /* what replay reads it changes */
+    if (miss->asked != 0) return records_keep(&t->records, miss->ref, n, miss->asked) && !miss->stays;
+    records_walked(&t->records);
+    return false;
 }
 
 /* Gets a page into a free frame and checks it; the frame is in no tree yet. bytes: the page, read already, or NULL. *spared: it need not become a page of one. */
@@ -313,18 +317,26 @@ int trees_read_end(trees *t, tree_read *read, int result)
     return error == 0 && state == HANG_FRAMES ? TREE_FRAMES : error;
 }
 
+int trees_read_check(trees *t, tree_read *read, const void *bytes, int result)
+{
+    if (read->checked) return 0;
+    if (result == 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
+    int error = read_check(t, read, result);
+    read->checked = error == 0;
+    return error;
+}
+
 #define INSTALL_ATTEMPTS 4u            /* each that fails has made room in another page above */
 
 int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int result, tree_writer *w)
 {
     hang_state state = HANG_STALE;
-    if (result == 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
-    int error = read_check(t, read, result);
+    int error = trees_read_check(t, read, bytes, result);
     for (unsigned i = 0; i < INSTALL_ATTEMPTS && error == 0; i++) {
         if (i > 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
-        error = tree_writer_fill(w);
-        if (error == 0) state = page_install_alone(t, w, &read->miss, read->frame);
-        if (state != HANG_FRAMES && state != HANG_PARENT) break;
+        int filled = tree_writer_fill(w); /* most pages need none of it */
+        state = page_install_alone(t, w, &read->miss, read->frame);
+        if (filled != 0 || (state != HANG_FRAMES && state != HANG_PARENT)) break;
     }
     /* not because somebody uses it: the clock need not come by twice */
     if (state == HANG_DONE) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
@@ -332,16 +344,48 @@ int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int re
     return error;
 }
 
-#define FRAMES_TO_SPLIT (FOLD_PAGES_MAX - 1)
+/* One of a run's, whose bytes have come. */
+static void run_page_end(trees *t, tree_read *read, const void *bytes)
+{
+    node *n = tree_node(t, read->frame);
+    hang_state state = HANG_STALE;
+    memcpy(n, bytes, t->page_size);
+    if (read_check(t, read, 0) == 0) {
+        (void)leaf_note(t, &read->miss, n);
+        state = page_install_alone(t, NULL, &read->miss, read->frame);
+    }
+    if (state == HANG_DONE) atomic_store_explicit(&tree_frame(t, read->frame)->cool, FRAME_FRESH, memory_order_relaxed);
+    read_done(t, read, state);
+}
 
-/* What a leaf that has to be split on its way in was lacking. */
-static int room_holding(tree_writer *w, partition *p, const partition_set *held, hang_state state, rw_slice lower)
+void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
+{
+    tree_read reads[LEAF_RUN_MAX];
+    unsigned claimed = 0;
+    while (claimed < RW_MIN(count, LEAF_RUN_MAX) && trees_read_claim(t, &leaves[claimed], &reads[claimed]) == 0) claimed++;
+    if (claimed == 0) return;
+    uint64_t first = RW_MIN(page_ref_address(leaves[0].ref), page_ref_address(leaves[claimed - 1].ref));
+    unsigned char *bytes = rw_memory_aligned((size_t)claimed * t->page_size);
+    bool came = bytes != NULL && kio_file_read(t->kio, store_file(t->store), bytes, claimed * t->page_size, first * RW_BLOCK_SIZE) == 0;
+    for (unsigned i = 0; i < claimed; i++) {
+        if (came) run_page_end(t, &reads[i], bytes + (page_ref_address(leaves[i].ref) - first) * RW_BLOCK_SIZE);
+        else read_done(t, &reads[i], HANG_STALE);
+    }
+    free(bytes);
+}
+
+#define FRAMES_TO_SPLIT (FOLD_PAGES_MAX - 1)
+#define RESERVE_LEAST 2u
+
+/* What a leaf that has to be split on its way in was lacking: more frames than the last time, all that it could need if they are free. */
+static int room_holding(tree_writer *w, partition *p, const partition_set *held, hang_state state, rw_slice lower, unsigned least)
 {
     tree_miss above;
     int error = 0;
     while (w->reserved < FRAMES_TO_SPLIT && error == 0) {
-        uint32_t f;
-        error = pool_frame_take_holding(&w->t->pool, held, &f);
+        uint32_t f = pool_frame_try(&w->t->pool);
+        if (f == FRAME_NONE && w->reserved >= least) break;
+        if (f == FRAME_NONE) error = pool_frame_take_holding(&w->t->pool, held, &f);
         if (error == 0) w->reserve[w->reserved++] = f;
     }
     if (error == 0 && state == HANG_PARENT) (void)tree_make_room_above(w, p, lower, &above);
@@ -357,11 +401,12 @@ int trees_load_holding(tree_writer *w, partition *p, const partition_set *held, 
     if (f == FRAME_NONE) error = pool_frame_take_holding(&t->pool, held, &f);
     if (error != 0) return error;
     hang_state state;
+    unsigned least = RESERVE_LEAST;
     do {
         bool spared;
         error = page_read(t, miss, f, NULL, &spared);
         state = error == 0 ? page_install(t, p, w, miss, f) : HANG_STALE;
-        if (state == HANG_FRAMES || state == HANG_PARENT) error = room_holding(w, p, held, state, node_lower_fence(tree_node(t, f)));
+        if (state == HANG_FRAMES || state == HANG_PARENT) error = room_holding(w, p, held, state, node_lower_fence(tree_node(t, f)), least++);
     } while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT));
     if (state != HANG_DONE) pool_frame_free(&t->pool, f);
     return error;

@@ -17,7 +17,8 @@
 typedef struct {
     page_ref ref;
     unsigned level;
-    uint64_t asked;            /* hash of the key that a get wants of it; 0: the page itself is wanted */
+    uint64_t asked;            /* hash of the key that a get wants of it; 0: the page itself is wanted, */
+    bool stays;                /* or it, too, perhaps */
 } tree_miss;
 
 /* A record. Its memory lies in the arena of a partition. */
@@ -151,7 +152,8 @@ static inline uint64_t pending_limit(const pending *pg)
 
 static inline uint64_t pending_flush_from(const pending *pg)
 {
-    return pending_limit(pg) / PENDING_FLUSH_SHARE * (PENDING_FLUSH_SHARE - 1);
+    uint64_t limit = pending_limit(pg);
+    return limit - limit / PENDING_FLUSH_SHARE;
 }
 
 /* Whether there is memory for some more of them; exactness does not matter. */

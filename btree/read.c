@@ -88,6 +88,7 @@ typedef struct {
     size_t room;
     pending_value answer;      /* DESCENT_ANSWERED */
     uint16_t partition;        /* that the leaf belonged to, which something else answered for */
+    bool newest;               /* the leaf need not stay */
     bool doubted;              /* the last filter that was asked could not exclude the key */
 } miss_use;
 
@@ -132,11 +133,36 @@ static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss,
 #define LEAF_DENIES 100
 #define LEAF_SPARED 101
 
+#define RUN_FRAMES_SHARE 256u          /* of the frames, at most, for the leaves of a run */
+#define RUN_SECOND 4u                  /* leaves, when a walk misses another one; twice as many each time after that */
+
+/* The leaf that is missing, and those behind it on the way of the walk as far as they lie side by side; 0: the parent, which at stands on, has changed. A walk may end with its first
+ * leaf, so that is read alone. */
+RW_RACY static unsigned run_gather(const trees *t, rw_slice key, trees_side side, const leaf_seen *at, trees_mark *walk, tree_miss *run)
+{
+    const node *n = pool_page(&t->pool, at->frame);
+    const int step = side == TREES_COVERING ? 1 : -1;
+    unsigned slot = step > 0 ? node_child_slot(n, t->page_size, key) : node_child_slot_before(n, t->page_size, key), count = 0;
+    unsigned most = RW_MIN(RW_MIN(LEAF_RUN_BYTES / t->page_size, LEAF_RUN_MAX), t->pool.frame_count / RUN_FRAMES_SHARE);
+    bool goes_on = walk->parent == at->frame + 1 && slot == walk->slot + (unsigned)step;
+    walk->ahead = !goes_on ? 1 : RW_MAX(walk->ahead * 2, RUN_SECOND);
+    walk->ahead = RW_MAX(RW_MIN(walk->ahead, most), 1u);
+    int64_t expected = 0;
+    for (unsigned slots = node_count_bounded(n, t->page_size); count < walk->ahead && slot < slots; slot += (unsigned)step, count++) {
+        page_ref ref = node_child(n, t->page_size, slot);
+        if (page_ref_is_frame(ref) || page_ref_is_none(ref) || (count > 0 && (int64_t)page_ref_address(ref) != expected)) break;
+        expected = (int64_t)page_ref_address(ref) + step * (int64_t)t->pool.page_blocks;
+        run[count] = (tree_miss){.ref = ref};
+    }
+    return frame_unchanged(&t->pool.frames[at->frame], at->version) ? count : 0;
+}
+
 /* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: only the leaf
- * itself will do. */
-static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, miss_use *use, tree_miss *asked)
+ * itself will do. walk: or NULL; a walk over leaves, which goes on. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, miss_use *use, trees_mark *walk, tree_miss *asked)
 {
     page_ref suspect = page_ref_none();
+    tree_miss run[LEAF_RUN_MAX];
     for (;;) {
         tree_miss miss;
         descent found = descend(t, key, side, at, &miss);
@@ -146,7 +172,8 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
             if (found == DESCENT_MISS) found = miss_record(t, at, &miss, use);
             if (found == DESCENT_MISS) found = miss_filter(t, at, &miss, use);
             miss.asked = use->hash;
-        } else if (found == DESCENT_MISS && miss.level == 0) records_walked(&t->records);
+            miss.stays = !use->newest; /* a transaction may write the leaf soon */
+        }
         if (found == DESCENT_DENIED) return LEAF_DENIES;
         if (found == DESCENT_ANSWERED) return LEAF_SPARED;
         if (found == DESCENT_RESTART) {
@@ -156,6 +183,12 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
         if (asked != NULL) {
             *asked = miss;
             return TREE_MISS;
+        }
+        unsigned count = walk != NULL && miss.level == 0 ? run_gather(t, key, side, at, walk, run) : 0;
+        walk = count > 0 ? NULL : walk; /* what is missing after that is read alone: it tells what is wrong with it */
+        if (count > 1) {
+            tree_load_run(t, run, count);
+            continue;
         }
         int error = trees_load(t, &miss, &suspect);
         if (error != 0) return error;
@@ -181,7 +214,7 @@ int trees_touch(trees *t, rw_slice key, tree_miss *miss)
     unsigned restarts = 0;
     leaf_seen at;
     if (hinted_touch(t, key)) return 0;
-    return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, miss);
+    return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, NULL, miss);
 }
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
@@ -238,10 +271,10 @@ static void filter_read(trees *t, const miss_use *use, tree_value *seen)
 static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
-    miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room};
+    miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room, .newest = (wanted & TREES_NEWEST) != 0};
     for (;;) {
         leaf_seen at;
-        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, miss);
+        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, NULL, miss);
         if (error == LEAF_DENIES) {
             filter_read(t, &use, seen);
             return 0;
@@ -326,7 +359,7 @@ RW_RACY static bool neighbour_copy(trees *t, rw_slice key, trees_side side, node
     frame_use(fr);
     page_copy(t, f, page);
     if (!frame_unchanged(fr, version)) return false;
-    *mark = (trees_mark){.frame = f, .version = version, .parent = mark->parent, .slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1};
+    *mark = (trees_mark){.frame = f, .version = version, .parent = mark->parent, .slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1, .ahead = mark->ahead};
     return true;
 }
 
@@ -336,13 +369,13 @@ int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_m
     bool copied = mark != NULL && neighbour_copy(t, key, side, page, mark);
     while (!copied) {
         leaf_seen at;
-        int error = leaf_find(t, key, side, &at, &restarts, NULL, miss);
+        int error = leaf_find(t, key, side, &at, &restarts, NULL, mark, miss);
         if (error != 0) return error;
         page_copy(t, at.frame, page);
         copied = frame_unchanged(&t->pool.frames[at.frame], at.version);
         if (!copied) restart_wait(t, &restarts);
         else if (mark != NULL)
-            *mark = (trees_mark){.frame = at.frame, .version = at.version, .parent = at.parent + 1, .slot = at.parent_slot};
+            *mark = (trees_mark){.frame = at.frame, .version = at.version, .parent = at.parent + 1, .slot = at.parent_slot, .ahead = mark->ahead};
     }
     if (mark != NULL) neighbour_note(t, side, mark);
     return 0;

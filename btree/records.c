@@ -15,6 +15,7 @@
 #define TEND_EVERY 64u                 /* reads for gets */
 #define TEND_STEP 32u                  /* frames taken or given back at a time */
 #define TARGET_DIVISOR 256u            /* of what may be borrowed: how fast pending writes have to make room */
+#define PENDING_LEFT_DIVISOR 8u        /* of what may be borrowed, left to pending writes however few there are */
 #define SHARE_OLD 3.0                  /* weights of what was known, */
 #define SHARE_NEW 1.0                  /* and of the last window */
 
@@ -156,6 +157,7 @@ static void bucket_make_room(bucket *b, uint32_t needed, records_latch *latch)
             continue;
         }
         bucket_remove(b, b->hand);
+        b->hand++; /* past the newest, which is there now */
         latch->pushed_out++;
     }
 }
@@ -226,17 +228,18 @@ static bool leaf_stays(record_cache *r, page_ref leaf, uint64_t now)
 }
 
 /* In the place of what is there for the key. False: there is no table. */
-static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value)
+static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint8_t used)
 {
     records_latch *latch;
     bucket *b = bucket_latch(r, hash, &latch);
     if (b == NULL) return false;
     unsigned slot = bucket_find(b, key, hash);
-    uint8_t used = slot < b->count ? b->slots[slot].used : 0;
-    if (slot < b->count) bucket_remove(b, slot);
+    if (slot < b->count) {
+        used = RW_MAX(used, b->slots[slot].used);
+        bucket_remove(b, slot);
+    }
     bucket_make_room(b, record_bytes(key.size, value.size) + (uint32_t)sizeof(bucket_slot), latch);
     bucket_add(b, leaf, hash, key, value, used);
-    latch->kept++;
     kio_mutex_unlock(r->kio, &latch->mutex);
     return true;
 }
@@ -246,15 +249,18 @@ bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash)
     unsigned char key[RW_PAGE_SIZE_MAX / RECORD_DIVISOR];
     size_t key_size;
     rw_slice value;
+    if (!record_of_leaf(r, n, hash, key, &key_size, &value)) {
+        records_walked(r);
+        return false;
+    }
     uint64_t now = atomic_fetch_add_explicit(&r->asked, 1, memory_order_relaxed);
     if (now % TEND_EVERY == 0) records_tend(r);
-    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) == 0 || !record_of_leaf(r, n, hash, key, &key_size, &value)) return false;
-    return record_put(r, leaf, rw_slice_of(key, key_size), hash, value) && !leaf_stays(r, leaf, now);
+    return record_put(r, leaf, rw_slice_of(key, key_size), hash, value, 0) && !leaf_stays(r, leaf, now);
 }
 
 void records_keep_made(record_cache *r, rw_slice key, rw_slice value)
 {
-    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) != 0) (void)record_put(r, page_ref_none(), key, hints_hash(key), value);
+    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) != 0) (void)record_put(r, page_ref_none(), key, hints_hash(key), value, 1);
 }
 
 static void record_renew(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value)
@@ -306,9 +312,11 @@ void records_renew(record_cache *r, page_ref leaf, const node *n)
 
 /* ---- how many buckets --------------------------------------------------------------------------------------------- */
 
+/* Not the last ones that are free: others wait for what they take. */
 static bool frame_borrow(record_cache *r, uint32_t index)
 {
-    uint32_t f = pool_frame_try(r->pool);
+    RW_ASSERT(index < r->buckets_max);
+    uint32_t f = atomic_load_explicit(&r->pool->free_count, memory_order_relaxed) > r->pool->free_low / 2 ? pool_frame_try(r->pool) : FRAME_NONE;
     if (f == FRAME_NONE) return false;
     bucket_init(pool_page(r->pool, f), r->pool->page_size);
     atomic_store_explicit(&r->frames[index], f, memory_order_relaxed);
@@ -320,16 +328,18 @@ static void frame_give(record_cache *r, uint32_t index)
     pool_frame_free(r->pool, atomic_load_explicit(&r->frames[index], memory_order_relaxed));
 }
 
-/* The first ones: as many as there are latches, or none. */
+/* The first ones: as many as there are latches, gathered over several calls where few are free. */
 static void table_begin(record_cache *r)
 {
-    uint32_t got = 0;
-    while (got < RW_RECORDS_LATCHES && frame_borrow(r, got)) got++;
-    if (got == RW_RECORDS_LATCHES) {
-        atomic_store_explicit(&r->buckets, got, memory_order_release);
-        return;
-    }
-    while (got > 0) frame_give(r, --got);
+    while (r->gathered < RW_RECORDS_LATCHES && frame_borrow(r, r->gathered)) r->gathered++;
+    if (r->gathered < RW_RECORDS_LATCHES) return;
+    atomic_store_explicit(&r->buckets, r->gathered, memory_order_release);
+    r->gathered = 0;
+}
+
+static void table_forget(record_cache *r)
+{
+    while (r->gathered > 0) frame_give(r, --r->gathered);
 }
 
 static void table_end(record_cache *r)
@@ -383,7 +393,7 @@ static void table_shrink(record_cache *r)
 }
 
 typedef struct {
-    uint64_t answered, kept, pushed_out;
+    uint64_t answered, pushed_out;
 } latch_sums;
 
 static latch_sums latches_sum(record_cache *r)
@@ -393,7 +403,6 @@ static latch_sums latches_sum(record_cache *r)
         records_latch *latch = &r->latches[i];
         kio_mutex_lock(r->kio, &latch->mutex);
         sums.answered += latch->answered;
-        sums.kept += latch->kept;
         sums.pushed_out += latch->pushed_out;
         kio_mutex_unlock(r->kio, &latch->mutex);
     }
@@ -405,48 +414,47 @@ static void share_measure(record_cache *r, const latch_sums *sums)
 {
     uint64_t asked = atomic_load_explicit(&r->asked, memory_order_relaxed), walked = atomic_load_explicit(&r->walked, memory_order_relaxed);
     uint64_t added = atomic_load_explicit(&r->pending->added, memory_order_relaxed);
-    uint64_t all = sums->answered - r->answered + asked - r->asked_seen + walked - r->walked_seen + added - r->added_seen;
+    uint64_t gets = sums->answered - r->answered + asked - r->asked_seen, all = gets + walked - r->walked_seen + added - r->added_seen;
     if (all < RW_RECORDS_WINDOW) return;
-    uint64_t kept = atomic_load_explicit(&r->buckets, memory_order_relaxed) == 0 ? asked - r->asked_seen : sums->kept - r->kept;
-    double share = (double)(sums->answered - r->answered + kept) / (double)all;
-    r->share = (r->share * SHARE_OLD + share * SHARE_NEW) / (SHARE_OLD + SHARE_NEW);
+    r->share = (r->share * SHARE_OLD + (double)gets / (double)all * SHARE_NEW) / (SHARE_OLD + SHARE_NEW);
     r->answered = sums->answered;
-    r->kept = sums->kept;
     r->asked_seen = asked;
     r->walked_seen = walked;
     r->added_seen = added;
 }
 
-/* Moves the number of buckets to be reached: down at once, up as pending writes make room. */
-static void target_move(record_cache *r)
+/* Moves the number of buckets to be reached: down at once; up, while those that there are push records out, as pending writes make room, and never so far that these have none. */
+static void target_move(record_cache *r, bool crowded)
 {
     const pending *pg = r->pending;
-    uint32_t borrowable = (uint32_t)RW_MIN(pending_borrowable(pg), (uint64_t)r->buckets_max);
-    uint32_t wanted = (uint32_t)(r->share * (double)borrowable), step = RW_MAX(r->buckets_max / TARGET_DIVISOR, 1u);
+    uint32_t borrowable = (uint32_t)RW_MIN(pending_borrowable(pg), (uint64_t)r->buckets_max), most = borrowable - borrowable / PENDING_LEFT_DIVISOR;
+    uint32_t wanted = (uint32_t)(r->share * (double)most), step = RW_MAX(r->buckets_max / TARGET_DIVISOR, 1u);
     if (wanted < RW_RECORDS_LATCHES) wanted = 0;
     if (wanted <= r->target) r->target = wanted;
-    else if (pending_frames(pg) <= pending_flush_from(pg)) r->target = RW_MIN(RW_MAX(r->target + step, RW_RECORDS_LATCHES), wanted);
+    else if (crowded && pending_frames(pg) <= pending_flush_from(pg)) r->target = RW_MIN(RW_MAX(r->target + step, RW_RECORDS_LATCHES), wanted);
 }
 
 void records_tend(record_cache *r)
 {
     if (r->buckets_max == 0 || atomic_exchange_explicit(&r->tending, 1, memory_order_acquire) != 0) return;
     latch_sums sums = latches_sum(r);
-    share_measure(r, &sums);
-    target_move(r);
     uint32_t buckets = atomic_load_explicit(&r->buckets, memory_order_relaxed);
+    bool crowded = buckets == 0 || sums.pushed_out != r->pushed_out_seen;
+    r->pushed_out_seen = sums.pushed_out;
+    share_measure(r, &sums);
+    target_move(r, crowded);
     if (r->target == 0) {
+        table_forget(r);
         if (buckets > 0) table_end(r);
     } else if (buckets == 0) {
         table_begin(r);
     } else if (buckets > r->target) {
         for (unsigned i = 0; i < TEND_STEP && buckets > r->target; i++, buckets--) table_shrink(r);
-    } else if (sums.pushed_out != r->pushed_out_seen) {
+    } else if (crowded) {
         for (unsigned i = 0; i < TEND_STEP && buckets < r->target && table_grow(r); i++) buckets++;
     }
     buckets = atomic_load_explicit(&r->buckets, memory_order_relaxed);
     atomic_store_explicit(&r->pending->reserved, RW_MAX(r->target, buckets), memory_order_relaxed);
-    r->pushed_out_seen = sums.pushed_out;
     atomic_store_explicit(&r->tending, 0, memory_order_release);
 }
 

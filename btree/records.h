@@ -20,7 +20,6 @@
 typedef struct {
     RW_ALIGNED(64) kio_mutex mutex;
     uint64_t answered;                 /* gets */
-    uint64_t kept;                     /* records that were put here when their leaf was read */
     uint64_t pushed_out;               /* by others; nobody had asked for them lately */
 } records_latch;
 
@@ -36,13 +35,14 @@ typedef struct {
     /* any thread, atomic */
     RW_ALIGNED(64) _Atomic uint32_t buckets;       /* 0, or at least one for each latch, so that a bucket and the one that is split off it have the same */
     _Atomic uint32_t tending;          /* 1: a thread does */
-    RW_ALIGNED(64) _Atomic uint64_t asked;         /* leaves read for gets */
-    _Atomic uint64_t walked;           /* leaves read for others, who need the leaf */
+    RW_ALIGNED(64) _Atomic uint64_t asked;         /* leaves read for gets, with a record that could be kept */
+    _Atomic uint64_t walked;           /* other leaves that were read for somebody, who needs the leaf */
     _Atomic uint32_t near;             /* how usual it is that a leaf is read again at once */
     _Atomic uint32_t recent[RECORDS_RECENT];       /* leaves that were read for gets lately, by their address */
     /* who tends */
-    uint64_t answered, kept, pushed_out, asked_seen, walked_seen, added_seen;     /* at the end of the last window */
-    uint64_t pushed_out_seen;
+    uint64_t answered, asked_seen, walked_seen, added_seen;    /* at the end of the last window */
+    uint64_t pushed_out_seen;          /* last time */
+    uint32_t gathered;                 /* of the first frames, before there is a table */
     double share;                      /* of what may be borrowed, that records are worth */
     uint32_t target;                   /* buckets to be reached */
     records_latch latches[RW_RECORDS_LATCHES];

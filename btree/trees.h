@@ -24,6 +24,7 @@ typedef struct {
     uint32_t parent;           /* + 1: the frame that named it, at this slot */
     unsigned slot;
     uint32_t next;             /* + 1: the frame of its neighbour. Like a hint it is believed in nothing (T11) */
+    unsigned ahead;            /* leaves that were read at once when one was missing last */
 } trees_mark;
 
 typedef enum { KEY_LEARNING_REST, KEY_LEARNING_EMPTY, KEY_LEARNING_BEFORE, KEY_LEARNING_WALK, KEY_LEARNING_AFTER } key_learning_stage;
@@ -181,7 +182,9 @@ int trees_read_begin(trees *t, const tree_miss *miss, tree_read *read, kio_op *o
 /* After the page was read into its frame, or result, an error, came instead: checks the page and hangs it in, if it is still missing. TREE_BUSY: the token of its partition is
  * taken, call again. TREE_FRAMES: it was not hung in, because what waits for it may need it split; trees_load has what that takes. */
 int trees_read_end(trees *t, tree_read *read, int result);
-/* The same after a page was read elsewhere, to bytes, in order to be changed and written: waits for the token, splits the leaf and makes room above it where that is needed.
+/* For a page that was read elsewhere, to bytes: brings it into its frame and checks it, without a token, ahead of the next. */
+int trees_read_check(trees *t, tree_read *read, const void *bytes, int result);
+/* As trees_read_end, for a page that was read elsewhere, to bytes, in order to be changed and written; checked already or not: waits for the token, splits the leaf and makes room above it where that is needed.
  * The page is among the next that the clock takes. */
 int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int result, struct tree_writer *w);
 

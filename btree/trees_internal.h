@@ -67,6 +67,15 @@ static inline uint32_t tree_root(const partition *p)
     return atomic_load_explicit(&p->root, memory_order_relaxed);
 }
 
+/* ---- leaves side by side (load.c) ---------------------------------------------------------------------------------- */
+
+#define LEAF_RUN_BYTES 65536u          /* read at once, at most */
+#define LEAF_RUN_MAX (LEAF_RUN_BYTES / RW_PAGE_SIZE_MIN)
+
+/* Leaves that lie side by side on disk, in either direction, with one read: as far as frames are free and nobody else reads them. What comes is hung in, without a word of
+ * what does not: that is missing still. They are wanted once. */
+void tree_load_run(trees *t, const tree_miss *leaves, unsigned count);
+
 /* ---- what waits for a leaf (fold.c) ------------------------------------------------------------------------------ */
 
 #define FOLD_PAGES_MAX 8u

@@ -206,8 +206,9 @@ bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait);
 /* ---- eviction ---------------------------------------------------------------------------------------------------- */
 
 /* One eviction step of a worker: turns the clock, evicts what is cool and clean, fills idle batches with what is cool and dirty. Returns the number of
- * batches filled, to be submitted. Never blocks: partitions whose token is taken are passed over. */
-unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count);
+ * batches filled, to be submitted. Never blocks: partitions whose token is taken are passed over. pressed: a whole turn has found nothing, so inner pages are spared less. */
+#define POOL_EVICT_SCAN 4096u          /* frames the hand passes in one step */
+unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count, bool pressed);
 static inline bool pool_wants_eviction(const pool *p)
 {
     return atomic_load_explicit(&p->free_count, memory_order_relaxed) < p->free_high;

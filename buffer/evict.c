@@ -4,8 +4,8 @@
 #include "buffer/buffer_internal.h"
 
 #define EVICT_CANDIDATES 256u          /* looked at in one step */
-#define EVICT_SCAN_MAX 4096u           /* frames the hand passes in one step */
 #define EVICT_INNER_ROUNDS 64u
+#define EVICT_INNER_ROUNDS_PRESSED 4u
 
 typedef struct {
     uint16_t partition;
@@ -23,22 +23,22 @@ void evict_clean(pool *p, uint32_t f)
 }
 
 /* How often the hand must have come by since the page was used. An inner page stands for a hundred leaves: without it each of their puts and gets reads it again. */
-static uint8_t rounds_unused(const frame *fr)
+static uint8_t rounds_unused(const frame *fr, bool pressed)
 {
-    return rw_racy_u8(&fr->level) > 0 ? EVICT_INNER_ROUNDS : 1;
+    return rw_racy_u8(&fr->level) == 0 ? 1 : pressed ? EVICT_INNER_ROUNDS_PRESSED : EVICT_INNER_ROUNDS;
 }
 
 /* Moves the hand on and gathers frames that it found cool often enough. */
-static uint32_t clock_turn(pool *p, candidate *out, uint32_t max)
+static uint32_t clock_turn(pool *p, candidate *out, uint32_t max, bool pressed)
 {
-    uint32_t found = 0, scan = RW_MIN(EVICT_SCAN_MAX, p->frame_count);
+    uint32_t found = 0, scan = RW_MIN(POOL_EVICT_SCAN, p->frame_count);
     for (uint32_t i = 0; i < scan && found < max; i++) {
         uint32_t f = atomic_fetch_add_explicit(&p->hand, 1, memory_order_relaxed) % p->frame_count;
         frame *fr = &p->frames[f];
         uint16_t part = atomic_load_explicit(&fr->partition, memory_order_relaxed);
         if (part == PARTITION_NONE) continue;
         uint8_t rounds = atomic_load_explicit(&fr->cool, memory_order_relaxed);
-        if (rounds < rounds_unused(fr)) {
+        if (rounds < rounds_unused(fr, pressed)) {
             atomic_store_explicit(&fr->cool, (uint8_t)(rounds + 1), memory_order_relaxed);
             continue;
         }
@@ -81,12 +81,12 @@ static write_batch *batch_idle(write_batch *batches, unsigned count)
     return NULL;
 }
 
-unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count)
+unsigned pool_evict_step(pool *p, write_batch *batches, unsigned batch_count, bool pressed)
 {
     candidate list[EVICT_CANDIDATES];
     uint32_t dirty[EVICT_CANDIDATES];
     unsigned filled = 0;
-    uint32_t count = clock_turn(p, list, EVICT_CANDIDATES);
+    uint32_t count = clock_turn(p, list, EVICT_CANDIDATES, pressed);
     qsort(list, count, sizeof *list, candidate_compare);
     for (uint32_t from = 0, to; from < count; from = to) {
         for (to = from + 1; to < count && list[to].partition == list[from].partition;) to++;

@@ -198,14 +198,24 @@ static bool came_enough(const bulk_read *b)
 
 /* ---- reading ------------------------------------------------------------------------------------------------------ */
 
+static const unsigned char *run_page(const page_run *run, unsigned i)
+{
+    return run->bytes + (page_ref_address(run->reads[i].miss.ref) - run->begin) * RW_BLOCK_SIZE;
+}
+
+/* What of it needs no token, while something is being written. */
+static void run_check(bulk_read *b, page_run *run)
+{
+    for (unsigned i = 0; i < run->count; i++) (void)trees_read_check(&b->e->trees, &run->reads[i], run_page(run, i), run->op.result);
+}
+
 /* Hangs its pages in. What failed, or has no place, is looked at alone later. */
 static void run_end(bulk_read *b, page_run *run)
 {
     trees *t = &b->e->trees;
     for (unsigned i = 0; i < run->count; i++) {
         tree_read *read = &run->reads[i];
-        const unsigned char *page = run->bytes + (page_ref_address(read->miss.ref) - run->begin) * RW_BLOCK_SIZE;
-        (void)trees_read_end_changing(t, read, page, run->op.result, b->e->checkpointer.writer);
+        (void)trees_read_end_changing(t, read, run_page(run, i), run->op.result, b->e->checkpointer.writer);
         if (read->frame != FRAME_NONE && b->rewritten != NULL) b->came[b->came_count++] = read->frame;
         atomic_fetch_sub(&b->e->checkpointer.flush_frames, 1);
     }
@@ -249,6 +259,7 @@ static void something_end(bulk_read *b)
         if (done[i] == &b->e->checkpointer.batch.op) write_end(b);
         else b->landed[b->landed_count++] = done[i]->context;
     }
+    for (unsigned i = 0; i < b->landed_count && b->writing; i++) run_check(b, b->landed[i]);
     if (b->writing) return;
     for (unsigned i = 0; i < b->landed_count; i++) run_end(b, b->landed[i]);
     b->landed_count = 0;

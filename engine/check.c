@@ -44,7 +44,7 @@ static int frames_check(engine *e)
     lock_counters locks_now;
     locks_counters(e->locks, &locks_now);
     uint64_t borrowed = versions_bytes(&e->versions) + locks_now.bytes + filters_figures(&e->trees.filters).bytes +
-                        pending_frames(&e->trees.pending) * e->page_size;
+                        pending_frames(&e->trees.pending) * e->page_size + records_figures_get(&e->trees.records).bytes;
     uint64_t in_heaps = borrowed / e->page_size, known = free_count + in_trees + in_heaps;
     if (known <= p->frame_count && p->frame_count - known <= FRAMES_IN_HAND_MAX + reads) return 0;
     return rw_error(RW_ECORRUPT, "of %u frames %u are free, %u in trees and %llu are borrowed", p->frame_count, free_count, in_trees,

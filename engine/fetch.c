@@ -137,6 +137,7 @@ static bool read_join(fetcher *f, page_fetch *fetch)
         if (read->fetches == NULL || read->read.miss.ref.word != fetch->miss.ref.word || read->read.miss.ref.checksum != fetch->miss.ref.checksum) continue;
         fetch->next = read->fetches;
         read->fetches = fetch;
+        if (read->read.miss.asked != fetch->miss.asked) read->read.miss.stays = true; /* more than one record is wanted of it */
         return true;
     }
     return false;

@@ -93,17 +93,17 @@ static void worker_submit(worker *w, const bool *was_in_flight)
 static void worker_evict(worker *w)
 {
     pool *p = &w->e->trees.pool;
-    unsigned fruitless = 0;
+    unsigned fruitless = 0, revolution = p->frame_count / POOL_EVICT_SCAN + 1;
     while (pool_wants_eviction(p) && atomic_load(&w->e->workers_stop) == 0) {
         bool was_in_flight[WORKER_BATCHES];
         uint64_t evicted = atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed);
         for (unsigned i = 0; i < WORKER_BATCHES; i++) was_in_flight[i] = w->batches[i].in_flight;
         records_tend(&w->e->trees.records);
-        unsigned filled = pool_evict_step(p, w->batches, WORKER_BATCHES);
+        unsigned filled = pool_evict_step(p, w->batches, WORKER_BATCHES, fruitless > revolution);
         worker_submit(w, was_in_flight);
         bool progress = filled > 0 || atomic_load_explicit(&p->counters.pages_evicted, memory_order_relaxed) != evicted;
         fruitless = progress ? 0 : fruitless + 1;
-        bool waits = worker_in_flight(w) == WORKER_BATCHES || fruitless > IDLE_STEPS_BEFORE_WAIT + p->frame_count / 4096;
+        bool waits = worker_in_flight(w) == WORKER_BATCHES || fruitless > IDLE_STEPS_BEFORE_WAIT + 2 * revolution;
         worker_reap(w, waits && !worker_hints_step(w) ? FRUITLESS_WAIT_NS : 0);
     }
 }

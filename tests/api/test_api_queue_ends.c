@@ -173,10 +173,19 @@ static bool results_hold(bed *b, uint64_t generation, unsigned *cancelled)
     return right;
 }
 
+/* It may need what puts replace: so no put waits in memory for its page, the operation waits for it. */
+static rw_txn *snapshot_open(bed *b)
+{
+    rw_txn *snapshot = NULL;
+    CHECK_OK(rw_txn_begin(b->db, RW_SNAPSHOT, &snapshot));
+    return snapshot;
+}
+
 static void test_cancel(bed *b)
 {
     unsigned cancelled = 0, agreed = 0, sum = 0, reported;
     bool right = true;
+    rw_txn *snapshot = snapshot_open(b);
     for (unsigned round = 0; round < 20; round++) {
         calls_set(b, RW_OP_PUT, RW_SYNC, round * 1237, 1000 + round);
         CHECK_OK(rw_submit(b->q, b->list, DEPTH));
@@ -191,6 +200,7 @@ static void test_cancel(bed *b)
         cancelled += agreed;
         sum += DEPTH;
     }
+    rw_txn_abort(snapshot);
     tap_ok(right, "a cancelled write has changed nothing, one that could not be cancelled is there; each is reaped once");
     tap_ok(cancelled > 0 && cancelled < sum, "some could be cancelled: %u of %u", cancelled, sum);
     tap_ok(rw_cancel(b->q, b->list[0]) == RW_ENOTFOUND && rw_cancel(b->q, NULL) == RW_EINVAL && rw_cancel(NULL, b->list[0]) == RW_EINVAL, "nothing to cancel");
@@ -200,6 +210,7 @@ static void test_close(bed *b)
 {
     bool right = true;
     unsigned cancelled, sum = 0;
+    rw_txn *snapshot = snapshot_open(b);
     for (unsigned round = 0; round < 10; round++) {
         calls_set(b, RW_OP_PUT, round % 2 == 0 ? RW_SYNC : RW_ASYNC, round * 977, 2000 + round);
         CHECK_OK(rw_submit(b->q, b->list, DEPTH));
@@ -208,7 +219,8 @@ static void test_close(bed *b)
         sum += cancelled;
         CHECK_OK(rw_queue_open(b->db, DEPTH, &b->q));
     }
-    tap_ok(right, "after a close each operation's result says what became of it (%u were cancelled)", sum);
+    rw_txn_abort(snapshot);
+    tap_ok(right && sum > 0, "after a close each operation's result says what became of it (%u were cancelled)", sum);
     tap_ok(rw_queue_close(NULL) == RW_EINVAL, "a close of NULL");
 }
 

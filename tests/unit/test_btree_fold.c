@@ -232,7 +232,7 @@ int main(int argc, char **argv)
     }
     for (unsigned i = 1; i <= FOLD_PAGES_MAX; i++) tap_diag("%u pages: %u folds", i, of_pages[i]);
     tap_ok(of_pages[0] == 0, "%llu leaves hold what waited for them", (unsigned long long)folds);
-    tap_ok(of_pages[FOLD_PAGES_MAX] == 0, "and none of them became as many pages as there are places for");
+    tap_ok(of_pages[FOLD_PAGES_MAX] + of_pages[FOLD_PAGES_MAX - 1] == 0, "and none of them came near to as many pages as there are places for");
     free(w->records);
     free(w);
     bed_end(b);
