@@ -4,43 +4,20 @@
  */
 #include <fcntl.h>
 #include <pthread.h>
-#include <stdio.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define RECORDS 60000u             /* several times the cache */
+
+#include "tests/api/versioned.h"
 #include "tests/support/dirs.h"
 #include "tests/support/prng.h"
-#include "tests/support/rw_helpers.h"
 
-#define RECORDS 60000u             /* several times the cache */
-#define VALUE_BYTES 100u
 #define PUTS 3000u
 #define SCATTER 7919u              /* no factor of RECORDS: in the order of its multiples the leaves are split in their middle */
 #define RECORD_OVERHEAD 24u        /* of a leaf's record: its slot, and what is left of the key */
 
 static uint64_t seed;
-static rw_db *db;
-static uint32_t version_of[RECORDS];   /* what each record should hold */
-
-static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version)
-{
-    memset(to, 'v', VALUE_BYTES);
-    snprintf(to, VALUE_BYTES, "%llu version %u", (unsigned long long)number, version);
-    return slice_bytes(to, VALUE_BYTES - version % 7); /* lengths change, too */
-}
-
-static bool put(uint64_t number, uint32_t version)
-{
-    char key[16], value[VALUE_BYTES];
-    version_of[number] = version;
-    return CHECK_OK(rw_put(db, BUCKET, key_numbered(key, number), value_of(value, number, version), RW_ASYNC));
-}
-
-static bool holds(uint64_t number)
-{
-    char key[16], value[VALUE_BYTES];
-    return get_is(db, BUCKET, key_numbered(key, number), value_of(value, number, version_of[number]));
-}
 
 static void load(void)
 {

@@ -4,44 +4,19 @@
  * replays the draws.
  */
 #include <pthread.h>
-#include <stdio.h>
-
-#include "tests/support/dirs.h"
-#include "tests/support/prng.h"
-#include "tests/support/rw_helpers.h"
 
 #define RECORDS 100000u            /* several times the cache */
-#define VALUE_BYTES 100u
+
+#include "tests/api/versioned.h"
+#include "tests/support/dirs.h"
+#include "tests/support/prng.h"
+
 #define HOT 2500u                  /* spread evenly; with a leaf for each the cache would not hold them */
 #define APART (RECORDS / HOT)
 #define SCATTER 7919u              /* no factor of RECORDS */
 #define ROUNDS 6u
 
 static uint64_t seed;
-static rw_db *db;
-static uint32_t version_of[RECORDS];   /* what each record should hold; GONE: it is deleted */
-#define GONE UINT32_MAX
-
-static rw_slice value_of(char to[VALUE_BYTES], uint64_t number, uint32_t version)
-{
-    memset(to, 'v', VALUE_BYTES);
-    snprintf(to, VALUE_BYTES, "%llu version %u", (unsigned long long)number, version);
-    return slice_bytes(to, VALUE_BYTES - version % 3); /* lengths change, too */
-}
-
-static bool put(uint64_t number, uint32_t version)
-{
-    char key[16], value[VALUE_BYTES];
-    version_of[number] = version;
-    return CHECK_OK(rw_put(db, BUCKET, key_numbered(key, number), value_of(value, number, version), RW_ASYNC));
-}
-
-static bool holds(uint64_t number)
-{
-    char key[16], value[VALUE_BYTES];
-    if (version_of[number] == GONE) return get_code(db, BUCKET, key_numbered(key, number)) == RW_ENOTFOUND;
-    return get_is(db, BUCKET, key_numbered(key, number), value_of(value, number, version_of[number]));
-}
 
 static uint64_t hot_draw(prng *random)
 {
