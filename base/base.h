@@ -27,6 +27,12 @@ static inline uint64_t rw_align_up(uint64_t n, uint64_t power_of_two)
     return (n + power_of_two - 1) & ~(power_of_two - 1);
 }
 
+/* The largest power of two that is not above n > 0. */
+static inline uint32_t rw_power_below(uint32_t n)
+{
+    return (uint32_t)1 << (31 - (unsigned)__builtin_clz(n));
+}
+
 static inline bool rw_is_power_of_two(uint64_t n)
 {
     return n != 0 && (n & (n - 1)) == 0;

@@ -75,12 +75,6 @@ static filter_cell *chunk_cells(const filters *f, uint32_t chunk)
     return pool_page(f->pool, atomic_load_explicit(&f->frames[chunk], memory_order_relaxed));
 }
 
-/* The largest power of two that is not above count. */
-static uint32_t power_below(uint32_t count)
-{
-    return (uint32_t)1 << (31 - (unsigned)__builtin_clz(count));
-}
-
 typedef struct {
     filter_cell *bucket[FILTER_CHOICES];
 } filter_places;
@@ -90,7 +84,7 @@ static bool key_places(const filters *f, uint64_t key, filter_places *out)
 {
     uint32_t chunks = atomic_load_explicit(&f->chunks, memory_order_acquire);
     if (chunks == 0) return false;
-    uint32_t power = power_below(chunks);
+    uint32_t power = rw_power_below(chunks);
     for (unsigned i = 0; i < FILTER_CHOICES; i++, key *= 0x9e3779b97f4a7c15u) {
         uint32_t chunk = (uint32_t)(key >> 20) & (2 * power - 1);
         if (chunk >= chunks) chunk &= power - 1;
@@ -181,7 +175,7 @@ static void places_put(filters *f, const filter_places *places, uint64_t key, co
  * new one is lost. */
 static void chunk_fill(filters *f, uint32_t chunk)
 {
-    filter_cell *from = chunk_cells(f, chunk - power_below(chunk));
+    filter_cell *from = chunk_cells(f, chunk - rw_power_below(chunk));
     for (uint32_t i = 0; i < f->chunk_buckets * FILTER_WAYS; i++) {
         cell_bits bits;
         filter_places places;

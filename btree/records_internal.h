@@ -104,16 +104,10 @@ static inline void bucket_add(bucket *b, page_ref leaf, uint64_t hash, rw_slice 
 
 /* ---- which bucket ------------------------------------------------------------------------------------------------- */
 
-/* The largest power of two that is not above count. */
-static inline uint32_t power_below(uint32_t count)
-{
-    return (uint32_t)1 << (31 - (unsigned)__builtin_clz(count));
-}
-
 /* With a count of buckets between two powers of two, what belongs to those still to come lies with their lower halves. */
 static inline uint32_t bucket_index(uint64_t hash, uint32_t buckets)
 {
-    uint32_t power = power_below(buckets), index = (uint32_t)(hash >> 32) & (2 * power - 1);
+    uint32_t power = rw_power_below(buckets), index = (uint32_t)(hash >> 32) & (2 * power - 1);
     return index < buckets ? index : index & (power - 1);
 }
 

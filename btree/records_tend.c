@@ -66,7 +66,7 @@ static bool table_grow(record_cache *r)
 {
     uint32_t index = atomic_load_explicit(&r->buckets, memory_order_relaxed);
     if (!frame_borrow(r, index)) return false;
-    uint32_t lower = index - power_below(index);
+    uint32_t lower = index - rw_power_below(index);
     records_latch *latch = latch_of(r, index);
     RW_ASSERT(latch == latch_of(r, lower));
     kio_mutex_lock(r->kio, &latch->mutex);
@@ -78,7 +78,7 @@ static bool table_grow(record_cache *r)
 
 static void table_shrink(record_cache *r)
 {
-    uint32_t index = atomic_load_explicit(&r->buckets, memory_order_relaxed) - 1, lower = index - power_below(index);
+    uint32_t index = atomic_load_explicit(&r->buckets, memory_order_relaxed) - 1, lower = index - rw_power_below(index);
     records_latch *latch = latch_of(r, index);
     RW_ASSERT(latch == latch_of(r, lower));
     kio_mutex_lock(r->kio, &latch->mutex);

@@ -13,12 +13,18 @@
 
 /* ---- leaves that were not read with others ------------------------------------------------------------------------ */
 
+/* Under the token: what waits for the leaf, if some of it is older than `before`; else NULL. */
+static const pending_leaf *older_find(engine *e, const partition *p, page_ref leaf, uint64_t before)
+{
+    const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
+    return entry != NULL && pending_has_older(entry, before) ? entry : NULL;
+}
+
 /* A key for which a write waits there, copied; false: nothing older than `before` waits. */
 static bool leaf_key(engine *e, partition *p, page_ref leaf, uint64_t before, unsigned char *buffer, rw_slice *key)
 {
     partition_lock(e->kio, p);
-    const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
-    if (entry != NULL && !pending_has_older(entry, before)) entry = NULL;
+    const pending_leaf *entry = older_find(e, p, leaf, before);
     if (entry != NULL) {
         *key = rw_slice_of(buffer, entry->writes->key_size);
         memcpy(buffer, entry->writes->bytes, key->size);
@@ -100,10 +106,8 @@ static uint32_t leaves_left(engine *e, partition *p, uint64_t before, tree_miss 
     for (uint32_t i = 0, end; i < count; i = end) {
         end = RW_MIN(i + LOOKS_MAX, count);
         partition_lock(e->kio, p);
-        for (uint32_t k = i; k < end; k++) {
-            const pending_leaf *entry = pending_find(&e->trees.pending, p, leaves[k].ref);
-            if (entry != NULL && pending_has_older(entry, before)) leaves[left++] = leaves[k];
-        }
+        for (uint32_t k = i; k < end; k++)
+            if (older_find(e, p, leaves[k].ref, before) != NULL) leaves[left++] = leaves[k];
         partition_unlock(e->kio, p);
     }
     return left;
