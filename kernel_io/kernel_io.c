@@ -3,14 +3,20 @@
 
 #include "kernel_io/posix.h"
 
-static void posix_close(kio *k)
+static void psync_close(kio *k)
 {
     free(k);
 }
 
+static void uring_close(kio *k)
+{
+    uring_readers_close(((posix_kio *)k)->readers);
+    free(k);
+}
+
 #define POSIX_OPERATIONS                                                                                                   \
-    .close = posix_close, .file_open = posix_file_open, .file_close = posix_file_close, .file_size = posix_file_size,      \
-    .file_resize = posix_file_resize, .file_allocate = posix_file_allocate, .file_read = posix_file_read,                  \
+    .file_open = posix_file_open, .file_close = posix_file_close, .file_size = posix_file_size,                            \
+    .file_resize = posix_file_resize, .file_allocate = posix_file_allocate,                                                \
     .file_write = posix_file_write, .file_write_durable = posix_file_write_durable, .file_sync = posix_file_sync,          \
     .file_is_direct = posix_file_is_direct, .file_device = posix_file_device,                                              \
     .directory_create = posix_directory_create, .directory_sync = posix_directory_sync, .unlink = posix_unlink,            \
@@ -22,6 +28,8 @@ static void posix_close(kio *k)
 static const kio_vtable psync_operations = {
     POSIX_OPERATIONS,
     .name = "psync",
+    .close = psync_close,
+    .file_read = posix_file_read,
     .ring_open = psync_ring_open,
     .ring_close = psync_ring_close,
     .ring_submit = psync_ring_submit,
@@ -32,6 +40,8 @@ static const kio_vtable psync_operations = {
 static const kio_vtable uring_operations = {
     POSIX_OPERATIONS,
     .name = "uring",
+    .close = uring_close,
+    .file_read = uring_file_read,
     .ring_open = uring_ring_open,
     .ring_close = uring_ring_close,
     .ring_submit = uring_ring_submit,
@@ -52,7 +62,7 @@ static int backend_choose(posix_kio *k, const char *backend, rw_logger_fn logger
     int code = uring_probe(&k->ring_flags, reason, sizeof reason);
     if (code == 0) {
         k->base.ops = &uring_operations;
-        return 0;
+        return uring_readers_open(&k->base, &k->readers);
     }
     if (code != RW_ENOTSUP || !is_auto) return rw_error(code, "cannot use io_uring: %s", reason);
     memcpy(k->base.note, reason, sizeof reason);

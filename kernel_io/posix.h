@@ -11,9 +11,13 @@
 /* A transfer that makes no progress this many times in a row has failed. */
 #define POSIX_ATTEMPTS_MAX 64u
 
+typedef struct uring_readers uring_readers;
+
 typedef struct {
     kio base;
-    unsigned ring_flags;       /* uring: what the kernel took when the back end was opened; set at open */
+    /* uring; set at open */
+    unsigned ring_flags;       /* what the kernel took when the back end was opened */
+    uring_readers *readers;
 } posix_kio;
 
 typedef struct {
@@ -94,6 +98,12 @@ void uring_ring_close(kio *k, kio_ring *ring);
 void uring_ring_submit(kio *k, kio_ring *ring, kio_op **ops, unsigned count);
 unsigned uring_ring_reap(kio *k, kio_ring *ring, kio_op **done, unsigned max, int64_t wait_ns);
 void uring_ring_wake(kio *k, kio_ring *ring);
+
+/* uring_readers.c */
+int uring_readers_open(kio *k, uring_readers **out);
+/* No read is under way. */
+void uring_readers_close(uring_readers *readers);
+int uring_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t offset);
 
 /*
  * How a ring's owner waits without missing a wake. NONE: nobody waits, nothing is pending. PENDING: a wake that no reap has taken in yet.
