@@ -344,13 +344,13 @@ int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int re
     return error;
 }
 
-/* One of a run's, whose bytes have come. */
+/* One of a run's: its bytes, or NULL. */
 static void run_page_end(trees *t, tree_read *read, const void *bytes)
 {
     node *n = tree_node(t, read->frame);
     hang_state state = HANG_STALE;
-    memcpy(n, bytes, t->page_size);
-    if (read_check(t, read, 0) == 0) {
+    if (bytes != NULL) memcpy(n, bytes, t->page_size);
+    if (bytes != NULL && read_check(t, read, 0) == 0) {
         (void)leaf_note(t, &read->miss, n);
         state = page_install_alone(t, NULL, &read->miss, read->frame);
     }
@@ -358,18 +358,44 @@ static void run_page_end(trees *t, tree_read *read, const void *bytes)
     read_done(t, read, state);
 }
 
+/* Reads of what lies side by side, in either direction; bytes: room for all. Returns how many reads that takes. */
+static unsigned run_reads(trees *t, const tree_read *reads, unsigned count, unsigned char *bytes, kio_op *ops)
+{
+    unsigned made = 0;
+    const int64_t blocks = (int64_t)t->pool.page_blocks;
+    for (unsigned i = 0, next; i < count; i = next, made++) {
+        int64_t first = (int64_t)page_ref_address(reads[i].miss.ref), last = first, step = 0;
+        for (next = i + 1; next < count; next++) {
+            int64_t address = (int64_t)page_ref_address(reads[next].miss.ref);
+            if (step == 0 && (address == last + blocks || address == last - blocks)) step = address - last;
+            if (step == 0 || address != last + step) break;
+            last = address;
+        }
+        ops[made] = (kio_op){.kind = KIO_READ, .file = store_file(t->store), .buffer = bytes + (size_t)i * t->page_size,
+                             .offset = (uint64_t)RW_MIN(first, last) * RW_BLOCK_SIZE, .length = (next - i) * t->page_size};
+    }
+    return made;
+}
+
 void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
 {
     tree_read reads[LEAF_RUN_MAX];
+    kio_op ops[LEAF_RUN_MAX], *submitted[LEAF_RUN_MAX];
     unsigned claimed = 0;
     while (claimed < RW_MIN(count, LEAF_RUN_MAX) && trees_read_claim(t, &leaves[claimed], &reads[claimed]) == 0) claimed++;
     if (claimed == 0) return;
-    uint64_t first = RW_MIN(page_ref_address(leaves[0].ref), page_ref_address(leaves[claimed - 1].ref));
     unsigned char *bytes = rw_memory_aligned((size_t)claimed * t->page_size);
-    bool came = bytes != NULL && kio_file_read(t->kio, store_file(t->store), bytes, claimed * t->page_size, first * RW_BLOCK_SIZE) == 0;
-    for (unsigned i = 0; i < claimed; i++) {
-        if (came) run_page_end(t, &reads[i], bytes + (page_ref_address(leaves[i].ref) - first) * RW_BLOCK_SIZE);
-        else read_done(t, &reads[i], HANG_STALE);
+    unsigned made = bytes != NULL ? run_reads(t, reads, claimed, bytes, ops) : 0;
+    for (unsigned i = 0; i < made; i++) submitted[i] = &ops[i];
+    if (made > 0) kio_read_all(t->kio, submitted, made);
+    for (unsigned i = 0, op = 0; i < claimed; i++) {
+        const unsigned char *at = NULL;
+        if (made > 0) {
+            uint64_t offset = page_ref_address(reads[i].miss.ref) * RW_BLOCK_SIZE;
+            while (offset < ops[op].offset || offset >= ops[op].offset + ops[op].length) op++;
+            at = ops[op].result == 0 ? (const unsigned char *)ops[op].buffer + (offset - ops[op].offset) : NULL;
+        }
+        run_page_end(t, &reads[i], at);
     }
     free(bytes);
 }

@@ -9,13 +9,6 @@
 
 typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED, DESCENT_ANSWERED } descent;
 
-typedef struct {
-    uint32_t frame;
-    uint64_t version;
-    uint32_t parent;           /* FRAME_NONE: it is a root; else it was found in this frame, at this slot */
-    unsigned parent_slot;
-} leaf_seen;
-
 /* The first lines of a page are needed at once: fetch them side by side. */
 static inline void page_prefetch(const node *n)
 {
@@ -71,7 +64,7 @@ RW_RACY static descent descend(trees *t, rw_slice key, trees_side side, leaf_see
     }
 }
 
-static void restart_wait(trees *t, unsigned *restarts)
+void tree_restart_wait(trees *t, unsigned *restarts)
 {
     atomic_fetch_add_explicit(&t->restarts, 1, memory_order_relaxed);
     if (++*restarts >= RESTARTS_BEFORE_YIELD) {
@@ -133,36 +126,11 @@ static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss,
 #define LEAF_DENIES 100
 #define LEAF_SPARED 101
 
-#define RUN_FRAMES_SHARE 256u          /* of the frames, at most, for the leaves of a run */
-#define RUN_SECOND 4u                  /* leaves, when a walk misses another one; twice as many each time after that */
-
-/* The leaf that is missing, and those behind it on the way of the walk as far as they lie side by side; 0: the parent, which at stands on, has changed. A walk may end with its first
- * leaf, so that is read alone. */
-RW_RACY static unsigned run_gather(const trees *t, rw_slice key, trees_side side, const leaf_seen *at, trees_mark *walk, tree_miss *run)
-{
-    const node *n = pool_page(&t->pool, at->frame);
-    const int step = side == TREES_COVERING ? 1 : -1;
-    unsigned slot = step > 0 ? node_child_slot(n, t->page_size, key) : node_child_slot_before(n, t->page_size, key), count = 0;
-    unsigned most = RW_MIN(RW_MIN(LEAF_RUN_BYTES / t->page_size, LEAF_RUN_MAX), t->pool.frame_count / RUN_FRAMES_SHARE);
-    bool goes_on = walk->parent == at->frame + 1 && slot == walk->slot + (unsigned)step;
-    walk->ahead = !goes_on ? 1 : RW_MAX(walk->ahead * 2, RUN_SECOND);
-    walk->ahead = RW_MAX(RW_MIN(walk->ahead, most), 1u);
-    int64_t expected = 0;
-    for (unsigned slots = node_count_bounded(n, t->page_size); count < walk->ahead && slot < slots; slot += (unsigned)step, count++) {
-        page_ref ref = node_child(n, t->page_size, slot);
-        if (page_ref_is_frame(ref) || page_ref_is_none(ref) || (count > 0 && (int64_t)page_ref_address(ref) != expected)) break;
-        expected = (int64_t)page_ref_address(ref) + step * (int64_t)t->pool.page_blocks;
-        run[count] = (tree_miss){.ref = ref};
-    }
-    return frame_unchanged(&t->pool.frames[at->frame], at->version) ? count : 0;
-}
-
-/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is. use: may be NULL: only the leaf
- * itself will do. walk: or NULL; a walk over leaves, which goes on. */
-static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, miss_use *use, trees_mark *walk, tree_miss *asked)
+/* Descends until it stands on a leaf, reading what is missing; or, with asked, saying what is, and standing on its parent. use: may be NULL: only the leaf
+ * itself will do. */
+static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, miss_use *use, tree_miss *asked)
 {
     page_ref suspect = page_ref_none();
-    tree_miss run[LEAF_RUN_MAX];
     for (;;) {
         tree_miss miss;
         descent found = descend(t, key, side, at, &miss);
@@ -177,22 +145,21 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
         if (found == DESCENT_DENIED) return LEAF_DENIES;
         if (found == DESCENT_ANSWERED) return LEAF_SPARED;
         if (found == DESCENT_RESTART) {
-            restart_wait(t, restarts);
+            tree_restart_wait(t, restarts);
             continue;
         }
         if (asked != NULL) {
             *asked = miss;
             return TREE_MISS;
         }
-        unsigned count = walk != NULL && miss.level == 0 ? run_gather(t, key, side, at, walk, run) : 0;
-        walk = count > 0 ? NULL : walk; /* what is missing after that is read alone: it tells what is wrong with it */
-        if (count > 1) {
-            tree_load_run(t, run, count);
-            continue;
-        }
         int error = trees_load(t, &miss, &suspect);
         if (error != 0) return error;
     }
+}
+
+int tree_leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, tree_miss *miss)
+{
+    return leaf_find(t, key, side, at, restarts, NULL, miss);
 }
 
 /* Whether a hint leads to the leaf that covers key. */
@@ -214,7 +181,7 @@ int trees_touch(trees *t, rw_slice key, tree_miss *miss)
     unsigned restarts = 0;
     leaf_seen at;
     if (hinted_touch(t, key)) return 0;
-    return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, NULL, miss);
+    return leaf_find(t, key, TREES_COVERING, &at, &restarts, NULL, miss);
 }
 
 /* What the leaf says of key; the value goes to buf when it fits room. Means something only if the version holds afterwards. The partition is read last: if a
@@ -274,7 +241,7 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
     miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room, .newest = (wanted & TREES_NEWEST) != 0};
     for (;;) {
         leaf_seen at;
-        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, NULL, miss);
+        int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, miss);
         if (error == LEAF_DENIES) {
             filter_read(t, &use, seen);
             return 0;
@@ -288,7 +255,7 @@ static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size
         if (seen->found) tree_hint_note(t, hash, at.frame, slot);
         leaf_read(t, at.frame, slot, buf, room, (wanted & TREES_TIMESTAMP) != 0, seen);
         if (RW_LIKELY(frame_unchanged(&t->pool.frames[at.frame], at.version))) break;
-        restart_wait(t, &restarts);
+        tree_restart_wait(t, &restarts);
     }
     if (!seen->found) {
         trees_learn_want(t);
@@ -325,60 +292,9 @@ void trees_get_ahead_hashed(trees *t, uint64_t hash, trees_ahead step)
     } else if (tree_hint_find(t, hash, &h) && step == TREES_AHEAD_CHANGE) __builtin_prefetch(&tree_node(t, h.frame)->page.newest_timestamp);
 }
 
-RW_RACY static void page_copy(trees *t, uint32_t f, node *to)
+RW_RACY void tree_page_copy(trees *t, uint32_t f, node *to)
 {
     rw_racy_copy(to, pool_page(&t->pool, f), t->page_size);
-}
-
-/* Notes the leaf that a walk over leaves will want next, and fetches it from memory while the caller is busy with this one. Whatever it is by now, it is only
- * looked at. */
-RW_RACY static void neighbour_note(const trees *t, trees_side side, trees_mark *mark)
-{
-    mark->next = 0;
-    if (mark->parent == 0 || (side == TREES_BEFORE && mark->slot == 0)) return;
-    unsigned slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1;
-    page_ref ref = node_child(pool_page(&t->pool, mark->parent - 1), t->page_size, slot);
-    if (!page_ref_is_frame(ref) || page_ref_frame(ref) >= t->pool.frame_count) return;
-    mark->next = page_ref_frame(ref) + 1;
-    const char *page = pool_page(&t->pool, page_ref_frame(ref));
-    __builtin_prefetch(&t->pool.frames[page_ref_frame(ref)]);
-    for (uint32_t line = 0; line < t->page_size; line += RW_CACHE_LINE) __builtin_prefetch(page + line);
-}
-
-/* The neighbour of the copy before, if it is what is wanted: a leaf whose fences enclose key answers for it (T10). */
-RW_RACY static bool neighbour_copy(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark)
-{
-    if (mark->next == 0) return false;
-    uint32_t f = mark->next - 1;
-    frame *fr = &t->pool.frames[f];
-    const node *n = pool_page(&t->pool, f);
-    uint64_t version = frame_version(fr);
-    if ((version & 1) != 0 || rw_racy_u8(&fr->level) != 0) return false;
-    bool holds = side == TREES_COVERING ? node_covers(n, t->page_size, key) : node_covers_below(n, t->page_size, key);
-    if (!holds && !RW_PLANTED(trust_neighbour)) return false;
-    frame_use(fr);
-    page_copy(t, f, page);
-    if (!frame_unchanged(fr, version)) return false;
-    *mark = (trees_mark){.frame = f, .version = version, .parent = mark->parent, .slot = side == TREES_COVERING ? mark->slot + 1 : mark->slot - 1, .ahead = mark->ahead};
-    return true;
-}
-
-int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss)
-{
-    unsigned restarts = 0;
-    bool copied = mark != NULL && neighbour_copy(t, key, side, page, mark);
-    while (!copied) {
-        leaf_seen at;
-        int error = leaf_find(t, key, side, &at, &restarts, NULL, mark, miss);
-        if (error != 0) return error;
-        page_copy(t, at.frame, page);
-        copied = frame_unchanged(&t->pool.frames[at.frame], at.version);
-        if (!copied) restart_wait(t, &restarts);
-        else if (mark != NULL)
-            *mark = (trees_mark){.frame = at.frame, .version = at.version, .parent = at.parent + 1, .slot = at.parent_slot, .ahead = mark->ahead};
-    }
-    if (mark != NULL) neighbour_note(t, side, mark);
-    return 0;
 }
 
 int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size)
@@ -396,10 +312,10 @@ int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size)
             return rw_error(RW_ENOTFOUND, "no page is missing there");
         }
         if (found == DESCENT_RESTART) {
-            restart_wait(t, &restarts);
+            tree_restart_wait(t, &restarts);
             continue;
         }
-        page_copy(t, at.frame, parent);     /* before the read, while it stands there */
+        tree_page_copy(t, at.frame, parent);     /* before the read, while it stands there */
         if (!frame_unchanged(&t->pool.frames[at.frame], at.version)) continue;
         int error = trees_load(t, &miss, &suspect);
         if (error == RW_ECORRUPT || error == RW_EIO) break;

@@ -17,6 +17,11 @@
 #include "btree/router.h"
 #include "buffer/buffer.h"
 
+typedef enum {
+    TREES_COVERING,            /* the leaf whose range holds key */
+    TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
+} trees_side;
+
 /* Where a copy of a leaf comes from, and when; and where a walk in the same direction may find the next one. Zeros: nothing is known. */
 typedef struct {
     uint32_t frame;
@@ -24,7 +29,9 @@ typedef struct {
     uint32_t parent;           /* + 1: the frame that named it, at this slot */
     unsigned slot;
     uint32_t next;             /* + 1: the frame of its neighbour. Like a hint it is believed in nothing (T11) */
-    unsigned ahead;            /* leaves that were read at once when one was missing last */
+    trees_side side;           /* where the walk goes */
+    uint32_t leaves;           /* that it has come by */
+    uint32_t runs;             /* how often leaves of it were missing */
 } trees_mark;
 
 typedef enum { KEY_LEARNING_REST, KEY_LEARNING_EMPTY, KEY_LEARNING_BEFORE, KEY_LEARNING_WALK, KEY_LEARNING_AFTER } key_learning_stage;
@@ -61,6 +68,7 @@ typedef struct trees {
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
     _Atomic uint64_t restarts;
+    _Atomic uint32_t walk_length[2];       /* for each trees_side: leaves of the walks that had to read some, lately; in parts */
     kio_mutex split_mutex;     /* held by the one who, without tokens, splits a leaf while it comes in: so few frames lie idle for that */
 } trees;
 
@@ -146,13 +154,11 @@ void trees_learn_want(trees *t);
 /* Brings the leaf that covers key into the cache, for use soon; or, with miss, says what is missing for that. */
 int trees_touch(trees *t, rw_slice key, tree_miss *miss);
 
-typedef enum {
-    TREES_COVERING,            /* the leaf whose range holds key */
-    TREES_BEFORE               /* the leaf whose range holds the keys just below key; an empty key: the last leaf */
-} trees_side;
 /* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: that of the copy before, or zeros, or NULL. miss: as
  * for trees_get. */
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);
+/* No other leaf will be asked for with this mark. */
+void trees_walk_end(trees *t, trees_mark *mark);
 /* Salvage: where the page ends that cannot be read on the way to key: the first key behind it, of *size bytes, into end (room for the longest stored key); 0 bytes: it is the
  * last page. RW_ENOTFOUND: all pages on the way can be read. */
 int trees_behind_damage(trees *t, rw_slice key, void *end, size_t *size);

@@ -67,13 +67,30 @@ static inline uint32_t tree_root(const partition *p)
     return atomic_load_explicit(&p->root, memory_order_relaxed);
 }
 
-/* ---- leaves side by side (load.c) ---------------------------------------------------------------------------------- */
+/* ---- reading without a token (read.c) ---------------------------------------------------------------------------- */
+
+/* A page that was met on the way down. */
+typedef struct {
+    uint32_t frame;
+    uint64_t version;
+    uint32_t parent;           /* FRAME_NONE: it is a root; else it was found in this frame, at this slot */
+    unsigned parent_slot;
+} leaf_seen;
+
+/* Descends until it stands on the leaf; a page that is missing is read, or, with miss, said (TREE_MISS), and it stands on that one's parent. */
+int tree_leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, unsigned *restarts, tree_miss *miss);
+/* Before another attempt. */
+void tree_restart_wait(trees *t, unsigned *restarts);
+/* To be trusted if the version stands afterwards. */
+void tree_page_copy(trees *t, uint32_t f, node *to);
+
+/* ---- several leaves (load.c) -------------------------------------------------------------------------------------- */
 
 #define LEAF_RUN_BYTES 65536u          /* read at once, at most */
 #define LEAF_RUN_MAX (LEAF_RUN_BYTES / RW_PAGE_SIZE_MIN)
 
-/* Leaves that lie side by side on disk, in either direction, with one read: as far as frames are free and nobody else reads them. What comes is hung in, without a word of
- * what does not: that is missing still. They are wanted once. */
+/* Leaves, read side by side, and those that lie so on disk, in either direction, with one read: as far as frames are free and nobody else reads them. What comes is hung in, without a
+ * word of what does not: that is missing still. They are wanted once. */
 void tree_load_run(trees *t, const tree_miss *leaves, unsigned count);
 
 /* ---- what waits for a leaf (fold.c) ------------------------------------------------------------------------------ */

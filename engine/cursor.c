@@ -105,6 +105,7 @@ void rw_cursor_close(rw_cursor *c)
     if (engine_of(c->db, &e) == 0) {       /* not in a forked child: its copy of the registries belongs to nobody */
         if (c->txn != NULL) cursor_leave_transaction(c);
         else snapshots_end(&e->snapshots, &c->snapshot);
+        trees_walk_end(&e->trees, &c->window.mark);
         atomic_fetch_sub(&e->children, 1);
     }
     cursor_free(c);

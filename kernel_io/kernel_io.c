@@ -30,6 +30,7 @@ static const kio_vtable psync_operations = {
     .name = "psync",
     .close = psync_close,
     .file_read = posix_file_read,
+    .read_all = kio_read_each,
     .ring_open = psync_ring_open,
     .ring_close = psync_ring_close,
     .ring_submit = psync_ring_submit,
@@ -42,6 +43,7 @@ static const kio_vtable uring_operations = {
     .name = "uring",
     .close = uring_close,
     .file_read = uring_file_read,
+    .read_all = uring_read_all,
     .ring_open = uring_ring_open,
     .ring_close = uring_ring_close,
     .ring_submit = uring_ring_submit,
@@ -85,6 +87,15 @@ int kio_open(const char *backend, rw_logger_fn logger, void *logger_arg, kio **o
     }
     *out = &k->base;
     return 0;
+}
+
+void kio_read_each(kio *k, kio_op **ops, unsigned count)
+{
+    for (unsigned i = 0; i < count; i++) {
+        RW_ASSERT(ops[i]->kind == KIO_READ);
+        ops[i]->errno_value = 0;
+        ops[i]->result = kio_file_read(k, ops[i]->file, ops[i]->buffer, ops[i]->length, ops[i]->offset);
+    }
 }
 
 const char *kio_file_path(const kio_file *file)

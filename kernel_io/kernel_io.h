@@ -63,6 +63,7 @@ typedef struct kio_vtable {
     int (*file_resize)(kio *, kio_file *, uint64_t bytes);
     int (*file_allocate)(kio *, kio_file *, uint64_t offset, uint64_t bytes);
     int (*file_read)(kio *, kio_file *, void *buffer, size_t length, uint64_t offset);
+    void (*read_all)(kio *, kio_op **ops, unsigned count);
     int (*file_write)(kio *, kio_file *, const void *buffer, size_t length, uint64_t offset);
     int (*file_write_durable)(kio *, kio_file *, const void *buffer, size_t length, uint64_t offset);
     int (*file_sync)(kio *, kio_file *);
@@ -118,6 +119,11 @@ static inline int kio_file_resize(kio *k, kio_file *f, uint64_t bytes) { return 
 static inline int kio_file_allocate(kio *k, kio_file *f, uint64_t offset, uint64_t bytes) { return k->ops->file_allocate(k, f, offset, bytes); }
 /* Reading past the end of the file is RW_EIO, with a sentence that says so. */
 static inline int kio_file_read(kio *k, kio_file *f, void *b, size_t n, uint64_t at) { return k->ops->file_read(k, f, b, n, at); }
+/* Reads (KIO_READ) of one caller, side by side where the back end can do that. Returns when all are done, each with its result, and no sentence: kio_op_error writes it. context and
+ * next are not the caller's meanwhile. */
+static inline void kio_read_all(kio *k, kio_op **ops, unsigned count) { k->ops->read_all(k, ops, count); }
+/* For back ends that cannot: one after the other. */
+void kio_read_each(kio *k, kio_op **ops, unsigned count);
 static inline int kio_file_write(kio *k, kio_file *f, const void *b, size_t n, uint64_t at) { return k->ops->file_write(k, f, b, n, at); }
 /* RWF_DSYNC: see rule 4. RW_ENOTSUP where the file system has none; then nothing was written. */
 static inline int kio_file_write_durable(kio *k, kio_file *f, const void *b, size_t n, uint64_t at)

@@ -104,6 +104,7 @@ int uring_readers_open(kio *k, uring_readers **out);
 /* No read is under way. */
 void uring_readers_close(uring_readers *readers);
 int uring_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t offset);
+void uring_read_all(kio *k, kio_op **ops, unsigned count);
 
 /*
  * How a ring's owner waits without missing a wake. NONE: nobody waits, nothing is pending. PENDING: a wake that no reap has taken in yet.

@@ -5,8 +5,10 @@
  * reads, a thread of that core collects what they want meanwhile, and hands it over by one system call on a ring of its own: the device is told once for several
  * reads, and tells once that they are done. Where few wait it would only be in the way, so they read by themselves.
  *
- *     caller:  own read, or:  inbox --> sleeps on done ------------------> goes on
- *     reader:                 takes the inbox --> ring --> sets done, wakes
+ *     caller:  own read, or:  inbox --> sleeps ----------------------> goes on
+ *     reader:                 takes the inbox --> ring --> counts, wakes
+ *
+ * One thread that wants several reads at once gets them side by side that way, too.
  */
 #include <pthread.h>
 #include <sched.h>
@@ -22,12 +24,6 @@
 
 typedef enum { READER_NONE, READER_STARTING, READER_READY, READER_FAILED, READER_STOPPED } reader_state;
 
-/* A thread's read, on its stack while it sleeps. */
-typedef struct {
-    kio_op op;                         /* op.next: the next in the inbox, until the ring has it */
-    _Atomic uint32_t done;             /* to sleep on; the last thing of it that the reader touches */
-} waiting_read;
-
 /* One for each core, started when it is first wanted. */
 typedef struct {
     /* any thread, atomic */
@@ -35,7 +31,7 @@ typedef struct {
     _Atomic uint32_t collects;
     _Atomic uint32_t state;            /* reader_state */
     _Atomic uint32_t stop;
-    _Atomic(kio_op *) inbox;           /* last in first */
+    _Atomic(kio_op *) inbox;           /* last in first, linked by next; context: the word on which the caller sleeps until none of his reads is left */
     /* set at open */
     kio *k;
     int cpu;
@@ -83,9 +79,9 @@ static void reader_run(void *arg)
         inbox_submit(r);
         unsigned count = uring_ring_reap(r->k, r->ring, done, READER_DEPTH, -1);
         for (unsigned i = 0; i < count; i++) {
-            waiting_read *w = RW_CONTAINER_OF(done[i], waiting_read, op);
-            atomic_store(&w->done, 1);
-            posix_wake(r->k, &w->done, 1); /* the caller may have gone on by itself: then nobody sleeps there, or somebody who looks again */
+            _Atomic uint32_t *left = done[i]->context;
+            /* after this the caller may have gone on: nobody sleeps there then, or somebody who looks again */
+            if (atomic_fetch_sub(left, 1) == 1) posix_wake(r->k, left, 1);
         }
     }
     while (atomic_load(&r->state) == READER_READY) posix_sleep(r->k, &r->state, READER_READY, -1); /* the stop's wake still looks at the ring */
@@ -101,27 +97,35 @@ static void reader_start(reader *r)
     if (posix_thread_start(r->k, "ringwood-reader", r->cpu, reader_run, r, &r->thread) != 0) atomic_store(&r->state, READER_FAILED);
 }
 
+/* Not yet, for who starts it. */
+static bool reader_is_ready(reader *r)
+{
+    uint32_t state = atomic_load_explicit(&r->state, memory_order_acquire);
+    if (RW_UNLIKELY(state == READER_NONE)) reader_start(r);
+    return state == READER_READY;
+}
+
 /* Whether a read is for the reader, with so many under way on its core. */
 static bool reader_takes(reader *r, uint32_t under_way)
 {
     bool collects = atomic_load_explicit(&r->collects, memory_order_relaxed) != 0;
     bool wanted = under_way >= (collects ? READER_UNTIL : READER_FROM);
     if (wanted != collects) atomic_store_explicit(&r->collects, wanted, memory_order_relaxed);
-    if (!wanted) return false;
-    uint32_t state = atomic_load_explicit(&r->state, memory_order_acquire);
-    if (RW_UNLIKELY(state == READER_NONE)) reader_start(r);
-    return state == READER_READY;
+    return wanted && reader_is_ready(r);
 }
 
-static int reader_read(reader *r, kio_file *file, void *buffer, size_t length, uint64_t offset)
+static void reader_read(reader *r, kio_op **ops, unsigned count)
 {
-    waiting_read w = {.op = {.kind = KIO_READ, .file = file, .buffer = buffer, .offset = offset, .length = (uint32_t)length}};
+    _Atomic uint32_t left = count;
+    for (unsigned i = 0; i < count; i++) {
+        ops[i]->context = &left;
+        if (i > 0) ops[i - 1]->next = ops[i];
+    }
     kio_op *first = atomic_load_explicit(&r->inbox, memory_order_relaxed);
-    do w.op.next = first;
-    while (!atomic_compare_exchange_weak(&r->inbox, &first, &w.op));
+    do ops[count - 1]->next = first;
+    while (!atomic_compare_exchange_weak(&r->inbox, &first, ops[0]));
     if (first == NULL) uring_ring_wake(r->k, r->ring); /* who found it empty tells; who takes the inbox takes all of it */
-    while (atomic_load(&w.done) == 0) posix_sleep(r->k, &w.done, 0, -1);
-    return w.op.result == 0 ? 0 : kio_op_error(&w.op);
+    for (uint32_t now; (now = atomic_load(&left)) > 0;) posix_sleep(r->k, &left, now, -1);
 }
 
 static reader *reader_here(uring_readers *readers)
@@ -136,9 +140,26 @@ int uring_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_
     if (!file->direct || length > READER_BYTES_MAX) return posix_file_read(k, file, buffer, length, offset);
     reader *r = reader_here(((posix_kio *)k)->readers);
     uint32_t under_way = atomic_fetch_add_explicit(&r->under_way, 1, memory_order_relaxed) + 1;
-    int error = reader_takes(r, under_way) ? reader_read(r, file, buffer, length, offset) : posix_file_read(k, file, buffer, length, offset);
+    int error;
+    if (reader_takes(r, under_way)) {
+        kio_op op = {.kind = KIO_READ, .file = file, .buffer = buffer, .offset = offset, .length = (uint32_t)length}, *ops = &op;
+        reader_read(r, &ops, 1);
+        error = op.result == 0 ? 0 : kio_op_error(&op);
+    } else error = posix_file_read(k, file, buffer, length, offset);
     atomic_fetch_sub_explicit(&r->under_way, 1, memory_order_relaxed);
     return error;
+}
+
+/* Several are worth a hand-over for the time that it saves, however few others there are. */
+void uring_read_all(kio *k, kio_op **ops, unsigned count)
+{
+    reader *r = reader_here(((posix_kio *)k)->readers);
+    bool direct = true;
+    for (unsigned i = 0; i < count; i++) direct = direct && ops[i]->kind == KIO_READ && ops[i]->file->direct;
+    atomic_fetch_add_explicit(&r->under_way, count, memory_order_relaxed);
+    if (count > 1 && direct && reader_is_ready(r)) reader_read(r, ops, count);
+    else kio_read_each(k, ops, count);
+    atomic_fetch_sub_explicit(&r->under_way, count, memory_order_relaxed);
 }
 
 int uring_readers_open(kio *k, uring_readers **out)

@@ -409,6 +409,7 @@ const kio_vtable sim_vtable = {
     .file_resize = sim_file_resize,
     .file_allocate = sim_file_allocate,
     .file_read = sim_file_read,
+    .read_all = kio_read_each,
     .file_write = sim_file_write,
     .file_sync = sim_file_sync,
     .file_is_direct = sim_file_is_direct,

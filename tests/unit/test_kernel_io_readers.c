@@ -104,6 +104,40 @@ static void test_backend(bool has_readers)
     TAP_CHECK(unlink(path_of("readers")) == 0);
 }
 
+#define SEVERAL 16u
+
+/* One thread that wants several at once; one of them, at most, lies beyond the end. */
+static void test_several(void)
+{
+    kio *k = backend_open();
+    kio_file *file = file_make(k, "readers", KIO_DIRECT);
+    rw_random random;
+    unsigned wrong = 0;
+    uint64_t *blocks = blocks_make(SEVERAL * LARGE);
+    rw_random_seed(&random, seed);
+    file_fill(k, file);
+    for (unsigned round = 0; round < READS; round++) {
+        kio_op ops[SEVERAL], *all[SEVERAL];
+        unsigned count = 1 + (unsigned)rw_random_below(&random, SEVERAL), beyond = (unsigned)rw_random_below(&random, 2 * SEVERAL);
+        for (unsigned i = 0; i < count; i++) {
+            uint32_t length = (uint32_t)(1 + rw_random_below(&random, LARGE));
+            uint64_t first = i == beyond ? BLOCKS : rw_random_below(&random, BLOCKS - LARGE);
+            ops[i] = (kio_op){.kind = KIO_READ, .file = file, .buffer = blocks + i * LARGE * BLOCK / sizeof *blocks, .offset = first * BLOCK, .length = length * (uint32_t)BLOCK};
+            all[i] = &ops[i];
+        }
+        kio_read_all(k, all, count);
+        for (unsigned i = 0; i < count; i++) {
+            bool good = i == beyond ? ops[i].result == RW_EIO : ops[i].result == 0 && is_right(ops[i].buffer, ops[i].length / BLOCK, ops[i].offset / BLOCK);
+            wrong += !good;
+        }
+    }
+    tap_ok(wrong == 0, "%s: several at once for one thread", backend);
+    free(blocks);
+    kio_file_close(k, file);
+    kio_close(k);
+    TAP_CHECK(unlink(path_of("readers")) == 0);
+}
+
 /* One never wanted, or wanted a moment before the end. */
 static void test_short_lives(void)
 {
@@ -129,11 +163,13 @@ int main(int argc, char **argv)
     TAP_CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
     backend = "psync";
     test_backend(false);
+    test_several();
     kio *k = NULL;
     if (kio_open("uring", NULL, NULL, &k) == 0) {
         kio_close(k);
         backend = "uring";
         test_backend(true);
+        test_several();
         test_short_lives();
     } else tap_skip("no io_uring here");
     dir_remove(dir);
