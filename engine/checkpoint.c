@@ -5,7 +5,6 @@
 #include "engine/engine_internal.h"
 
 #define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
-#define PUBLISH_BLOCKS 4096u           /* runs waiting for a superblock, in a checkpoint of all partitions, before one is published */
 #define SHRINK_FREE_DIVISOR 6u         /* the file's end is cut when more than this part of all segments is free, */
 #define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
@@ -239,6 +238,7 @@ int checkpoint_publish(engine *e, bool clean)
     }
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     atomic_fetch_add(&e->checkpointer.published, 1);
+    e->checkpointer.unpublished = false;
     wal_trim(e->wal, checkpoint_lsn);
     return 0;
 }

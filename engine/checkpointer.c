@@ -3,6 +3,7 @@
 #include "engine/engine_internal.h"
 
 #define CHECKPOINT_SHARE 8u            /* a batch of a checkpoint holds at most this part of the frames */
+#define PUBLISH_SHARE 32u              /* of the used space may wait for a superblock, at most */
 #define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
 #define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
 #define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
@@ -302,6 +303,21 @@ bool versions_tend(engine *e)
     return more;
 }
 
+/*
+ * Each publication waits for three syncs, so several images share one; but not while they keep much of the space, or of the log, from being used again. What is left is published when there is nothing
+ * else to do.
+ */
+static bool publication_due(engine *e)
+{
+    store_space space;
+    uint64_t waiting = 0;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) waiting += e->trees.partitions[i].maturing.blocks; /* only this thread changes it */
+    store_space_get(e->store, &space);
+    uint64_t used = (uint64_t)(space.segments - 1 - space.segments_free) * (RW_SEGMENT_BYTES / RW_BLOCK_SIZE);
+    return waiting > RW_MIN(PUBLISH_BLOCKS, used / PUBLISH_SHARE) || atomic_load(&e->trees.pool.space_error) != 0 ||
+           wal_end_lsn(e->wal) - atomic_load(&e->checkpointer.checkpoint_lsn) > e->options.log_bytes / 4;
+}
+
 /* One small step of background work. *worked: there was something to do. */
 static int background_step(engine *e, bool *worked)
 {
@@ -316,11 +332,18 @@ static int background_step(engine *e, bool *worked)
     if (p == NULL) p = flush_wanted(e);
     bool flush = p != NULL;
     if (p == NULL) p = partition_with_garbage(e, &flush); /* without a flush extents might have to wait */
+    if (p == NULL && e->checkpointer.unpublished) {
+        *worked = true;
+        return checkpoint_publish(e, false);
+    }
     if (p == NULL) return clean_settle(e, worked);
     e->checkpointer.logged_again = false;
     error = image_advance(e, p) ? 0 : checkpoint_partition(e, p, flush);
     *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
-    return error != 0 ? error : checkpoint_publish(e, false);
+    if (error == 0) e->checkpointer.unpublished = true;
+    bool due = e->checkpointer.unpublished && (error == RW_ENOSPC || publication_due(e)); /* what it sets free may be what is lacking */
+    int published = due ? checkpoint_publish(e, false) : 0;
+    return error != 0 ? error : published;
 }
 
 /* ---- compaction -------------------------------------------------------------------------------------------------- */
@@ -372,6 +395,12 @@ static void round_done(engine *e, _Atomic uint64_t *finished, uint64_t round)
     kio_wake(e->kio, &e->checkpointer.done_word, UINT32_MAX);
 }
 
+void checkpointer_wake(engine *e)
+{
+    atomic_fetch_add(&e->checkpointer.word, 1);
+    kio_wake(e->kio, &e->checkpointer.word, 1);
+}
+
 static void checkpointer_run(void *arg)
 {
     engine *e = arg;
@@ -402,7 +431,10 @@ static void checkpointer_run(void *arg)
                 kio_wake(e->kio, &c->done_word, UINT32_MAX);
             }
         } else worked = false;
-        if (!worked) kio_sleep(e->kio, &c->word, word, LOOK_NS);
+        if (worked) continue;
+        atomic_store(&c->idle, 1);
+        kio_sleep(e->kio, &c->word, word, LOOK_NS);
+        atomic_store(&c->idle, 0);
     }
     c->grows_ahead = false;
     if (c->ring != NULL) kio_ring_close(e->kio, c->ring);
@@ -431,8 +463,7 @@ void checkpointer_stop(engine *e)
     checkpointer *c = &e->checkpointer;
     if (c->thread == NULL) return;
     atomic_store(&c->stop, 1);
-    atomic_fetch_add(&c->word, 1);
-    kio_wake(e->kio, &c->word, 1);
+    checkpointer_wake(e);
     kio_thread_join(e->kio, c->thread);
     c->thread = NULL;
 }
@@ -452,8 +483,7 @@ int checkpointer_round(engine *e, bool compaction)
     _Atomic uint64_t *requested = compaction ? &c->compactions_requested : &c->requested;
     _Atomic uint64_t *finished = compaction ? &c->compactions_finished : &c->finished;
     uint64_t round = atomic_fetch_add(requested, 1) + 1;
-    atomic_fetch_add(&c->word, 1);
-    kio_wake(e->kio, &c->word, 1);
+    checkpointer_wake(e);
     while (atomic_load(finished) < round) {
         uint32_t word = atomic_load(&c->done_word);
         if (atomic_load(finished) >= round) break;

@@ -29,6 +29,7 @@ typedef struct {
     _Atomic uint32_t ready;                /* 1: it runs, 2: it could not start, 3: it may close its ring */
 } worker;
 
+#define PUBLISH_BLOCKS 4096u               /* that wait for a superblock before one is published, between several images */
 #define CHECKPOINT_RING_DEPTH 5u           /* four reads and a write */
 
 typedef struct {
@@ -47,6 +48,7 @@ typedef struct {
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
+    bool unpublished;                      /* images were made that no superblock names yet */
     bool logged_again;                     /* the last flush met leaves that cannot be read */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
@@ -54,6 +56,7 @@ typedef struct {
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
     _Atomic uint64_t published, cleaned;
     _Atomic uint32_t flush_frames;         /* that bulk reads hold */
+    _Atomic uint32_t idle;                 /* the thread sleeps, or is about to */
     _Atomic int64_t pend_debt_ns;          /* waiting that writers owe because of pending writes */
     _Atomic uint32_t space_behind;         /* 1: much of the file is dead, cleaning does not keep up: writers wait a little */
     _Atomic int last_error;                /* of the last round */
@@ -290,6 +293,8 @@ void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
 /* The same for leaves of p, which are written again, and leave the cache, while others are still read: those that pending writes, or all, made dirty. What could not be
  * written stays dirty: false. */
 bool bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all);
+/* There may be something to do. */
+void checkpointer_wake(engine *e);
 /* flush: what is pending is made first; else the image is as of before the oldest of it. */
 int checkpoint_partition(engine *e, partition *p, bool flush);
 int checkpoint_publish(engine *e, bool clean);

@@ -164,16 +164,22 @@ void flush_wait(engine *e, int64_t wait_ns)
 {
     checkpointer *c = &e->checkpointer;
     uint32_t word = atomic_load(&c->done_word);
-    atomic_fetch_add(&c->word, 1);
-    kio_wake(e->kio, &c->word, 1);
+    checkpointer_wake(e);
     kio_sleep(e->kio, &c->done_word, word, wait_ns);
 }
 
-/* Each write owes the more the less memory is left; whoever brings the debt of all to a sleep's length pays it. */
+/*
+ * The first to see that a flush is wanted wakes who makes it. When half of what was left then is taken, too, because writers are faster, each write owes the more the less there is; whoever brings the
+ * debt of all to a sleep's length pays it.
+ */
 void flush_throttle(engine *e)
 {
     const pending *pg = &e->trees.pending;
+    checkpointer *c = &e->checkpointer;
     uint64_t used = pending_frames(pg), limit = pending_limit(pg), from = pending_flush_from(pg);
+    if (used <= from) return;
+    if (atomic_load_explicit(&c->idle, memory_order_relaxed) != 0 && atomic_exchange(&c->idle, 0) != 0) checkpointer_wake(e);
+    from += (limit - from) / 2;
     if (used <= from) return;
     double share = used >= limit ? 1 : (double)(used - from) / (double)(limit - from);
     int64_t owed = (int64_t)(share * share * DEBT_MAX_NS), debt = atomic_fetch_add(&e->checkpointer.pend_debt_ns, owed) + owed;
