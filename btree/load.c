@@ -344,6 +344,8 @@ int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int re
     return error;
 }
 
+#define RUNS_SHARE 8u                  /* of the frames, at most, for the leaves of all runs that are being read */
+
 /* One of a run's: its bytes, or NULL. */
 static void run_page_end(trees *t, tree_read *read, const void *bytes)
 {
@@ -377,12 +379,22 @@ static unsigned run_reads(trees *t, const tree_read *reads, unsigned count, unsi
     return made;
 }
 
-void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
+/* Who holds a token that one of the run's pages waits for may want a frame itself: so all runs together hold few. */
+static unsigned run_admit(trees *t, unsigned wanted)
+{
+    uint32_t most = t->pool.frame_count / RUNS_SHARE, held = atomic_fetch_add_explicit(&t->run_frames, wanted, memory_order_relaxed);
+    unsigned admitted = held >= most ? 0 : RW_MIN(wanted, most - held);
+    atomic_fetch_sub_explicit(&t->run_frames, wanted - admitted, memory_order_relaxed);
+    return admitted;
+}
+
+/* With frames for as many. */
+static void run_load(trees *t, const tree_miss *leaves, unsigned count)
 {
     tree_read reads[LEAF_RUN_MAX];
     kio_op ops[LEAF_RUN_MAX], *submitted[LEAF_RUN_MAX];
     unsigned claimed = 0;
-    while (claimed < RW_MIN(count, LEAF_RUN_MAX) && trees_read_claim(t, &leaves[claimed], &reads[claimed]) == 0) claimed++;
+    while (claimed < count && trees_read_claim(t, &leaves[claimed], &reads[claimed]) == 0) claimed++;
     if (claimed == 0) return;
     unsigned char *bytes = rw_memory_aligned((size_t)claimed * t->page_size);
     unsigned made = bytes != NULL ? run_reads(t, reads, claimed, bytes, ops) : 0;
@@ -398,6 +410,14 @@ void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
         run_page_end(t, &reads[i], at);
     }
     free(bytes);
+}
+
+void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
+{
+    RW_ASSERT(count <= LEAF_RUN_MAX);
+    unsigned admitted = run_admit(t, count);
+    run_load(t, leaves, admitted);
+    atomic_fetch_sub_explicit(&t->run_frames, admitted, memory_order_relaxed);
 }
 
 #define FRAMES_TO_SPLIT (FOLD_PAGES_MAX - 1)

@@ -32,6 +32,7 @@ RW_RACY static inline bool root_find(trees *t, rw_slice key, trees_side side, le
     if (root >= t->pool.frame_count) return false;
     at->frame = root;
     at->parent = FRAME_NONE;
+    at->parent_slot = 0;
     at->version = frame_version(&t->pool.frames[root]);
     return (at->version & 1) == 0 && atomic_load_explicit(&p->root, memory_order_acquire) == root &&
            router_unchanged(&t->router, version);

@@ -68,6 +68,7 @@ typedef struct trees {
     partition partitions[RW_PARTITIONS_MAX];
     _Atomic uint32_t partitions_used;      /* those ever used since the open lie below it */
     _Atomic uint64_t restarts;
+    _Atomic uint32_t run_frames;           /* that leaves read side by side for walks hold */
     _Atomic uint32_t walk_length[2];       /* for each trees_side: leaves of the walks that had to read some, lately; in parts */
     kio_mutex split_mutex;     /* held by the one who, without tokens, splits a leaf while it comes in: so few frames lie idle for that */
 } trees;

@@ -155,6 +155,7 @@ int checkpoint_partition(engine *e, partition *p, bool flush)
     }
     image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */
     if (error != 0) return error;
+    e->checkpointer.unpublished = true;
     return writes_check(e);
 }
 
@@ -247,10 +248,12 @@ int checkpoint_publish(engine *e, bool clean)
 int checkpoint_all(engine *e, bool clean, bool flush)
 {
     uint64_t waiting = 0;
+    int error = e->checkpointer.unpublished ? checkpoint_publish(e, false) : 0;
+    if (error != 0) return error;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE) continue;
-        int error = checkpoint_partition(e, p, flush);
+        error = checkpoint_partition(e, p, flush);
         waiting += p->maturing.blocks; /* only this thread changes it now */
         if (error == 0 && waiting > PUBLISH_BLOCKS) {
             error = checkpoint_publish(e, false);

@@ -23,7 +23,7 @@
 static bool split_allowed(engine *e, partition *p)
 {
     uint64_t bytes = trees_pages(&e->trees, p) * e->page_size;
-    return bytes > e->options.partition_bytes && tree_height(&e->trees, p) > 1 && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
+    return bytes > e->options.partition_bytes && atomic_load(&e->trees.pool.space_error) == 0 && tree_height(&e->trees, p) > 1 && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
            router_count(&e->trees.router) * 32u < e->trees.pool.frame_count;
 }
 
@@ -164,6 +164,8 @@ static void partitions_reshape(engine *e)
         partition_unlock(e->kio, p);
         if (lone) partition_lower(e, p);
         /* list.order[i] becomes the next one's left neighbour */
+        /* those need an image each before there can be a superblock again, for which space may be lacking: not before what is imaged already has its own */
+        if ((cut || empty) && e->checkpointer.unpublished && checkpoint_publish(e, false) != 0) return;
         if (cut && table_has_room(e)) {
             list.order[i] = partition_cut(e, p)->index;
         } else if (empty && i > 0) {
@@ -318,6 +320,24 @@ static bool publication_due(engine *e)
            wal_end_lsn(e->wal) - atomic_load(&e->checkpointer.checkpoint_lsn) > e->options.log_bytes / 4;
 }
 
+/* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
+static int image_renew(engine *e, partition *p, bool flush)
+{
+    if (image_advance(e, p)) return 0;
+    int error = p->maturing.count > 0 && e->checkpointer.unpublished ? checkpoint_publish(e, false) : 0;
+    return error == 0 ? checkpoint_partition(e, p, flush) : error;
+}
+
+/* Images that are not published yet may set free what was lacking. The first error is told. */
+static int step_failed(engine *e, int error)
+{
+    char text[sizeof e->checkpointer.last_error_text];
+    if (!e->checkpointer.unpublished) return error;
+    snprintf(text, sizeof text, "%s", rw_error_text());
+    (void)checkpoint_publish(e, false); /* what is worse than a lack of space has made the database read-only, and said why */
+    return rw_error(error, "%s", text);
+}
+
 /* One small step of background work. *worked: there was something to do. */
 static int background_step(engine *e, bool *worked)
 {
@@ -327,7 +347,7 @@ static int background_step(engine *e, bool *worked)
     versions_tend(e);
     space_watch(e);
     int error = clean_ahead(e, worked);
-    if (error != 0) return error;
+    if (error != 0) return step_failed(e, error);
     if (log_is_long(e)) p = partition_oldest(e);
     if (p == NULL) p = flush_wanted(e);
     bool flush = p != NULL;
@@ -338,12 +358,11 @@ static int background_step(engine *e, bool *worked)
     }
     if (p == NULL) return clean_settle(e, worked);
     e->checkpointer.logged_again = false;
-    error = image_advance(e, p) ? 0 : checkpoint_partition(e, p, flush);
+    error = image_renew(e, p, flush);
     *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
-    if (error == 0) e->checkpointer.unpublished = true;
-    bool due = e->checkpointer.unpublished && (error == RW_ENOSPC || publication_due(e)); /* what it sets free may be what is lacking */
-    int published = due ? checkpoint_publish(e, false) : 0;
-    return error != 0 ? error : published;
+    if (error != 0) return step_failed(e, error);
+    e->checkpointer.unpublished = true;
+    return publication_due(e) ? checkpoint_publish(e, false) : 0;
 }
 
 /* ---- compaction -------------------------------------------------------------------------------------------------- */

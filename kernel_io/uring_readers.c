@@ -165,7 +165,7 @@ void uring_read_all(kio *k, kio_op **ops, unsigned count)
 int uring_readers_open(kio *k, uring_readers **out)
 {
     long cores = sysconf(_SC_NPROCESSORS_CONF);
-    unsigned count = cores < 1 ? 1 : (unsigned)cores;
+    unsigned count = cores < 1 ? 1 : (unsigned)RW_MIN(cores, CPU_SETSIZE);
     size_t bytes = rw_align_up(sizeof(uring_readers), RW_CACHE_LINE) + count * sizeof(reader);
     uring_readers *readers = aligned_alloc(RW_CACHE_LINE, bytes);
     if (readers == NULL) return rw_error(RW_ENOMEM, "cannot open the I/O back end: out of memory");
