@@ -323,7 +323,10 @@ static bool publication_due(engine *e)
 /* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
 static int image_renew(engine *e, partition *p, bool flush)
 {
-    if (image_advance(e, p)) return 0;
+    if (image_advance(e, p)) {
+        e->checkpointer.unpublished = true;
+        return 0;
+    }
     int error = p->maturing.count > 0 && e->checkpointer.unpublished ? checkpoint_publish(e, false) : 0;
     return error == 0 ? checkpoint_partition(e, p, flush) : error;
 }
@@ -361,7 +364,6 @@ static int background_step(engine *e, bool *worked)
     error = image_renew(e, p, flush);
     *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
     if (error != 0) return step_failed(e, error);
-    e->checkpointer.unpublished = true;
     return publication_due(e) ? checkpoint_publish(e, false) : 0;
 }
 
