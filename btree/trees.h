@@ -158,6 +158,8 @@ int trees_touch(trees *t, rw_slice key, tree_miss *miss);
 /* A validated private copy of a leaf, to be read with the node_ functions at leisure. page: page_size bytes. mark: that of the copy before, or zeros, or NULL. miss: as
  * for trees_get. */
 int trees_copy_leaf(trees *t, rw_slice key, trees_side side, node *page, trees_mark *mark, tree_miss *miss);
+/* After a copy: the page in the cache that a walk will probably want next, to be fetched from memory; NULL: none. */
+const char *trees_walk_ahead(const trees *t, const trees_mark *mark);
 /* No other leaf will be asked for with this mark. */
 void trees_walk_end(trees *t, trees_mark *mark);
 /* Salvage: where the page ends that cannot be read on the way to key: the first key behind it, of *size bytes, into end (room for the longest stored key); 0 bytes: it is the

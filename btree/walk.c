@@ -1,5 +1,5 @@
 /*
- * Walks over leaves: copies for cursors, one neighbour after the other. While one is looked at the next is fetched from memory; those that are missing are read side by side, as many as walks have
+ * Walks over leaves: copies for cursors, one neighbour after the other. The next one is noted, to be fetched from memory while this one is looked at; those that are missing are read side by side, as many as walks have
  * wanted lately.
  */
 #include "base/memory.h"
@@ -68,8 +68,7 @@ RW_RACY static bool run_read(trees *t, rw_slice key, trees_side side, const leaf
     return count > 1;
 }
 
-/* Notes the leaf that a walk over leaves will want next, and fetches it from memory while the caller is busy with this one. Whatever it is by now, it is only
- * looked at. */
+/* Notes the leaf that a walk over leaves will want next. Whatever it is by now, it is only looked at. */
 RW_RACY static void neighbour_note(const trees *t, trees_side side, trees_mark *mark)
 {
     mark->next = 0;
@@ -78,9 +77,12 @@ RW_RACY static void neighbour_note(const trees *t, trees_side side, trees_mark *
     page_ref ref = node_child(pool_page(&t->pool, mark->parent - 1), t->page_size, slot);
     if (!page_ref_is_frame(ref) || page_ref_frame(ref) >= t->pool.frame_count) return;
     mark->next = page_ref_frame(ref) + 1;
-    const char *page = pool_page(&t->pool, page_ref_frame(ref));
     __builtin_prefetch(&t->pool.frames[page_ref_frame(ref)]);
-    for (uint32_t line = 0; line < t->page_size; line += RW_CACHE_LINE) __builtin_prefetch(page + line);
+}
+
+const char *trees_walk_ahead(const trees *t, const trees_mark *mark)
+{
+    return mark->next != 0 ? pool_page(&t->pool, mark->next - 1) : NULL;
 }
 
 /* The neighbour of the copy before, if it is what is wanted: a leaf whose fences enclose key answers for it (T10). */

@@ -1,29 +1,24 @@
 /* Cursors: the public calls, and standing somewhere. */
 #include "engine/cursor.h"
 
-#include "base/memory.h"
-
 static void cursor_free(rw_cursor *c)
 {
     version_overlay_free(&c->window.overlay);
-    free(c->window.leaf);
     free(c->value);
     free(c);
 }
 
-/* Its keys' room follows the cursor itself. */
+/* The leaf's copy and its keys' room follow the cursor itself. */
 static rw_cursor *cursor_make(const engine *e)
 {
     size_t room = (size_t)e->trees.router.key_stride + 1;
-    rw_cursor *c = malloc(sizeof *c + 6 * room);
+    rw_cursor *c = malloc(sizeof *c + e->page_size + 6 * room);
     if (c == NULL) return NULL;
     memset(c, 0, sizeof *c);
+    c->window.leaf = (node *)(c + 1);
     cursor_key *const keys[6] = {&c->key, &c->found, &c->edge, &c->claimed, &c->window.low, &c->window.high};
-    for (size_t i = 0; i < 6; i++) keys[i]->bytes = (unsigned char *)(c + 1) + i * room;
-    c->window.leaf = rw_memory_aligned(e->page_size);
-    if (c->window.leaf != NULL) return c;
-    cursor_free(c);
-    return NULL;
+    for (size_t i = 0; i < 6; i++) keys[i]->bytes = (unsigned char *)(c + 1) + e->page_size + i * room;
+    return c;
 }
 
 /* Takes back what cursor_open did with a transaction entered, or none. */
@@ -46,7 +41,7 @@ static int cursor_open(engine *e, rw_db *db, rw_txn *txn, transaction *t, rw_buc
     c->e = e;
     c->db = db;
     c->bucket = bucket;
-    c->until = &e->buckets.until[bucket];
+    c->generation = db->generation;
     bucket_prefix_store(c->low, bucket);
     bucket_prefix_store(c->high, bucket + 1);
     atomic_fetch_add(&e->children, 1);
@@ -126,23 +121,44 @@ static int cursor_usable(rw_cursor *c)
     return error;
 }
 
+/* Short strings of unforeseeable length: cheaper than a call of memcpy. The second piece overlaps the first. */
+static inline void bytes_copy(unsigned char *to, const unsigned char *from, size_t size)
+{
+    if (size >= 8 && size <= 16) {
+        memcpy(to, from, 8);
+        memcpy(to + size - 8, from + size - 8, 8);
+    } else if (size > 16 && size <= 32) {
+        memcpy(to, from, 16);
+        memcpy(to + size - 16, from + size - 16, 16);
+    } else memcpy(to, from, size);
+}
+
+/* Where it has ridden on: its key. The prefix is there already. */
+static inline void key_catch_up(rw_cursor *c)
+{
+    if (!c->key_behind) return;
+    const node *n = c->window.leaf;
+    const node_slot *slot = &n->slots[c->index];
+    c->key.size = n->prefix_length + (size_t)slot->key_length;
+    c->key_behind = false;
+    bytes_copy(c->key.bytes + n->prefix_length, (const unsigned char *)n + slot->offset, slot->key_length); /* last: so nothing has to be kept over a call */
+}
+
 static int cursor_enter(rw_cursor *c)
 {
     if (RW_UNLIKELY(c == NULL)) return rw_error(RW_EINVAL, "the cursor is NULL");
-    if (RW_UNLIKELY(atomic_exchange_explicit(&c->busy, 1, memory_order_acquire) != 0)) return rw_error(RW_EBUSY, "another thread is in the cursor");
+    uint32_t before = atomic_exchange_explicit(&c->use, CURSOR_BUSY, memory_order_acquire);
+    if (RW_UNLIKELY(before == CURSOR_BUSY)) return rw_error(RW_EBUSY, "another thread is in the cursor");
     int error = cursor_usable(c);
-    if (RW_UNLIKELY(error != 0)) atomic_store_explicit(&c->busy, 0, memory_order_release);
+    if (RW_UNLIKELY(error != 0)) atomic_store_explicit(&c->use, before, memory_order_release);
+    else key_catch_up(c);
     return error;
 }
 
-/*
- * Whether the copy of the leaf answers, without entering. Where the cursor must not be used, entering says why. A database is not closed under a cursor, but
- * its process may fork, and its bucket may be dropped.
- */
+/* Whether the copy of the leaf answers, without entering. Where the cursor must not be used, entering says why. A database is not closed under a cursor, but its process may fork. */
 static inline bool cursor_rides(const rw_cursor *c)
 {
-    return c != NULL && c->rides && atomic_load_explicit(&c->busy, memory_order_acquire) == 0 && !handle_is_inherited(c->db) &&
-           bucket_seen(c->until, c->moment);
+    return RW_LIKELY(c != NULL) && RW_LIKELY(atomic_load_explicit(&c->use, memory_order_acquire) == CURSOR_RIDES) && RW_LIKELY(handle_is_of_this_process(c->generation));
 }
 
 static int cursor_leave(rw_cursor *c, int result)
@@ -151,7 +167,7 @@ static int cursor_leave(rw_cursor *c, int result)
         txn_leave(c->in);
         c->in = NULL;
     }
-    atomic_store_explicit(&c->busy, 0, memory_order_release);
+    atomic_store_explicit(&c->use, c->rides ? CURSOR_RIDES : CURSOR_FREE, memory_order_release);
     return result;
 }
 
@@ -186,10 +202,12 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
     c->key = c->found;
     c->found = previous;
     c->state = CURSOR_AT;
+    c->key_behind = false;
     c->source = place->source;
     c->index = place->index;
     c->value_valid = own;
-    c->rides = place->source == CURSOR_LEAF && c->txn == NULL;
+    c->in_window = place->source == CURSOR_LEAF;
+    c->rides = c->in_window && c->txn == NULL;
     if (place->source == CURSOR_LEAF) cursor_run_measure(c, forward);
     return 0;
 }
@@ -225,37 +243,24 @@ static bool steps_plainly(const rw_cursor *c)
     return c->in == NULL || (!c->claims && write_set_count(c->in->writes) == 0);
 }
 
-/* Short strings of unforeseeable length: cheaper than a call of memcpy. The last word overlaps the one before. */
-static inline void bytes_copy(unsigned char *to, const unsigned char *from, size_t size)
+#define AHEAD_LINES 3u                 /* fetched with each step: a leaf of 4 KiB is there after 21 */
+
+/* The neighbour is fetched from memory a little with each step: all at once would wait for each other. */
+static inline void neighbour_fetch(rw_cursor *c)
 {
-    if (RW_UNLIKELY(size < 8 || size > 32)) {
-        memcpy(to, from, size);
-        return;
-    }
-    for (size_t i = 0; i + 8 < size; i += 8) memcpy(to + i, from + i, 8);
-    memcpy(to + size - 8, from + size - 8, 8);
+    if (c->ahead >= c->ahead_end) return;
+    for (unsigned i = 0; i < AHEAD_LINES; i++) __builtin_prefetch(c->ahead + i * RW_CACHE_LINE);
+    c->ahead += AHEAD_LINES * RW_CACHE_LINE;
 }
 
-/* To another slot of the same leaf: the prefix of the key is there already. */
-static int stand_on_slot(rw_cursor *c, unsigned slot)
+/* To another slot of the same leaf. */
+static inline int stand_on_slot(rw_cursor *c, unsigned slot)
 {
-    const node *n = c->window.leaf;
-    RW_ASSERT(slot < n->count);
-    size_t size = n->slots[slot].key_length;
-    bytes_copy((unsigned char *)c->key.bytes + n->prefix_length, (const unsigned char *)n + n->slots[slot].offset, size);
-    c->key.size = n->prefix_length + size;
+    RW_ASSERT(slot < c->window.leaf->count);
     c->index = slot;
+    c->key_behind = true;
     c->value_valid = false;
-    return 0;
-}
-
-/* A step that costs no locked instruction. Two threads that are in it at once are not told apart, which does no harm beyond their own confusion; one that is elsewhere in
- * the cursor is seen, and sees this one. */
-static int ride_to(rw_cursor *c, unsigned slot)
-{
-    atomic_store_explicit(&c->busy, 1, memory_order_relaxed);
-    stand_on_slot(c, slot);
-    atomic_store_explicit(&c->busy, 0, memory_order_release);
+    neighbour_fetch(c);
     return 0;
 }
 
@@ -312,7 +317,7 @@ CURSOR_APART int next_entered(rw_cursor *c)
 
 int rw_cursor_next(rw_cursor *c)
 {
-    return RW_LIKELY(cursor_rides(c) && c->index + 1 < c->run_end) ? ride_to(c, c->index + 1) : next_entered(c);
+    return RW_LIKELY(cursor_rides(c)) && RW_LIKELY(c->index + 1 < c->run_end) ? stand_on_slot(c, c->index + 1) : next_entered(c);
 }
 
 CURSOR_APART int prev_entered(rw_cursor *c)
@@ -325,7 +330,7 @@ CURSOR_APART int prev_entered(rw_cursor *c)
 
 int rw_cursor_prev(rw_cursor *c)
 {
-    return RW_LIKELY(cursor_rides(c) && c->index > c->run_first) ? ride_to(c, c->index - 1) : prev_entered(c);
+    return RW_LIKELY(cursor_rides(c)) && RW_LIKELY(c->index > c->run_first) ? stand_on_slot(c, c->index - 1) : prev_entered(c);
 }
 
 /* ---- what it stands on ------------------------------------------------------------------------------------------- */
@@ -358,6 +363,7 @@ CURSOR_APART int key_entered(rw_cursor *c, rw_slice *key)
 int rw_cursor_key(rw_cursor *c, rw_slice *key)
 {
     if (RW_UNLIKELY(!cursor_rides(c) || key == NULL)) return key_entered(c, key);
+    key_catch_up(c);
     *key = key_without_bucket(c);
     return 0;
 }

@@ -12,6 +12,12 @@
 
 typedef enum { CURSOR_NOWHERE, CURSOR_AT, CURSOR_BEFORE_FIRST, CURSOR_AFTER_LAST } cursor_state;
 
+/*
+ * Who is in it. Riding: nobody is, and it stands on a slot of the leaf copy, within its run, and without a transaction: so nothing but the copy has to be asked. Neither can the bucket get lost any more: a
+ * drop comes after the cursor's moment.
+ */
+typedef enum { CURSOR_FREE, CURSOR_BUSY, CURSOR_RIDES } cursor_use;
+
 /* Where a key's value is to be had. */
 typedef enum {
     CURSOR_LEAF,                   /* a slot of the leaf copy */
@@ -49,26 +55,28 @@ struct rw_cursor {
     rw_db *db;
     rw_txn *txn;                   /* or NULL */
     rw_bucket bucket;
-    const _Atomic uint64_t *until; /* of the bucket, in the table of buckets */
     unsigned char low[RW_BUCKET_PREFIX], high[RW_BUCKET_PREFIX];   /* the bucket's stored keys are in [low, high) */
     uint64_t moment;               /* what it sees, or SNAPSHOT_NEWEST */
     bool claims;                   /* the transaction wants to know what was gone over */
     snapshot snapshot;             /* without a transaction */
     tree_miss *miss;               /* a queue's, which does not wait for pages: moves return TREE_MISS and say there which one; else NULL */
+    uint32_t generation;           /* of handles: another one in a forked child */
     /* any thread, atomic */
-    _Atomic uint32_t busy;         /* a thread is in it */
+    _Atomic uint32_t use;          /* cursor_use */
     /* the thread that is in it */
-    transaction *in;               /* the transaction, entered */
-    cursor_state state;
-    /* CURSOR_AT */
-    cursor_key key;                /* stored key */
-    cursor_source source;
-    unsigned index;
+    unsigned index;                /* CURSOR_AT: slot or entry */
     unsigned run_first, run_end;   /* CURSOR_LEAF: within these slots, the leaf's neighbours are what the window says */
+    bool key_behind;               /* it has gone on to the slot `index`, and key is still that of the slot before */
+    bool value_valid;
+    bool in_window;                /* CURSOR_LEAF: the window has not gone on without the cursor */
+    bool rides;                    /* what `use` is to be when the thread has left */
+    const char *ahead, *ahead_end; /* of the neighbour's page, in the cache: what is still to be fetched from memory */
+    cursor_key key;                /* CURSOR_AT: stored key */
+    cursor_source source;
+    cursor_state state;
+    transaction *in;               /* the transaction, entered */
     unsigned char *value;          /* a large value, read when asked for, or an own one */
     size_t value_size;
-    bool value_valid;
-    bool rides;                    /* at a slot of the leaf copy, and without a transaction: nothing but the copy has to be asked */
     /* the walk */
     cursor_window window;
     cursor_key found, edge, claimed;

@@ -55,12 +55,15 @@ static bool overlay_covers(const rw_cursor *c, rw_slice at, bool forward)
 static int window_copy_leaf(rw_cursor *c, rw_slice at, bool forward)
 {
     cursor_window *w = &c->window;
+    c->in_window = false;
     w->leaf_valid = false;
     w->overlay_valid = false;
     w->overlay.count = 0;
     int error = trees_copy_leaf(&c->e->trees, at, forward ? TREES_COVERING : TREES_BEFORE, w->leaf, &w->mark, c->miss);
     if (error != 0) return error;
     RW_PREEMPT(c->e->kio);
+    c->ahead = trees_walk_ahead(&c->e->trees, &w->mark);
+    c->ahead_end = c->ahead != NULL ? c->ahead + c->e->page_size : NULL;
     bool ignored;
     rw_slice upper = node_upper_fence(w->leaf);
     bool begins_before = rw_slice_compare(node_lower_fence(w->leaf), cursor_low(c)) < 0;
@@ -80,6 +83,7 @@ static int window_collect(rw_cursor *c, rw_slice at, bool forward)
     bool begins_before = rw_slice_compare(lower, cursor_low(c)) < 0;
     bool ends_after = upper.size == 0 || rw_slice_compare(upper, cursor_high(c)) > 0;
     bool complete, ignored;
+    c->in_window = false;
     w->overlay_valid = false;
     cursor_key_set(&w->low, forward ? at : begins_before ? cursor_low(c) : lower);
     cursor_key_set(&w->high, !forward ? at : ends_after ? cursor_high(c) : upper);
@@ -129,9 +133,9 @@ static void found_in_overlay(rw_cursor *c, unsigned entry, cursor_place *place)
 static void window_next(rw_cursor *c, rw_slice from, bool strict, cursor_place *place)
 {
     const cursor_window *w = &c->window;
-    bool equal;
-    unsigned slot = leaf_bound(c, from, &equal);
-    if (equal && strict) slot++;
+    bool equal, from_the_first = !strict && rw_slice_equal(node_lower_fence(w->leaf), from);
+    unsigned slot = from_the_first ? 0 : leaf_bound(c, from, &equal);
+    if (!from_the_first && equal && strict) slot++;
     if (slot < w->slot_first) slot = w->slot_first;
     *place = (cursor_place){0};
     if (w->overlay.count == 0) {
@@ -197,9 +201,24 @@ static bool window_edge(rw_cursor *c, bool forward)
     return true;
 }
 
+/* Whether the walk goes on from where the cursor stands, and that is the last slot of the window: then there is nothing in the window to look for. */
+static bool window_is_left(const rw_cursor *c, rw_slice from, bool strict, bool forward)
+{
+    const cursor_window *w = &c->window;
+    if (!strict || from.data != c->key.bytes || !c->in_window || !w->leaf_valid || w->overlay.count > 0) return false;
+    RW_ASSERT(c->state == CURSOR_AT && c->source == CURSOR_LEAF);
+    return forward ? c->index + 1 == w->slot_end : c->index == w->slot_first;
+}
+
 /* What the moment sees, without the transaction's own writes. */
 static int look_in_tree(rw_cursor *c, rw_slice from, bool strict, bool forward, cursor_place *place)
 {
+    if (window_is_left(c, from, strict, forward)) {
+        *place = (cursor_place){0};
+        if (!window_edge(c, forward)) return 0;
+        from = cursor_key_slice(&c->edge);
+        strict = false;
+    }
     for (;;) {
         int error = window_cover(c, from, forward);
         if (error != 0) return error;

@@ -140,9 +140,13 @@ struct rw_db {
 };
 extern _Atomic uint32_t handle_generation; /* another one in each forked child */
 /* Whether it came into this process by a fork. */
+static inline bool handle_is_of_this_process(uint32_t generation)
+{
+    return generation == atomic_load_explicit(&handle_generation, memory_order_relaxed);
+}
 static inline bool handle_is_inherited(const rw_db *db)
 {
-    return db->generation != atomic_load_explicit(&handle_generation, memory_order_relaxed);
+    return !handle_is_of_this_process(db->generation);
 }
 int engine_of(rw_db *db, engine **e);
 /* The same for calls that write: also RW_EREADONLY. */
