@@ -17,6 +17,7 @@ int tree_descend(trees *t, partition *p, rw_slice key, unsigned level, uint32_t 
             return TREE_MISS;
         }
         f = page_ref_frame(ref);
+        tree_page_prefetch(tree_node(t, f));
     }
     frame_use(tree_frame(t, f));
     *out = f;

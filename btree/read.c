@@ -9,18 +9,6 @@
 
 typedef enum { DESCENT_LEAF, DESCENT_MISS, DESCENT_RESTART, DESCENT_DENIED, DESCENT_ANSWERED } descent;
 
-/* The first lines of a page are needed at once: fetch them side by side. */
-static inline void page_prefetch(const node *n)
-{
-    const char *bytes = (const char *)n;
-    __builtin_prefetch(bytes + 64);
-    __builtin_prefetch(bytes + 128);
-    __builtin_prefetch(bytes + 192);
-    __builtin_prefetch(bytes + 256);
-    __builtin_prefetch(bytes + 320);
-    __builtin_prefetch(bytes + 384);
-}
-
 /* The partition's root, with a version that was good while the router and the partition named it. */
 RW_RACY static inline bool root_find(trees *t, rw_slice key, trees_side side, leaf_seen *at)
 {
@@ -52,7 +40,7 @@ RW_RACY static descent descend(trees *t, rw_slice key, trees_side side, leaf_see
         page_ref ref = node_child(n, t->page_size, slot);
         if (page_ref_is_frame(ref) && page_ref_frame(ref) < t->pool.frame_count) {
             uint32_t child = page_ref_frame(ref);
-            page_prefetch(pool_page(&t->pool, child));
+            tree_page_prefetch(pool_page(&t->pool, child));
             uint64_t version = frame_version(&t->pool.frames[child]);
             if ((version & 1) != 0 || !frame_unchanged(fr, at->version)) return DESCENT_RESTART;
             *at = (leaf_seen){.frame = child, .version = version, .parent = at->frame, .parent_slot = slot};

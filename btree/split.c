@@ -200,16 +200,15 @@ static bool neighbour_ask(tree_writer *w, uint32_t f)
     return true;
 }
 
-int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss)
+int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_position *at, tree_miss *miss)
 {
     for (;;) {
-        tree_position at;
-        int state = tree_find(w->t, p, key, &at, miss);
+        int state = tree_find_again(w->t, p, key, at, miss);
         if (state != 0) return state;
-        if (tree_has_room(w->t, &at, key, value_length)) return 0;
-        if (leaf_balance(w, p, at.leaf, key.size + value_length + sizeof(node_slot))) continue;
-        if (neighbour_ask(w, at.leaf)) return TREE_FRAMES;
-        state = split(w, p, at.leaf, key);
+        if (tree_has_room(w->t, at, key, value_length)) return 0;
+        if (leaf_balance(w, p, at->leaf, key.size + value_length + sizeof(node_slot))) continue;
+        if (neighbour_ask(w, at->leaf)) return TREE_FRAMES;
+        state = split(w, p, at->leaf, key);
         if (state != 0) return state;
     }
 }

@@ -276,8 +276,8 @@ int tree_writer_fill_holding(tree_writer *w, const partition_set *held);
 
 /* Splits the page above the leaf that covers key, so that it has room for more children. TREE_FRAMES, TREE_MISS as below. */
 int tree_make_room_above(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
-/* Splits until the leaf for key has room. 0: look the position up again. TREE_FRAMES, TREE_MISS never leave a half-done split. */
-int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_miss *miss);
+/* Splits until the leaf for key has room. at: where key was found before, as for tree_find_again; in the end where it is now. TREE_FRAMES, TREE_MISS never leave a half-done split. */
+int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_position *at, tree_miss *miss);
 /* Merges the leaf that covers key, and what is above it, with neighbours as long as they are too empty. TREE_MISS: a neighbour had to be read;
  * worth trying again, but never a must. Not during recovery: a merged leaf would claim commits that its left half still waits for (T8). */
 int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);

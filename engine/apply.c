@@ -17,17 +17,16 @@ static int position_find(const applier *a, partition *p, rw_slice key, size_t va
     trees *t = &a->e->trees;
     for (;;) {
         tree_miss miss;
-        int state = tree_find_again(t, p, key, at, &miss);
-        if (state == 0 && (!room || tree_has_room(t, at, key, value_length))) return 0;
-        if (state == 0) state = tree_make_room(a->w, p, key, value_length, &miss);
-        int error = 0;
-        if (a->held == NULL && state != 0) {
+        int state = tree_find_again(t, p, key, at, &miss), error = 0;
+        if (state == 0 && room && !tree_has_room(t, at, key, value_length)) state = tree_make_room(a->w, p, key, value_length, at, &miss);
+        if (state == 0) return 0;
+        if (a->held == NULL) {
             if (state == TREE_MISS) *a->miss = miss;
             return state;
         }
         if (state == TREE_MISS) error = trees_load_holding(a->w, p, a->held, &miss);
         else if (state == TREE_FRAMES) error = tree_writer_fill_holding(a->w, a->held);
-        else if (state != 0) error = state;
+        else error = state;
         if (error != 0) return error;
     }
 }

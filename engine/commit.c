@@ -230,8 +230,7 @@ static int key_attempt(key_commit *c, partition *p)
     if (c->op.kind == WAL_OP_DELETE && !at->found) return RW_ENOTFOUND;
     if (c->op.kind != WAL_OP_DELETE && RW_UNLIKELY(!tree_has_room(t, at, c->op.key, c->op.second.size))) {
         if (c->writer == NULL) return TREE_FRAMES;
-        state = tree_make_room(c->writer, p, c->op.key, c->op.second.size, &c->miss);
-        if (state == 0) state = tree_find_again(t, p, c->op.key, at, &c->miss);
+        state = tree_make_room(c->writer, p, c->op.key, c->op.second.size, at, &c->miss);
         if (state != 0) return state;
     }
     uint64_t lsn;
