@@ -7,8 +7,8 @@
 #define TAG_KEY_SHIFT 6u
 #define FILTER_PROBES 4u
 #define CELL_BITS (64u * FILTER_CELL_WORDS)
-#define GROW_SHARE_NUMBER 3u           /* a chunk is added when more than 3/4 of all cells are in use */
-#define GROW_SHARE_OF 4u
+#define GROW_SHARE_NUMBER 2u           /* a chunk is added when more than 2/3 of all cells are in use */
+#define GROW_SHARE_OF 3u
 #define FULL_SHARE_NUMBER 7u           /* a table that can grow no more is full with so many */
 #define FULL_SHARE_OF 8u
 
@@ -18,11 +18,11 @@ typedef struct {
 
 int filters_open(filters *f, pool *p, uint32_t page_size, uint32_t frames_max)
 {
-    _Static_assert(RW_PAGE_SIZE_MIN % (FILTER_WAYS * sizeof(filter_cell)) == 0, "a chunk is made of whole buckets");
+    _Static_assert(RW_PAGE_SIZE_MIN % sizeof(filter_bucket) == 0, "a chunk is made of whole buckets");
     memset(f, 0, sizeof *f);
     f->pool = p;
     f->chunks_max = frames_max;
-    f->chunk_buckets = page_size / (uint32_t)(FILTER_WAYS * sizeof(filter_cell));
+    f->chunk_buckets = page_size / (uint32_t)sizeof(filter_bucket);
     f->bytes = frames_max * sizeof *f->frames;
     f->frames = calloc(RW_MAX(frames_max, 1u), sizeof *f->frames);
     return f->frames != NULL ? 0 : rw_error(RW_ENOMEM, "no memory for a table of %u frames of filters", frames_max);
@@ -70,13 +70,13 @@ static cell_bits key_bits(uint64_t hash)
 
 /* ---- places ------------------------------------------------------------------------------------------------------ */
 
-static filter_cell *chunk_cells(const filters *f, uint32_t chunk)
+static filter_bucket *chunk_at(const filters *f, uint32_t chunk)
 {
     return pool_page(f->pool, atomic_load_explicit(&f->frames[chunk], memory_order_relaxed));
 }
 
 typedef struct {
-    filter_cell *bucket[FILTER_CHOICES];
+    filter_bucket *bucket[FILTER_CHOICES];
 } filter_places;
 
 /* With a count of chunks between two powers of two, what belongs to those still to come lies with their lower halves. False: there is no table. */
@@ -88,7 +88,7 @@ static bool key_places(const filters *f, uint64_t key, filter_places *out)
     for (unsigned i = 0; i < FILTER_CHOICES; i++, key *= 0x9e3779b97f4a7c15u) {
         uint32_t chunk = (uint32_t)(key >> 20) & (2 * power - 1);
         if (chunk >= chunks) chunk &= power - 1;
-        out->bucket[i] = chunk_cells(f, chunk) + (key >> 10 & (f->chunk_buckets - 1)) * FILTER_WAYS;
+        out->bucket[i] = chunk_at(f, chunk) + (key >> 10 & (f->chunk_buckets - 1));
     }
     return true;
 }
@@ -121,10 +121,10 @@ static bool cell_write(filters *f, filter_cell *cell, uint64_t tag, uint64_t key
     return true;
 }
 
-static filter_cell *bucket_find(filter_cell *bucket, uint64_t key)
+static filter_cell *bucket_find(filter_bucket *bucket, uint64_t key)
 {
     for (unsigned way = 0; way < FILTER_WAYS; way++)
-        if (atomic_load_explicit(&bucket[way].tag, memory_order_relaxed) >> TAG_KEY_SHIFT == key) return &bucket[way];
+        if (atomic_load_explicit(&bucket->cells[way].tag, memory_order_relaxed) >> TAG_KEY_SHIFT == key) return &bucket->cells[way];
     return NULL;
 }
 
@@ -135,10 +135,10 @@ static filter_cell *places_find(const filter_places *places, uint64_t key)
     return cell;
 }
 
-static unsigned bucket_empty(const filter_cell *bucket)
+static unsigned bucket_empty(const filter_bucket *bucket)
 {
     unsigned count = 0;
-    for (unsigned way = 0; way < FILTER_WAYS; way++) count += atomic_load_explicit(&bucket[way].tag, memory_order_relaxed) >> TAG_KEY_SHIFT == 0;
+    for (unsigned way = 0; way < FILTER_WAYS; way++) count += atomic_load_explicit(&bucket->cells[way].tag, memory_order_relaxed) >> TAG_KEY_SHIFT == 0;
     return count;
 }
 
@@ -162,10 +162,10 @@ static bool cell_copy_away(filters *f, const filter_cell *cell)
 /* In the emptier bucket; or in the place of one that could go elsewhere; or of any other. */
 static void places_put(filters *f, const filter_places *places, uint64_t key, const cell_bits *bits)
 {
-    filter_cell *place = places_empty(places), *others = places->bucket[key & (FILTER_CHOICES - 1)];
+    filter_cell *place = places_empty(places), *others = places->bucket[key & (FILTER_CHOICES - 1)]->cells;
     for (unsigned way = 0; way < FILTER_WAYS && place == NULL; way++)
         if (cell_copy_away(f, &others[way])) place = &others[way];
-    if (place == NULL) place = &others[key >> 1 & (FILTER_WAYS - 1)];
+    if (place == NULL) place = &others[(key >> 1) % FILTER_WAYS];
     cell_write(f, place, atomic_load_explicit(&place->tag, memory_order_relaxed), key, bits);
 }
 
@@ -175,14 +175,15 @@ static void places_put(filters *f, const filter_places *places, uint64_t key, co
  * new one is lost. */
 static void chunk_fill(filters *f, uint32_t chunk)
 {
-    filter_cell *from = chunk_cells(f, chunk - rw_power_below(chunk));
+    filter_bucket *from = chunk_at(f, chunk - rw_power_below(chunk));
     for (uint32_t i = 0; i < f->chunk_buckets * FILTER_WAYS; i++) {
+        filter_cell *cell = &from[i / FILTER_WAYS].cells[i % FILTER_WAYS];
         cell_bits bits;
         filter_places places;
-        uint64_t tag = atomic_load_explicit(&from[i].tag, memory_order_relaxed), key = tag >> TAG_KEY_SHIFT;
+        uint64_t tag = atomic_load_explicit(&cell->tag, memory_order_relaxed), key = tag >> TAG_KEY_SHIFT;
         if (key == 0 || !key_places(f, key, &places) || places_find(&places, key) != NULL) continue;
-        if (cell_read(&from[i], key, &bits)) places_put(f, &places, key, &bits);
-        cell_write(f, &from[i], tag, 0, NULL);
+        if (cell_read(cell, key, &bits)) places_put(f, &places, key, &bits);
+        cell_write(f, cell, tag, 0, NULL);
     }
 }
 
@@ -294,10 +295,10 @@ filter_answer filters_ask(const filters *f, page_ref ref, uint64_t hash)
     unsigned cells = ref_cells(ref);
     uint64_t key = cell_key(ref, cells, key_cell(hash, cells));
     if (!key_places(f, key, &places)) return FILTER_UNKNOWN;
-    for (unsigned i = 0; i < FILTER_CHOICES; i++) __builtin_prefetch(places.bucket[i]), __builtin_prefetch(places.bucket[i] + FILTER_WAYS / 2);
+    for (unsigned i = 0; i < FILTER_CHOICES; i++) __builtin_prefetch(places.bucket[i]), __builtin_prefetch((const char *)places.bucket[i] + RW_CACHE_LINE);
     cell_bits wanted = key_bits(hash), bits;
     for (unsigned i = 0; i < FILTER_CHOICES * FILTER_WAYS; i++) {
-        if (!cell_read(&places.bucket[i / FILTER_WAYS][i % FILTER_WAYS], key, &bits)) continue;
+        if (!cell_read(&places.bucket[i / FILTER_WAYS]->cells[i % FILTER_WAYS], key, &bits)) continue;
         uint64_t lacking = 0;
         for (unsigned w = 0; w < FILTER_CELL_WORDS; w++) lacking |= wanted.words[w] & ~bits.words[w];
         return lacking != 0 ? FILTER_ABSENT : FILTER_MAYBE;

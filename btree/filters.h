@@ -20,11 +20,11 @@
 #include "btree/node.h"
 #include "buffer/buffer.h"
 
-#define FILTER_CELL_KEYS 32u           /* on average at most; 6 bits for each key then, one answer in 20 useless */
-#define FILTER_CELL_WORDS 3u
+#define FILTER_CELL_KEYS 32u           /* on average at most; 8 bits for each key then, one answer in 40 useless */
+#define FILTER_CELL_WORDS 4u
 #define FILTER_CELLS_MAX 128u          /* of one leaf; one with more records has fuller cells */
 #define FILTER_WANTED 1024u            /* leaves evicted since the last get of an absent key, until filters are asked no more */
-#define FILTER_WAYS 4u                 /* cells of a bucket: neighbours in memory, 2 cache lines */
+#define FILTER_WAYS 3u                 /* cells of a bucket: neighbours in memory */
 #define FILTER_CHOICES 2u              /* buckets in which a cell may lie */
 
 /* tag: key (58 bits; 0: empty), version (6 bits; odd: being changed). */
@@ -33,7 +33,11 @@ typedef struct {
     _Atomic uint64_t bits[FILTER_CELL_WORDS];
 } filter_cell;
 
-_Static_assert(sizeof(filter_cell) == 32, "two in a cache line");
+typedef struct {
+    RW_ALIGNED(2 * RW_CACHE_LINE) filter_cell cells[FILTER_WAYS];
+} filter_bucket;
+
+_Static_assert(sizeof(filter_bucket) == 2 * RW_CACHE_LINE, "two cache lines");
 
 /* Striped, so that threads seldom meet. */
 #define FILTER_COUNTERS 8u

@@ -4,7 +4,8 @@
 #include "btree/trees_internal.h"
 
 #define HINTS_SHARE 16u                /* of the cache, at most */
-#define FILTERS_SHARE 8u               /* of the frames, at most */
+#define FILTERS_SHARE_NUMBER 5u        /* of the frames, at most: room for the filters of ten times as many leaves */
+#define FILTERS_SHARE_OF 32u
 #define BORROWED_SHARE_NUMBER 5u       /* of the frames, at most 5/8 for pending writes and records, */
 #define BORROWED_SHARE_OF 8u
 #define BORROWED_FRAMES_LEFT 64u       /* but for so many: a small cache needs them for splits and reads */
@@ -29,7 +30,7 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
     error = hints_open(&t->hints, cache_bytes / HINTS_SHARE);
     if (error == 0) error = key_filter_open(&t->key_filter, k, cache_bytes / RW_KEY_FILTER_SHARE);
     if (error == 0) error = trees_learn_open(t);
-    if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE));
+    if (error == 0) error = filters_open(&t->filters, &t->pool, page_size, (uint32_t)(cache_bytes / page_size / FILTERS_SHARE_OF * FILTERS_SHARE_NUMBER));
     if (error == 0) error = records_open(&t->records, k, &t->pool, &t->pending, page_size, borrowed_max(cache_bytes / page_size));
     uint64_t tables = t->hints.bytes + t->key_filter.bytes + t->filters.bytes + t->records.bytes;
     if (error == 0) error = pool_open(&t->pool, k, s, &tree_page_ops, t->partitions, page_size, cache_bytes - tables);

@@ -252,7 +252,7 @@ static void test_growth(void)
 {
     static table t;
     unsigned wrong = 0;
-    const uint32_t chunk_cells = 4096 / sizeof(filter_cell);
+    const uint32_t chunk_cells = 4096 / sizeof(filter_bucket) * FILTER_WAYS;
     table_open(&t, 4096, MANY_FRAMES + 10, MANY_FRAMES);
     test_leaf *leaf = leaf_new(4096);
     tap_ok(filters_figures(&t.filters).bytes == 0, "no memory before a leaf has left");
@@ -260,7 +260,7 @@ static void test_growth(void)
     for (uint64_t i = 1; i <= MANY_LEAVES; i++) {
         numbered_leaf(leaf, i);
         filters_keep(&t.filters, leaf_ref(leaf, i, (uint32_t)i * 7), leaf->page);
-        in_proportion = in_proportion && filters_figures(&t.filters).bytes <= 4096 * (2 + i * 4 / 3 / chunk_cells);
+        in_proportion = in_proportion && filters_figures(&t.filters).bytes <= 4096 * (2 + i * 3 / 2 / chunk_cells);
         if (i != MANY_LEAVES / 2) continue;
         unsigned known = many_known(&t, leaf, i, &wrong);
         tap_ok(known > i * 9 / 10, "of %u leaves, for which there is memory enough, %u have their filter", MANY_LEAVES / 2, known);
