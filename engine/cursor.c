@@ -177,7 +177,7 @@ static int stand_past(rw_cursor *c, bool forward)
 {
     c->state = forward ? CURSOR_AFTER_LAST : CURSOR_BEFORE_FIRST;
     c->value_valid = false;
-    c->rides = false;
+    c->rides = c->in_window = false;
     return rw_error_fixed(RW_ENOTFOUND, "the cursor is past the end");
 }
 
@@ -215,7 +215,7 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
 /* A move that fails leaves the cursor where it was, so that it can be tried again; without its snapshot it stands nowhere. */
 static int stand_failed(rw_cursor *c, int error)
 {
-    c->rides = false;
+    c->rides = c->in_window = false;
     if (error == RW_ESNAPSHOT_TOO_OLD) {
         c->state = CURSOR_NOWHERE;
         c->window.leaf_valid = false;

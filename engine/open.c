@@ -41,7 +41,7 @@ static uint64_t frames_bytes(const engine *e)
     return cache > 2 * beside ? cache - beside : cache / 2;
 }
 
-/* A quarter unless told otherwise, and never so much that, in a small cache, old values, locks and filters (an eighth) together leave no pages to work with. */
+/* A quarter unless told otherwise, and never so much that, in a small cache, old values, locks and filters (5/32) together leave no pages to work with. */
 static uint64_t versions_bytes_max(const engine *e)
 {
     uint64_t frames = frames_bytes(e), asked = e->options.snapshot_bytes_max;

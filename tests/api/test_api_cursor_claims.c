@@ -163,6 +163,9 @@ static void test_timeout_keeps_place(rw_db *db)
     CHECK_OK(rw_txn_begin(db, RW_PESSIMISTIC, &txn));
     CHECK_OK(rw_cursor_open(db, txn, bucket, &cursor));
     move(cursor, "sb");
+    CHECK_CODE(rw_cursor_next(cursor), RW_ETIMEOUT);
+    CHECK_CODE(rw_cursor_next(cursor), RW_ETIMEOUT); /* in the leaf as it was */
+    TAP_CHECK(cursor_at(cursor, "b", "b"));
     CHECK_OK(put_text(db, bucket, "a", "moves b to another place in its leaf"));
     CHECK_CODE(rw_cursor_next(cursor), RW_ETIMEOUT);
     TAP_CHECK(cursor_at(cursor, "b", "b"));

@@ -339,6 +339,25 @@ static void test_txn_bytes_reads(rw_db *db)
     tap_ok(good && wait_for_rest(db), "txn_bytes_max and what was read: RW_ETOOBIG, and the rest can be committed");
 }
 
+/* A range that cannot be remembered is not gone over; the cursor stands where it stood, however often that is tried. */
+static void test_txn_bytes_cursor(rw_db *db)
+{
+    for (const char *key = "abc"; *key != 0; key++) CHECK_OK(rw_put(db, BUCKET, slice_bytes(key, 1), slice_bytes(key, 1), RW_ASYNC));
+    for (size_t m = 1; m < TXN_MODES_WRITING; m++) {
+        rw_txn *txn = txn_begin(db, txn_modes[m]);
+        rw_cursor *cursor = NULL;
+        rw_slice key = {NULL, 0}, value = {NULL, 0};
+        CHECK_OK(rw_cursor_open(db, txn, BUCKET, &cursor));
+        CHECK_OK(rw_cursor_first(cursor));
+        TAP_CHECK(fill_writes(txn, 1) > 100);
+        for (int i = 0; i < 3; i++) CHECK_CODE(rw_cursor_next(cursor), RW_ETOOBIG);
+        TAP_CHECK(rw_cursor_key(cursor, &key) == 0 && slice_same(key, slice_text("a")) && rw_cursor_value(cursor, &value) == 0 && slice_same(value, slice_text("a")));
+        rw_cursor_close(cursor);
+        rw_txn_abort(txn);
+    }
+    tap_ok(wait_for_rest(db), "txn_bytes_max and a cursor: RW_ETOOBIG as often as it is tried, and it stands where it stood");
+}
+
 static void test_txn_bytes(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -349,6 +368,7 @@ static void test_txn_bytes(void)
     rw_db *db = open_or_exit(dir, &options);
     test_txn_bytes_writes(db);
     test_txn_bytes_reads(db);
+    test_txn_bytes_cursor(db);
     CHECK_OK(rw_close(db));
     CHECK_OK(rw_verify(dir, note_finding, NULL));
     dir_remove(dir);
