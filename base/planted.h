@@ -64,7 +64,7 @@
     X(trust_old_leaf, isolation, "a pessimistic cursor keeps its copy of a leaf that has changed")
 
 /* Those of crash_sim that one run in hundreds meets: a minute's work each. */
-#define RW_PLANTED_SELDOM_MAP(X) X(lose_async_flush) X(watch_too_late) X(reuse_extent_early) X(retry_failed_sync) X(forget_claims) X(trust_old_values) X(record_keeps_value)
+#define RW_PLANTED_SELDOM_MAP(X) X(lose_async_flush) X(watch_too_late) X(reuse_extent_early) X(retry_failed_sync) X(forget_claims) X(trust_old_values) X(record_keeps_value) X(pending_passed_late)
 
 #ifdef RW_PLANTED_BUGS
 enum {

@@ -1,7 +1,7 @@
 #!/bin/bash
 # What has threads, under the thread sanitizer. Of the two that would take minutes as much as reaches every mode and case.
 . tests/check/variant
-export HERMITAGE_MERGES=${HERMITAGE_MERGES:-10} ISOLATION_TRANSACTIONS=${ISOLATION_TRANSACTIONS:-2000}
+export HERMITAGE_MERGES=${HERMITAGE_MERGES:-5} ISOLATION_TRANSACTIONS=${ISOLATION_TRANSACTIONS:-2000}
 # These two take minutes by themselves, and what they have threads for the others do as well.
 long=${CHECK_LONG:+test_api_cursor test_wal_log}
 names="$long test_api_absent test_api_records test_api_pending test_api_threads test_api_crowd test_kernel_io test_kernel_io_rings test_kernel_io_readers test_kernel_io_mutex test_store_segments

@@ -69,7 +69,8 @@ for my $workload ('readrandom', 'overwrite:sync', 'ycsb-f', 'scan', 'readmissing
     my ($fill, $paced) = @{$report->{workloads}};
     is($fill->{loop}, 'closed', 'a fill runs as fast as it can');
     is($paced->{loop}, 'open', "$workload: open loop");
-    cmp_ok(abs($paced->{seconds} - 0.5), '<', 0.4, '200 operations at 400 a second take half a second');
+    cmp_ok($paced->{seconds}, '>', 0.4, '200 operations at 400 a second take half a second,');
+    cmp_ok($paced->{seconds}, '<', 5, 'however long the machine stands still meanwhile');
     is($paced->{operations}, 200, 'and all are done');
     my $sum = 0;
     $sum += $_->{operations} for @{$paced->{series}};
@@ -80,7 +81,7 @@ cmp_ok($report->{workloads}[1]{behind}, '>', 100000, 'what a rate that cannot be
 cmp_ok($report->{workloads}[1]{latency_us}{p50}, '>', 100000, 'and in the latencies');
 ok(!exists $report->{workloads}[1]{series}, 'without --series no seconds are kept');
 $report = bench_json(@small, '--workloads=fillrandom,overwrite', '--batch=50', '--ops=500', '--rate=1000');
-cmp_ok(abs($report->{workloads}[1]{seconds} - 0.45), '<', 0.4, 'the rate is that of operations, not of commits');
+cmp_ok($report->{workloads}[1]{seconds}, '>', 0.4, 'the rate is that of operations, not of commits');
 {
     my ($code, $out) = bench(@small, '--workloads=fillrandom,readrandom', '--rate=20000', '--series');
     is($code, 0, 'a table of it');

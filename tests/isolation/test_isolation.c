@@ -1,6 +1,6 @@
 /*
  * Random transactions of every mode on real files, under load and with a tiny cache, checked for anomalies. Without arguments: the suite, as TAP, of
- * ISOLATION_TRANSACTIONS for each mode, 1,000,000 unless told otherwise (CHECK_LONG=1: 100,000,000). With arguments: one run, which prints figures.
+ * ISOLATION_TRANSACTIONS for each mode, 500,000 unless told otherwise (CHECK_LONG=1: 100,000,000). With arguments: one run, which prints figures.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -92,11 +92,11 @@ static int run_suite(void)
 #if defined(RW_TINY) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
     uint64_t usual = 8000;
 #else
-    uint64_t usual = 1000000;
+    uint64_t usual = 500000;
 #endif
-    bool endless = check_long() && usual == 1000000;
+    bool endless = check_long() && usual == 500000;
     uint64_t of_mode = number_from("ISOLATION_TRANSACTIONS", endless ? 100000000 : usual);
-    uint64_t of_tiny = of_mode / (usual == 1000000 ? TINY_SHARE : 2);  /* with a tiny cache they are ten times slower */
+    uint64_t of_tiny = of_mode / (usual == 500000 ? TINY_SHARE : 2);  /* with a tiny cache they are ten times slower */
     uint64_t seed = number_from("ISOLATION_SEED", (uint64_t)time(NULL));
     for (workload_mode mode = 0; mode < WORKLOAD_MODES; mode++)
         for (int tiny = 0; tiny < 2; tiny++) check_mode(mode, tiny, tiny ? of_tiny : of_mode - of_tiny, seed);
