@@ -157,7 +157,7 @@ deps:
 # The suite, in one report: everything as users get it; the simulator; tiny limits under the address and undefined-behaviour sanitizers;
 # what has threads under the thread sanitizer.
 PROVE := prove --exec '' --timer
-CRASH_STATES ?= 3000
+CRASH_STATES ?= 2000
 # The longest first, so that no processor waits at the end; one more than there are processors, since half of the programs wait for the disk.
 CHECK_TESTS = tests/check/tiny.t tests/check/tsan.t tests/check/planted.t tests/check/sim.t $(ISOLATION_BIN) tests/check/instructions.t $(sort $(UNIT_BIN) $(API_BIN)) $(sort $(wildcard tests/e2e/*.t))
 

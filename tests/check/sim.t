@@ -1,7 +1,7 @@
 #!/bin/bash
 # The simulator: crashes and faults. CRASH_STATES: how many states to look at.
 out=build/sim/tests/crash_sim
-states=${CRASH_STATES:-3000}
+states=${CRASH_STATES:-2000}
 echo 1..2
 run() {
     local number=$1 name=$2; shift 2
