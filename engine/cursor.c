@@ -167,7 +167,7 @@ static int cursor_leave(rw_cursor *c, int result)
         txn_leave(c->in);
         c->in = NULL;
     }
-    atomic_store_explicit(&c->use, c->rides ? CURSOR_RIDES : CURSOR_FREE, memory_order_release);
+    atomic_store_explicit(&c->use, c->in_window && c->txn == NULL ? CURSOR_RIDES : CURSOR_FREE, memory_order_release);
     return result;
 }
 
@@ -177,7 +177,7 @@ static int stand_past(rw_cursor *c, bool forward)
 {
     c->state = forward ? CURSOR_AFTER_LAST : CURSOR_BEFORE_FIRST;
     c->value_valid = false;
-    c->rides = c->in_window = false;
+    c->in_window = false;
     return rw_error_fixed(RW_ENOTFOUND, "the cursor is past the end");
 }
 
@@ -202,12 +202,10 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
     c->key = c->found;
     c->found = previous;
     c->state = CURSOR_AT;
-    c->key_behind = false;
     c->source = place->source;
     c->index = place->index;
     c->value_valid = own;
     c->in_window = place->source == CURSOR_LEAF;
-    c->rides = c->in_window && c->txn == NULL;
     if (place->source == CURSOR_LEAF) cursor_run_measure(c, forward);
     return 0;
 }
@@ -215,7 +213,7 @@ static int stand_on(rw_cursor *c, const cursor_place *place, bool forward)
 /* A move that fails leaves the cursor where it was, so that it can be tried again; without its snapshot it stands nowhere. */
 static int stand_failed(rw_cursor *c, int error)
 {
-    c->rides = c->in_window = false;
+    c->in_window = false;
     if (error == RW_ESNAPSHOT_TOO_OLD) {
         c->state = CURSOR_NOWHERE;
         c->window.leaf_valid = false;

@@ -69,7 +69,6 @@ struct rw_cursor {
     bool key_behind;               /* it has gone on to the slot `index`, and key is still that of the slot before */
     bool value_valid;
     bool in_window;                /* CURSOR_LEAF: the window has not gone on without the cursor */
-    bool rides;                    /* what `use` is to be when the thread has left */
     const char *ahead, *ahead_end; /* of the neighbour's page, in the cache: what is still to be fetched from memory */
     cursor_key key;                /* CURSOR_AT: stored key */
     cursor_source source;

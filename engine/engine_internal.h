@@ -139,11 +139,11 @@ struct rw_db {
     struct rw_db *next;
 };
 extern _Atomic uint32_t handle_generation; /* another one in each forked child */
-/* Whether it came into this process by a fork. */
 static inline bool handle_is_of_this_process(uint32_t generation)
 {
     return generation == atomic_load_explicit(&handle_generation, memory_order_relaxed);
 }
+/* Whether it came into this process by a fork. */
 static inline bool handle_is_inherited(const rw_db *db)
 {
     return !handle_is_of_this_process(db->generation);

@@ -90,13 +90,12 @@ static void check_mode(workload_mode mode, bool tiny, uint64_t transactions, uin
 static int run_suite(void)
 {
 #if defined(RW_TINY) || defined(__SANITIZE_THREAD__) || defined(__SANITIZE_ADDRESS__)
-    uint64_t usual = 8000;
+    const bool slow = true;
 #else
-    uint64_t usual = 500000;
+    const bool slow = false;
 #endif
-    bool endless = check_long() && usual == 500000;
-    uint64_t of_mode = number_from("ISOLATION_TRANSACTIONS", endless ? 100000000 : usual);
-    uint64_t of_tiny = of_mode / (usual == 500000 ? TINY_SHARE : 2);  /* with a tiny cache they are ten times slower */
+    uint64_t of_mode = number_from("ISOLATION_TRANSACTIONS", slow ? 8000 : check_long() ? 100000000 : 500000);
+    uint64_t of_tiny = of_mode / (slow ? 2 : TINY_SHARE);  /* with a tiny cache they are ten times slower */
     uint64_t seed = number_from("ISOLATION_SEED", (uint64_t)time(NULL));
     for (workload_mode mode = 0; mode < WORKLOAD_MODES; mode++)
         for (int tiny = 0; tiny < 2; tiny++) check_mode(mode, tiny, tiny ? of_tiny : of_mode - of_tiny, seed);
