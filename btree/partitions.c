@@ -6,8 +6,8 @@
 #define HINTS_SHARE 16u                /* of the cache, at most */
 #define FILTERS_SHARE_NUMBER 5u        /* of the frames, at most: room for the filters of ten times as many leaves */
 #define FILTERS_SHARE_OF 32u
-#define BORROWED_SHARE_NUMBER 5u       /* of the frames, at most 5/8 for pending writes and records, */
-#define BORROWED_SHARE_OF 8u
+#define BORROWED_SHARE_NUMBER 9u       /* of the frames, at most 9/16 for pending writes and records, */
+#define BORROWED_SHARE_OF 16u
 #define BORROWED_FRAMES_LEFT 64u       /* but for so many: a small cache needs them for splits and reads */
 
 /* Of a pool with so many frames. */
