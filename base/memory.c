@@ -18,6 +18,12 @@ void *rw_memory_map(size_t bytes)
     return area;
 }
 
+void *rw_memory_borrow(size_t bytes)
+{
+    void *area = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+    return area == MAP_FAILED ? NULL : area;
+}
+
 void rw_memory_populate(void *from, size_t bytes)
 {
 #ifdef MADV_POPULATE_WRITE

@@ -16,6 +16,10 @@ void rw_memory_populate(void *from, size_t bytes);
 /* Of the machine, in bytes; UINT64_MAX: it does not say. */
 uint64_t rw_memory_physical(void);
 
+/* Some MiB for a moment: zeroed, aligned to RW_BLOCK_SIZE; what is not touched takes nothing, and all of it is the system's again after rw_memory_unmap, where the heap would keep it, in pieces. NULL when
+ * there is none. */
+void *rw_memory_borrow(size_t bytes);
+
 /* Aligned to RW_BLOCK_SIZE, for direct I/O; NULL when there is no memory. Freed with free(). */
 void *rw_memory_aligned(size_t bytes);
 

@@ -38,7 +38,7 @@ void filters_close(filters *f)
 
 static unsigned ref_cells(page_ref ref)
 {
-    uint32_t records = ref.estimate & PAGE_REF_ESTIMATE_MAX;
+    uint32_t records = page_ref_records(ref);
     return RW_MIN(RW_MAX((records + FILTER_CELL_KEYS - 1) / FILTER_CELL_KEYS, 1u), FILTER_CELLS_MAX);
 }
 

@@ -54,10 +54,10 @@ bool fold_needs_writer(const leaf_fold *fold, const pending_leaf *waiting)
     return node_used(tree_node(fold->t, fold->frames[0]), page_size) + waiting->bytes > node_capacity(page_size);
 }
 
-static bool write_make(leaf_fold *fold, const pending_write *one)
+static bool write_make(leaf_fold *fold, rw_slice key, rw_slice value, uint64_t timestamp)
 {
     trees *t = fold->t;
-    rw_slice key = pending_key(one), value = pending_data(one);
+    fold->changed = true;
     for (;;) {
         bool found;
         unsigned i = page_of(fold, key);
@@ -72,19 +72,71 @@ static bool write_make(leaf_fold *fold, const pending_write *one)
             replaced_note(fold, n, slot, key);
             node_update(n, t->page_size, slot, value, 0);
         } else node_insert(n, t->page_size, slot, key, value, 0);
-        if (n->page.newest_timestamp < one->timestamp) n->page.newest_timestamp = one->timestamp;
+        if (n->page.newest_timestamp < timestamp) n->page.newest_timestamp = timestamp;
         return true;
     }
 }
 
+/* The leaf's own range, while its fences may move. */
+typedef struct {
+    rw_slice from, to;                 /* to.size 0: no end */
+    unsigned char from_bytes[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX], to_bytes[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX];
+} leaf_range;
+
+static void range_take(leaf_range *range, const node *n)
+{
+    rw_slice lower = node_lower_fence(n), upper = node_upper_fence(n);
+    if (lower.size > 0) memcpy(range->from_bytes, lower.data, lower.size);
+    if (upper.size > 0) memcpy(range->to_bytes, upper.data, upper.size);
+    range->from = rw_slice_of(range->from_bytes, lower.size);
+    range->to = rw_slice_of(range->to_bytes, upper.size);
+}
+
+/* What one leaf of a spill holds for the range. */
+static bool spilled_make(leaf_fold *fold, const node *from, const leaf_range *range, uint64_t timestamp)
+{
+    unsigned char bytes[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX];
+    uint32_t page_size = fold->t->page_size;
+    bool ignored;
+    for (unsigned slot = node_lower_bound(from, page_size, range->from, &ignored); slot < from->count; slot++) {
+        unsigned flags = 0;
+        rw_slice key = rw_slice_of(bytes, node_key_length(from, slot));
+        node_key_copy(from, slot, bytes);
+        if (range->to.size > 0 && rw_slice_compare(key, range->to) >= 0) break;
+        if (!write_make(fold, key, node_value(from, page_size, slot, &flags), timestamp)) return false;
+    }
+    return true;
+}
+
+/* The older spill first. */
+static bool spills_make(leaf_fold *fold, page_ref disk, const leaf_recall *recall)
+{
+    const pending *pg = &fold->t->pending;
+    uint32_t count = pending_spills(pg, fold->p->index);
+    leaf_range range;
+    range_take(&range, tree_node(fold->t, fold->frames[0]));
+    for (uint32_t i = 0; i < count; i++) {
+        page_ref leaves[SPILL_LEAF_PAGES];
+        uint64_t newest = pg->sets[fold->p->index].spills[i]->image.newest;
+        uint32_t found = recall_leaves(pg, fold->p, i, disk, range.from, range.to, leaves);
+        for (uint32_t k = 0; k < found; k++) {
+            const node *from = recall_find(recall, leaves[k]);
+            RW_ASSERT(from != NULL); /* recall_ready has said so under this token */
+            if (!spilled_make(fold, from, &range, newest)) return false;
+        }
+    }
+    return true;
+}
+
 /* What replay put there may be in the image already: then so is everything that waits and is not newer (R2). */
-bool fold_writes(leaf_fold *fold, const pending_leaf *waiting)
+bool fold_writes(leaf_fold *fold, page_ref disk, const leaf_recall *recall, const pending_leaf *waiting)
 {
     uint64_t image = tree_node(fold->t, fold->frames[0])->page.newest_timestamp;
     if (RW_PLANTED(pending_lost)) return true;
-    for (const pending_write *one = waiting->writes; one != NULL; one = one->next) {
+    if (recall != NULL && !spills_make(fold, disk, recall)) return false;
+    for (const pending_write *one = waiting != NULL ? waiting->writes : NULL; one != NULL; one = one->next) {
         if (one->timestamp <= image) continue;
-        if (!write_make(fold, one)) return false;
+        if (!write_make(fold, pending_key(one), pending_data(one), one->timestamp)) return false;
         if (atomic_load_explicit(&one->asked, memory_order_relaxed) != 0) records_keep_made(&fold->t->records, pending_key(one), pending_data(one));
     }
     return true;
@@ -100,28 +152,35 @@ bool fold_fits_parent(const leaf_fold *fold, const node *parent)
     return needed == 0 || node_used(parent, page_size) + needed <= node_capacity(page_size);
 }
 
+/* In a database opened read-only what spills hold cannot be written with the leaf. So its pages are clean, each an image of the whole leaf's place, and leave the cache together (pages.c); only what the replayed log
+ * will change has to stay. */
+static bool fold_is_passing(const leaf_fold *fold)
+{
+    return fold->t->read_only && !fold->t->recovering;
+}
+
 /* The right halves, beside the leaf, which has its place in the parent at slot; the parent's version is odd. */
-void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot)
+void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot, page_ref disk)
 {
     trees *t = fold->t;
     partition *p = fold->p;
     for (unsigned i = 1; i < fold->count; i++) {
         uint32_t f = fold->frames[i];
         page_ref ref = tree_ref_of_frame(f);
-        tree_frame_install(t, p, f, 0, parent, page_ref_none());
+        tree_frame_install(t, p, f, 0, parent, fold_is_passing(fold) ? disk : page_ref_none());
         atomic_store_explicit(&tree_frame(t, f)->cool, 1, memory_order_relaxed); /* nobody asked for it; who does will say so */
         node_insert(tree_node(t, parent), t->page_size, slot + i, node_lower_fence(tree_node(t, f)), tree_ref_value(&ref), 0);
         p->pages++;
     }
-    if (fold->count > 1) tree_frame(t, fold->frames[0])->flags |= FRAME_RESHAPED;
+    if (fold->count > 1 && !fold_is_passing(fold)) tree_frame(t, fold->frames[0])->flags |= FRAME_RESHAPED;
 }
 
 /* After the parent's version is even again: the pages are the tree's. */
-void fold_finish(leaf_fold *fold, page_ref leaf)
+void fold_finish(leaf_fold *fold, page_ref leaf, const pending_leaf *waiting)
 {
     trees *t = fold->t;
-    for (unsigned i = 0; i < fold->count; i++) pool_mark_dirty(&t->pool, fold->p, fold->frames[i]);
+    for (unsigned i = 0; i < fold->count && fold->changed && !fold_is_passing(fold); i++) pool_mark_dirty(&t->pool, fold->p, fold->frames[i]);
     fold->count = 1;
     store_retired_move(&fold->p->extents, &fold->replaced);
-    pending_drop(&t->pending, fold->p, leaf);
+    if (waiting != NULL) pending_drop(&t->pending, fold->p, leaf);
 }

@@ -24,6 +24,18 @@ int tree_descend(trees *t, partition *p, rw_slice key, unsigned level, uint32_t 
     return 0;
 }
 
+int tree_leaf_named(trees *t, partition *p, rw_slice key, page_ref *leaf, tree_miss *miss)
+{
+    uint32_t f = tree_root(p);
+    if (tree_frame(t, f)->level > 0) {
+        int state = tree_descend(t, p, key, 1, &f, miss);
+        if (state != 0) return state;
+        const node *n = tree_node(t, f);
+        *leaf = node_child(n, t->page_size, node_child_slot(n, t->page_size, key));
+    } else *leaf = tree_ref_of_frame(f);
+    return 0;
+}
+
 void tree_frame_install(trees *t, partition *p, uint32_t f, unsigned level, uint32_t parent, page_ref disk)
 {
     frame *fr = tree_frame(t, f);
@@ -91,7 +103,7 @@ static bool leaf_note(trees *t, const tree_miss *miss, const node *n)
     if (miss->level != 0) return false;
     filters_keep_loaded(&t->filters, miss->ref, n);
     if (t->recovering) return false; /* what replay reads it changes */
-    if (miss->asked != 0) return records_keep(&t->records, miss->ref, n, miss->asked) && !miss->stays;
+    if (miss->asked != 0) return records_keep(&t->records, miss->ref, n, miss->asked, &t->pending.spills, miss->spills) && !miss->stays;
     records_walked(&t->records);
     return false;
 }
@@ -133,7 +145,8 @@ typedef enum {
     HANG_DONE,
     HANG_STALE,                /* its parent names it no more */
     HANG_FRAMES,               /* what waits for the leaf may need it split, and a writer with frames for that; if there was a writer, the page's bytes are void */
-    HANG_PARENT                /* the same, and the parent has no room for another child */
+    HANG_PARENT,               /* the same, and the parent has no room for another child */
+    HANG_RECALL                /* spills hold something for the leaf, which has to be read first. The page's bytes are what they were */
 } hang_state;
 
 /* The child at slot of parent, which is on disk as disk, is in frame f from now on. */
@@ -144,28 +157,28 @@ static void child_hang(trees *t, partition *p, uint32_t f, unsigned level, uint3
     tree_frame_install(t, p, f, level, parent, disk);
     frame_change_begin(tree_frame(t, parent));
     node_child_set(tree_node(t, parent), slot, in_memory);
-    if (fold != NULL) fold_hang_rest(fold, parent, slot);
+    if (fold != NULL) fold_hang_rest(fold, parent, slot, disk);
     frame_change_end(tree_frame(t, parent));
 }
 
-/* A leaf that writes wait for. */
-static hang_state leaf_hang(trees *t, partition *p, tree_writer *w, uint32_t f, uint32_t parent, unsigned slot, page_ref disk, const pending_leaf *waiting)
+/* A leaf that writes wait for, in memory or in spills. waiting: or NULL. */
+static hang_state leaf_hang(trees *t, partition *p, tree_writer *w, uint32_t f, uint32_t parent, unsigned slot, page_ref disk, leaf_recall *recall, const pending_leaf *waiting)
 {
     leaf_fold fold;
     hang_state state = HANG_DONE;
     fold_begin(&fold, t, p, w, f);
-    if ((w == NULL && fold_needs_writer(&fold, waiting)) || !fold_writes(&fold, waiting)) state = HANG_FRAMES;
+    if ((w == NULL && waiting != NULL && fold_needs_writer(&fold, waiting)) || !fold_writes(&fold, disk, recall, waiting)) state = HANG_FRAMES;
     else if (!fold_fits_parent(&fold, tree_node(t, parent))) state = HANG_PARENT;
     if (state == HANG_DONE) {
         child_hang(t, p, f, 0, parent, slot, disk, &fold);
-        fold_finish(&fold, disk);
+        fold_finish(&fold, disk, waiting);
     }
     fold_end(&fold);
     return state;
 }
 
-/* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. w: or NULL. */
-static hang_state page_install(trees *t, partition *p, tree_writer *w, const tree_miss *miss, uint32_t f)
+/* Hangs a page that was read under its parent, if the parent still names it on disk. The page's own lower fence leads there. w, recall: or NULL. */
+static hang_state page_install(trees *t, partition *p, tree_writer *w, leaf_recall *recall, const tree_miss *miss, uint32_t f)
 {
     tree_miss other;
     uint32_t parent;
@@ -180,8 +193,10 @@ static hang_state page_install(trees *t, partition *p, tree_writer *w, const tre
     page_ref disk = miss->ref;
     disk.estimate = ref.estimate;
     const pending_leaf *waiting = miss->level == 0 ? pending_find(&t->pending, p, disk) : NULL;
-    if (waiting != NULL) {
-        hang_state state = leaf_hang(t, p, w, f, parent, slot, disk, waiting);
+    bool spilled = miss->level == 0 && pending_spills(&t->pending, p->index) > 0 && !RW_PLANTED(spill_lost);
+    if (spilled && !recall_ready(recall, &t->pending, p, disk, tree_node(t, f))) return HANG_RECALL;
+    if (waiting != NULL || spilled) {
+        hang_state state = leaf_hang(t, p, w, f, parent, slot, disk, spilled ? recall : NULL, waiting);
         if (state != HANG_DONE) return state;
     } else child_hang(t, p, f, miss->level, parent, slot, disk, NULL);
     if (miss->level == 0) leaf_hints_note(t, f);
@@ -190,21 +205,29 @@ static hang_state page_install(trees *t, partition *p, tree_writer *w, const tre
 }
 
 /* One attempt without tokens. The bytes in f were checked. */
-static hang_state page_install_alone(trees *t, tree_writer *w, const tree_miss *miss, uint32_t f)
+static hang_state page_install_alone(trees *t, tree_writer *w, leaf_recall *recall, const tree_miss *miss, uint32_t f)
 {
     tree_miss above;
     partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
-    hang_state state = page_install(t, p, w, miss, f);
+    hang_state state = page_install(t, p, w, recall, miss, f);
     if (state == HANG_PARENT) (void)tree_make_room_above(w, p, node_lower_fence(tree_node(t, f)), &above); /* the next attempt finds out */
     trees_unlock(t, p);
     return state;
+}
+
+/* Attempts without tokens, until all that spills hold for the leaf has been read. *state: HANG_RECALL only with an error. */
+static int page_install_recalling(trees *t, tree_writer *w, leaf_recall *recall, const tree_miss *miss, uint32_t f, hang_state *state)
+{
+    int error = 0;
+    while (error == 0 && (*state = page_install_alone(t, w, recall, miss, f)) == HANG_RECALL) error = recall_read(recall, t->kio, t->store, &t->pool);
+    return error;
 }
 
 /*
  * With a writer, for a leaf that has to be split. One thread at a time, and nobody waits for his turn with a frame in hand: a small cache has not so many. The page is
  * read again, unless the caller has its bytes.
  */
-static int page_install_splitting(trees *t, const tree_miss *miss, const void *bytes)
+static int page_install_splitting(trees *t, leaf_recall *recall, const tree_miss *miss, const void *bytes)
 {
     tree_writer *w;
     hang_state state = HANG_FRAMES;
@@ -217,12 +240,31 @@ static int page_install_splitting(trees *t, const tree_miss *miss, const void *b
         uint32_t f = w->reserve[--w->reserved];
         bool spared;
         error = page_read(t, miss, f, bytes, &spared);
-        if (error == 0) state = page_install_alone(t, w, miss, f);
+        if (error == 0) error = page_install_recalling(t, w, recall, miss, f, &state);
+        if (state == HANG_FRAMES) w->target = RW_MIN(2 * w->target, RW_ARRAY_SIZE(w->reserve));
         if (error != 0 || state != HANG_DONE) pool_frame_free(&t->pool, f);
     }
     kio_mutex_unlock(t->kio, &t->split_mutex);
     tree_writer_close(w);
     return error;
+}
+
+/* A leaf of a spill was read, or result, an error, came instead. *kept: the record that was wanted of it is here now; else only the leaf of the tree will do. */
+static int spilled_take(trees *t, const tree_miss *miss, const node *n, int result, bool *kept)
+{
+    int error = result != 0 ? result : recall_check(t->store, &t->pool, miss->ref, n);
+    *kept = error == 0 && records_keep(&t->records, miss->leaf, n, miss->asked, &t->pending.spills, miss->spills);
+    if (error == 0) atomic_fetch_add_explicit(&t->pool.counters.pages_read, 1, memory_order_relaxed);
+    if (*kept) atomic_fetch_add_explicit(&t->pending.spill_answers, 1, memory_order_relaxed);
+    return error;
+}
+
+/* What cannot be read or believed: the place may have been used again meanwhile, or cut off with the file's end; it is an error when it is met twice. */
+static int load_result(int error, page_ref ref, page_ref *suspect)
+{
+    if ((error != RW_ECORRUPT && error != RW_EIO) || (suspect->word == ref.word && suspect->checksum == ref.checksum)) return error;
+    *suspect = ref;
+    return 0;
 }
 
 static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect)
@@ -233,24 +275,52 @@ static int page_load(trees *t, const tree_miss *miss, const void *bytes, page_re
     int error = pool_frame_take(&t->pool, &f);
     if (error == 0) {
         hang_state state = HANG_STALE;
+        leaf_recall recall = {0};
         bool spared;
         error = page_read(t, miss, f, bytes, &spared);
-        if (error == 0 && !spared) state = page_install_alone(t, NULL, miss, f);
+        if (error == 0 && !spared) error = page_install_recalling(t, NULL, &recall, miss, f, &state);
         if (state != HANG_DONE) pool_frame_free(&t->pool, f);
-        if (state == HANG_FRAMES) error = page_install_splitting(t, miss, bytes);
+        if (state == HANG_FRAMES) error = page_install_splitting(t, &recall, miss, bytes);
+        recall_free(&recall);
     }
     pool_load_end(&t->pool, address);
-    /* Its old place may have been used again, or cut off with the file's end. */
-    if ((error == RW_ECORRUPT || error == RW_EIO) && (suspect->word != miss->ref.word || suspect->checksum != miss->ref.checksum)) {
-        *suspect = miss->ref;
-        return 0;
-    }
-    return error;
+    return load_result(error, miss->ref, suspect);
 }
 
 int trees_load(trees *t, const tree_miss *miss, page_ref *suspect)
 {
+    RW_ASSERT(!miss->spilled);
     return page_load(t, miss, NULL, suspect);
+}
+
+/* What the leaf of a spill says of the key. */
+static bool spilled_find(const trees *t, const node *n, rw_slice key, void *buf, size_t room, pending_value *out)
+{
+    bool found;
+    unsigned flags = 0, slot = node_lower_bound(n, t->page_size, key, &found);
+    if (!found) return false;
+    rw_slice value = node_value(n, t->page_size, slot, &flags);
+    *out = (pending_value){.timestamp = TREES_TIMESTAMP_UNKNOWN, .size = value.size, .fits = value.size <= room};
+    if (out->fits && value.size > 0) memcpy(buf, value.data, value.size);
+    return true;
+}
+
+int tree_spilled_get(trees *t, const tree_miss *miss, rw_slice key, void *buf, size_t room, pending_value *out, bool *found, page_ref *suspect)
+{
+    uint32_t f;
+    bool kept;
+    *found = false;
+    int error = pool_frame_take(&t->pool, &f);
+    if (error != 0) return error;
+    node *n = tree_node(t, f);
+    error = kio_file_read(t->kio, store_file(t->store), n, t->page_size, page_ref_address(miss->ref) * RW_BLOCK_SIZE);
+    error = spilled_take(t, miss, n, error, &kept);
+    if (error == 0) *found = spilled_find(t, n, key, buf, room, out);
+    if (*found && !kept) atomic_fetch_add_explicit(&t->pending.spill_answers, 1, memory_order_relaxed);
+    pool_frame_free(&t->pool, f);
+    if (error != 0) return load_result(error, miss->ref, suspect);
+    const tree_miss leaf = {.ref = miss->leaf}; /* the filter was wrong; what the leaf's image alone says may be out of date */
+    return *found ? 0 : page_load(t, &leaf, NULL, suspect);
 }
 
 int trees_load_bytes(trees *t, const tree_miss *miss, const void *bytes, page_ref *suspect)
@@ -304,6 +374,12 @@ static void read_done(trees *t, tree_read *read, hang_state state)
 int trees_read_end(trees *t, tree_read *read, int result)
 {
     node *n = tree_node(t, read->frame);
+    if (read->miss.spilled) {
+        bool kept;
+        int failed = spilled_take(t, &read->miss, n, result, &kept);
+        read_done(t, read, HANG_STALE);
+        return failed == 0 && !kept ? TREE_FRAMES : failed;
+    }
     int error = read->checked ? 0 : read_check(t, read, result);
     bool spared = error == 0 && !read->checked && leaf_note(t, &read->miss, n);
     read->checked = error == 0;
@@ -311,11 +387,11 @@ int trees_read_end(trees *t, tree_read *read, int result)
     if (error == 0 && !spared) {
         partition *p = trees_try(t, node_lower_fence(n));
         if (p == NULL) return TREE_BUSY;
-        state = page_install(t, p, NULL, &read->miss, read->frame);
+        state = page_install(t, p, NULL, NULL, &read->miss, read->frame);
         trees_unlock(t, p);
     }
     read_done(t, read, state);
-    return error == 0 && state == HANG_FRAMES ? TREE_FRAMES : error;
+    return error == 0 && (state == HANG_FRAMES || state == HANG_RECALL) ? TREE_FRAMES : error;
 }
 
 int trees_read_check(trees *t, tree_read *read, const void *bytes, int result)
@@ -332,13 +408,15 @@ int trees_read_check(trees *t, tree_read *read, const void *bytes, int result)
 int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int result, tree_writer *w)
 {
     hang_state state = HANG_STALE;
+    leaf_recall own = {0}, *recall = w->recall != NULL ? w->recall : &own;
     int error = trees_read_check(t, read, bytes, result);
     for (unsigned i = 0; i < INSTALL_ATTEMPTS && error == 0; i++) {
         if (i > 0) memcpy(tree_node(t, read->frame), bytes, t->page_size);
         int filled = tree_writer_fill(w); /* most pages need none of it */
-        state = page_install_alone(t, w, &read->miss, read->frame);
+        error = page_install_recalling(t, w, recall, &read->miss, read->frame, &state);
         if (filled != 0 || (state != HANG_FRAMES && state != HANG_PARENT)) break;
     }
+    recall_free(&own);
     /* not because somebody uses it: the clock need not come by twice */
     if (state == HANG_DONE) atomic_store_explicit(&tree_frame(t, read->frame)->cool, 1, memory_order_relaxed);
     read_done(t, read, state);
@@ -347,18 +425,33 @@ int trees_read_end_changing(trees *t, tree_read *read, const void *bytes, int re
 
 #define RUNS_SHARE 8u                  /* of the frames, at most, for the leaves of all runs that are being read */
 
-/* One of a run's: its bytes, or NULL. */
-static void run_page_end(trees *t, tree_read *read, const void *bytes)
+/* One of a run's: its bytes, or NULL. False: what spills hold for it has to be read, which the recall wants. */
+static bool run_page_end(trees *t, tree_read *read, leaf_recall *recall, const void *bytes)
 {
     node *n = tree_node(t, read->frame);
     hang_state state = HANG_STALE;
-    if (bytes != NULL) memcpy(n, bytes, t->page_size);
-    if (bytes != NULL && read_check(t, read, 0) == 0) {
-        (void)leaf_note(t, &read->miss, n);
-        state = page_install_alone(t, NULL, &read->miss, read->frame);
+    if (bytes != NULL && !read->checked) memcpy(n, bytes, t->page_size);
+    if (bytes != NULL && (read->checked || read_check(t, read, 0) == 0)) {
+        if (!read->checked) (void)leaf_note(t, &read->miss, n);
+        read->checked = true;
+        state = page_install_alone(t, NULL, recall, &read->miss, read->frame);
+        if (state == HANG_RECALL) return false;
     }
     if (state == HANG_DONE) atomic_store_explicit(&tree_frame(t, read->frame)->cool, FRAME_FRESH, memory_order_relaxed);
     read_done(t, read, state);
+    return true;
+}
+
+/* Those for which something has to be read before: that is read for all of them together. */
+static void run_recall(trees *t, tree_read *reads, unsigned count, leaf_recall *recall)
+{
+    while (count > 0 && recall_read(recall, t->kio, t->store, &t->pool) == 0) {
+        unsigned left = 0;
+        for (unsigned i = 0; i < count; i++)
+            if (!run_page_end(t, &reads[i], recall, tree_node(t, reads[i].frame))) reads[left++] = reads[i];
+        count = left;
+    }
+    for (unsigned i = 0; i < count; i++) read_done(t, &reads[i], HANG_STALE); /* who needs one reads it alone, and learns why it cannot be had */
 }
 
 /* Reads of what lies side by side, in either direction; bytes: room for all. Returns how many reads that takes. */
@@ -394,7 +487,8 @@ static void run_load(trees *t, const tree_miss *leaves, unsigned count)
 {
     tree_read reads[LEAF_RUN_MAX];
     kio_op ops[LEAF_RUN_MAX], *submitted[LEAF_RUN_MAX];
-    unsigned claimed = 0;
+    leaf_recall recall = {0};
+    unsigned claimed = 0, left = 0;
     while (claimed < count && trees_read_claim(t, &leaves[claimed], &reads[claimed]) == 0) claimed++;
     if (claimed == 0) return;
     unsigned char *bytes = rw_memory_aligned((size_t)claimed * t->page_size);
@@ -408,9 +502,11 @@ static void run_load(trees *t, const tree_miss *leaves, unsigned count)
             while (offset < ops[op].offset || offset >= ops[op].offset + ops[op].length) op++;
             at = ops[op].result == 0 ? (const unsigned char *)ops[op].buffer + (offset - ops[op].offset) : NULL;
         }
-        run_page_end(t, &reads[i], at);
+        if (!run_page_end(t, &reads[i], &recall, at)) reads[left++] = reads[i];
     }
     free(bytes);
+    run_recall(t, reads, left, &recall);
+    recall_free(&recall);
 }
 
 void tree_load_run(trees *t, const tree_miss *leaves, unsigned count)
@@ -448,13 +544,16 @@ int trees_load_holding(tree_writer *w, partition *p, const partition_set *held, 
     if (f == FRAME_NONE) error = pool_frame_take_holding(&t->pool, held, &f);
     if (error != 0) return error;
     hang_state state;
+    leaf_recall recall = {0};
     unsigned least = RESERVE_LEAST;
     do {
         bool spared;
         error = page_read(t, miss, f, NULL, &spared);
-        state = error == 0 ? page_install(t, p, w, miss, f) : HANG_STALE;
+        state = error == 0 ? page_install(t, p, w, &recall, miss, f) : HANG_STALE;
+        if (state == HANG_RECALL) error = recall_read(&recall, t->kio, t->store, &t->pool);
         if (state == HANG_FRAMES || state == HANG_PARENT) error = room_holding(w, p, held, state, node_lower_fence(tree_node(t, f)), least++);
-    } while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT));
+    } while (error == 0 && (state == HANG_FRAMES || state == HANG_PARENT || state == HANG_RECALL));
+    recall_free(&recall);
     if (state != HANG_DONE) pool_frame_free(&t->pool, f);
     return error;
 }

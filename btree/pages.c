@@ -26,7 +26,7 @@ static uint32_t image_children(pool *p, node *image, bool *dirty_below)
             ref = child->disk;
             node_child_set(image, i, ref);
         }
-        estimate = estimate_add(estimate, ref.estimate);
+        estimate = estimate_add(estimate, image->page.level == 1 ? ref.estimate & (PAGE_REF_LEAF_RECORDS | PAGE_REF_HAS_EXTENTS) : ref.estimate);
     }
     return estimate;
 }
@@ -56,18 +56,45 @@ static page_ref page_image(pool *p, uint32_t f, void *to, void *scratch, uint64_
     image->page.partition = p->partitions[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].id;
     RW_ASSERT_SLOW(node_check(image, p->page_size, true) == 0);
     page_ref ref = store_page_seal(p->store, image, p->page_size, PAGE_NODE, address, estimate);
-    if (image->page.level == 0) leaf_note(p, &p->frames[f], ref, image);
-    return ref;
+    if (image->page.level > 0) return ref;
+    leaf_note(p, &p->frames[f], ref, image);
+    return page_ref_with_spill(ref, trees_of(p)->pending.sets[atomic_load_explicit(&p->frames[f].partition, memory_order_relaxed)].spill_number);
+}
+
+/* Read-only: whether the slot's child is a part of the leaf that ref names. */
+static bool is_part_of(pool *p, const node *n, unsigned slot, page_ref ref)
+{
+    page_ref child = node_child(n, p->page_size, slot);
+    return page_ref_is_frame(child) && child_frame(p, child)->disk.word == ref.word;
+}
+
+/* Read-only: f, at slot, may be a part of a leaf that was split as it came in with what spills hold for it. All parts leave together, and the first one's slot is the leaf's again. Returns that. The parent's version is odd. */
+static unsigned parts_detach(pool *p, uint32_t f, node *n, unsigned slot, page_ref ref)
+{
+    unsigned first = slot, end = slot + 1;
+    while (first > 0 && is_part_of(p, n, first - 1, ref)) first--;
+    while (end < n->count && is_part_of(p, n, end, ref)) end++;
+    for (unsigned i = first; i < end; i++) {
+        uint32_t part = page_ref_frame(node_child(n, p->page_size, i));
+        if (part == f) continue;
+        frame_change_begin(&p->frames[part]);
+        p->frames[p->frames[f].parent].resident_children--;
+        pool_frame_free(p, part);
+    }
+    if (end - first > 1) node_remove_many(n, p->page_size, first + 1, end);
+    return first;
 }
 
 static void page_detach(pool *p, uint32_t f, page_ref ref)
 {
     frame *fr = &p->frames[f], *parent = &p->frames[fr->parent];
     node *n = pool_page(p, fr->parent);
+    bool alone = fr->level > 0 || !trees_of(p)->read_only;
+    unsigned slot = node_slot_of_frame(n, f);
     RW_ASSERT(parent->resident_children > 0);
-    if (fr->level == 0) filters_keep_evicted(&trees_of(p)->filters, ref, pool_page(p, f));
+    if (fr->level == 0 && alone) filters_keep_evicted(&trees_of(p)->filters, ref, pool_page(p, f));
     frame_change_begin(parent);
-    node_child_set(n, node_slot_of_frame(n, f), ref);
+    node_child_set(n, alone ? slot : parts_detach(p, f, n, slot, ref), ref);
     frame_change_end(parent);
     parent->resident_children--;
 }

@@ -48,6 +48,7 @@ int trees_open(trees *t, kio *k, store *s, uint32_t page_size, uint64_t cache_by
 void trees_close(trees *t)
 {
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        for (uint32_t k = 0; k < pending_spills(&t->pending, (uint16_t)i); k++) spill_close(t->pending.sets[i].spills[k], &t->pool);
         store_retired_free(&t->partitions[i].retired);
         store_retired_free(&t->partitions[i].maturing);
         store_retired_free(&t->partitions[i].extents);
@@ -73,6 +74,9 @@ static void partition_begin(partition *p, uint32_t id)
     p->image_root = page_ref_none();
     p->image_lsn = 0;
     p->image_height = 0;
+    p->image_spill_count = p->image_spill_number = 0;
+    p->spills_changed = false;
+    p->merge_failed_ns = 0;
     p->image_needed = true;
     for (unsigned i = 0; i < TREE_LEVELS_MAX; i++) p->dirty[i] = (dirty_list){FRAME_NONE, FRAME_NONE};
 }
@@ -128,6 +132,25 @@ static uint64_t pages_guess(const trees *t, const node *root)
     return pages;
 }
 
+/* A leaf at the root has come into the cache, so there is nothing left that it could lack. */
+static int spills_adopt(trees *t, partition *p, const store_partition *image)
+{
+    t->pending.sets[p->index].spill_number = image->spill_number;
+    int error = image->spill_count > 0 && image->height < 2 ? rw_error(RW_ECORRUPT, "partition %u has spills and no leaf that they could be for", image->id) : 0;
+    for (uint32_t i = 0; i < image->spill_count && error == 0; i++) {
+        spill *s;
+        error = spill_open(t->store, &t->pool, &image->spills[i], &s);
+        if (error == 0) pending_spill_add(&t->pending, p, s);
+    }
+    store_retired ignored = {0};
+    if (error != 0) pending_spills_drop(&t->pending, p, &ignored);
+    store_retired_free(&ignored);
+    p->image_spill_count = image->spill_count;
+    p->image_spill_number = image->spill_number;
+    memcpy(p->image_spills, image->spills, sizeof p->image_spills);
+    return error;
+}
+
 int trees_adopt(trees *t, const store_partition *image)
 {
     partition *p = partition_unused(t);
@@ -148,6 +171,11 @@ int trees_adopt(trees *t, const store_partition *image)
         return error;
     }
     partition_begin(p, image->id);
+    error = spills_adopt(t, p, image);
+    if (error != 0) {
+        pool_frame_free(&t->pool, f);
+        return error;
+    }
     tree_frame_install(t, p, f, n->page.level, FRAME_NONE, image->root);
     p->pages = pages_guess(t, n);
     p->image_root = image->root;
@@ -244,6 +272,52 @@ uint32_t tree_missing(trees *t, partition *p, bool leaves, tree_miss *missing, u
     return missing_below(t, tree_root(p), leaves, missing, max);
 }
 
+/* Whether f, an inner page, and all inner pages below it are in the cache. */
+static bool inner_is_resident(trees *t, uint32_t f)
+{
+    const node *n = tree_node(t, f);
+    bool resident = true;
+    for (unsigned slot = 0; slot < n->count && n->page.level > 1 && resident; slot++) {
+        page_ref ref = node_child(n, t->page_size, slot);
+        resident = page_ref_is_frame(ref) && inner_is_resident(t, page_ref_frame(ref));
+    }
+    return resident;
+}
+
+/* What the page's own image says of its leaves must go, too, whether they are in the cache or not: so it counts as changed. */
+static void parent_forgets(trees *t, partition *p, uint32_t f)
+{
+    frame *fr = tree_frame(t, f);
+    node *n = tree_node(t, f);
+    bool spoke = false;
+    frame_change_begin(fr);
+    for (unsigned slot = 0; slot < n->count; slot++) {
+        page_ref ref = node_child(n, t->page_size, slot), *disk = page_ref_is_frame(ref) ? &tree_frame(t, page_ref_frame(ref))->disk : &ref;
+        if (page_ref_spill(*disk) == 0) continue;
+        *disk = page_ref_with_spill(*disk, 0);
+        if (!page_ref_is_frame(ref)) node_child_set(n, slot, ref);
+        spoke = true;
+    }
+    frame_change_end(fr);
+    if (spoke) pool_mark_dirty(&t->pool, p, f);
+}
+
+static void below_forget(trees *t, partition *p, uint32_t f)
+{
+    const node *n = tree_node(t, f);
+    if (n->page.level == 1) parent_forgets(t, p, f);
+    for (unsigned slot = 0; slot < n->count && n->page.level > 1; slot++) below_forget(t, p, page_ref_frame(node_child(n, t->page_size, slot)));
+}
+
+int tree_spills_forget(trees *t, partition *p)
+{
+    uint32_t root = tree_root(p);
+    if (tree_frame(t, root)->level == 0) return 0;
+    if (!inner_is_resident(t, root)) return TREE_MISS; /* all or none: a leaf that a spill is forgotten of would get what that holds once more */
+    below_forget(t, p, root);
+    return 0;
+}
+
 int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partition **created)
 {
     trees *t = w->t;
@@ -251,7 +325,7 @@ int trees_partition_split(tree_writer *w, partition *p, uint32_t new_id, partiti
     frame *root = tree_frame(t, f);
     node *n = tree_node(t, f);
     partition *q = partition_unused(t);
-    if (q == NULL || root->level == 0 || n->count < 2) return RW_ENOTFOUND;
+    if (q == NULL || root->level == 0 || n->count < 2 || t->pending.sets[p->index].spill_number > 0) return RW_ENOTFOUND;
     if (w->reserved == 0) return TREE_FRAMES;
     w->plan.slot = n->count / 2u;
     w->plan.separator_length = (uint32_t)node_key_length(n, w->plan.slot);
@@ -350,7 +424,7 @@ int trees_partition_join(tree_writer *w, partition *left, partition *right, tree
     memcpy(upper_bytes, upper.size == 0 ? "" : upper.data, upper.size);
     upper.data = upper_bytes;
     miss->ref = page_ref_none();
-    RW_ASSERT(pending_is_empty(&t->pending, right->index));
+    RW_ASSERT(pending_is_empty(&t->pending, right->index) && t->pending.sets[right->index].spill_number == 0);
     if (writes_pending(right)) return RW_ENOTFOUND; /* left's checkpoints would not wait for them before right's runs are used again */
     if (!right_edge_ready(w, left, upper, miss)) return page_ref_is_none(miss->ref) ? RW_ENOTFOUND : TREE_MISS;
     right_edge_refence(w, left, upper, n->page.newest_timestamp);

@@ -214,23 +214,54 @@ const pending_leaf *pending_find(const pending *pg, const partition *p, page_ref
     return pending_is_empty(pg, p->index) ? NULL : *place_find(pg, set_of(pg, p), leaf);
 }
 
+/* Those of an entry that are older than `before`. Under the latch. */
+static void writes_free(pending *pg, pending_set *s, pending_leaf *entry, uint64_t before)
+{
+    int64_t gone = 0;
+    for (pending_write **place = &entry->writes, *w; (w = *place) != NULL;) {
+        if (w->timestamp >= before) {
+            place = &w->next;
+            continue;
+        }
+        *place = w->next;
+        entry->bytes -= growth(w->key_size, w->value_size);
+        frame_heap_free(&pg->heap, w);
+        gone++;
+    }
+    count_add(s, -gone);
+}
+
+/* With nothing waiting in it. Under the latch. */
+static void entry_free(pending *pg, pending_set *s, pending_leaf **place)
+{
+    pending_leaf *entry = *place;
+    *place = entry->next;
+    frame_heap_free(&pg->heap, entry);
+    uint32_t leaves = atomic_load_explicit(&s->leaves, memory_order_relaxed) - 1;
+    atomic_store_explicit(&s->leaves, leaves, memory_order_release);
+    if (leaves == 0) table_give(pg, s);
+}
+
 void pending_drop(pending *pg, const partition *p, page_ref leaf)
 {
     pending_set *s = set_of(pg, p);
     kio_mutex_lock(pg->kio, &s->latch);
     pending_leaf **place = place_find(pg, s, leaf), *entry = *place;
     RW_ASSERT(entry != NULL);
-    *place = entry->next;
-    int64_t gone = 0;
-    for (pending_write *w = entry->writes, *next; w != NULL; w = next, gone++) {
-        next = w->next;
-        frame_heap_free(&pg->heap, w);
+    writes_free(pg, s, entry, UINT64_MAX);
+    entry_free(pg, s, place);
+    kio_mutex_unlock(pg->kio, &s->latch);
+}
+
+void pending_forget(pending *pg, const partition *p, page_ref leaf, uint64_t before)
+{
+    pending_set *s = set_of(pg, p);
+    kio_mutex_lock(pg->kio, &s->latch);
+    pending_leaf **place = place_find(pg, s, leaf);
+    if (*place != NULL) {
+        writes_free(pg, s, *place, before);
+        if ((*place)->writes == NULL) entry_free(pg, s, place);
     }
-    frame_heap_free(&pg->heap, entry);
-    count_add(s, -gone);
-    uint32_t leaves = atomic_load_explicit(&s->leaves, memory_order_relaxed) - 1;
-    atomic_store_explicit(&s->leaves, leaves, memory_order_release);
-    if (leaves == 0) table_give(pg, s);
     kio_mutex_unlock(pg->kio, &s->latch);
 }
 

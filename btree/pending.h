@@ -10,6 +10,7 @@
 
 #include "btree/key_filter.h"
 #include "btree/node.h"
+#include "btree/spill.h"
 #include "buffer/buffer.h"
 #include "buffer/frame_heap.h"
 
@@ -19,6 +20,9 @@ typedef struct {
     unsigned level;
     uint64_t asked;            /* hash of the key that a get wants of it; 0: the page itself is wanted, */
     bool stays;                /* or it, too, perhaps */
+    bool spilled;              /* it is a leaf of a spill, which may hold that key for the leaf that is missing: */
+    page_ref leaf;
+    uint32_t spills;           /* pending.spills, read before it was asked what waits */
 } tree_miss;
 
 /* A record. Its memory lies in the arena of a partition. */
@@ -55,6 +59,10 @@ typedef struct {
     pending_leaf *few[PENDING_BUCKETS_FEW];            /* the table as long as it is small */
     pending_leaf **buckets[PENDING_BUCKET_FRAMES];     /* a frame each */
     uint32_t bucket_frames;            /* power of two; 0: few */
+    spill *spills[STORE_SPILLS_MAX];   /* in the order in which they were made */
+    /* token holder changes, anyone reads */
+    _Atomic uint32_t spill_count;
+    uint32_t spill_number;             /* the last that was given: what is in the cache contains it, and so do images of leaves made since */
     /* token holder */
     frame_arena arena;
     uint64_t oldest;                   /* no record of a write that waits begins before it in the log; means something only if leaves > 0 */
@@ -70,10 +78,13 @@ typedef struct {
     uint32_t frame_buckets;            /* power of two */
     /* any thread, atomic */
     frame_heap heap;
-    _Atomic uint64_t bucket_frames;
+    _Atomic uint64_t bucket_frames, spill_frames;
     _Atomic uint32_t reserved;         /* frames of frames_max that are kept for records (records.h) */
     RW_ALIGNED(64) _Atomic uint64_t taken, answered;
     _Atomic uint64_t added;            /* of those taken, that were not put in the place of one that waited */
+    _Atomic uint32_t spills;           /* raised with each spill, before what it holds is no longer pending: what was read from disk before that may be out of date */
+    _Atomic uint64_t spilled;          /* writes */
+    _Atomic uint64_t spill_answers;    /* gets for which a leaf of a spill was read, and told */
     pending_set sets[RW_PARTITIONS_MAX];
 } pending;
 
@@ -112,7 +123,26 @@ void pending_move_end(pending *pg, const partition *from, const partition *to, r
 /* After pending_prepare, when nothing was put: a frame is not kept for a set with nothing in it. */
 void pending_release(pending *pg, const partition *p);
 
+/* Those older than `before` wait no longer for the leaf: they are in a spill. */
+void pending_forget(pending *pg, const partition *p, page_ref leaf, uint64_t before);
+/* The number of the next spill, for what waits now. What is in the cache from now on contains it; what goes there gets it from what waits, or from the spill. 0: there are none left until pending_spills_drop. */
+uint32_t pending_spill_begin(pending *pg, const partition *p);
+/* A spill of that number, which is the set's from now on: there is room for it. */
+void pending_spill_add(pending *pg, const partition *p, spill *s);
+/* All leaves contain the spills, and no reference to one has a spill's number any more: takes them all out; their pages go to retired. */
+void pending_spills_drop(pending *pg, const partition *p, store_retired *retired);
+/* Whether a spill may hold the key for the leaf that leaf names. */
+bool pending_may_be_spilled(const pending *pg, const partition *p, page_ref leaf, uint64_t hash);
+
 /* ---- any thread -------------------------------------------------------------------------------------------------- */
+
+/* The leaf of the newest spill that may hold the key and that the leaf named by `leaf` does not contain; none: no spill does. Whether what waits was asked before, and the parent and the partition stand, is the
+ * caller's matter. */
+page_ref pending_spilled(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint64_t hash);
+static inline uint32_t pending_spills(const pending *pg, uint16_t index)
+{
+    return atomic_load_explicit(&pg->sets[index].spill_count, memory_order_acquire);
+}
 
 /* What waits for a key of a leaf that its parent names on disk, in the partition with this index. Whether the parent stands, and the partition, is the caller's matter. */
 typedef struct {
@@ -127,10 +157,11 @@ static inline bool pending_is_empty(const pending *pg, uint16_t index)
     return atomic_load_explicit(&pg->sets[index].leaves, memory_order_acquire) == 0;
 }
 
-/* Frames that pending writes take. */
+/* Frames that pending writes take, and spills. */
 static inline uint64_t pending_frames(const pending *pg)
 {
-    return atomic_load_explicit(&pg->heap.frames, memory_order_relaxed) + atomic_load_explicit(&pg->bucket_frames, memory_order_relaxed);
+    return atomic_load_explicit(&pg->heap.frames, memory_order_relaxed) + atomic_load_explicit(&pg->bucket_frames, memory_order_relaxed) +
+           atomic_load_explicit(&pg->spill_frames, memory_order_relaxed);
 }
 
 /* What they and records may take: old values and locks, which do not wait for what pends to be made, come first. */

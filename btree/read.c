@@ -71,6 +71,8 @@ typedef struct {
     pending_value answer;      /* DESCENT_ANSWERED */
     uint16_t partition;        /* that the leaf belonged to, which something else answered for */
     bool newest;               /* the leaf need not stay */
+    bool waits;                /* for reads, and so takes the answer at once, where others find it among the records later */
+    bool spilled;              /* a spill may hold the key */
     bool doubted;              /* the last filter that was asked could not exclude the key */
 } miss_use;
 
@@ -102,6 +104,20 @@ static descent miss_record(trees *t, const leaf_seen *at, const tree_miss *miss,
     return miss_stands(t, at, use) ? DESCENT_ANSWERED : DESCENT_RESTART;
 }
 
+/* Asks what spills hold for a leaf that is missing, once nothing of the key waits for it, and no record is here. *miss: what to read, if one may hold the key. */
+static descent miss_spilled(trees *t, const leaf_seen *at, tree_miss *miss, miss_use *use)
+{
+    uint16_t index = atomic_load_explicit(&t->pool.frames[at->frame].partition, memory_order_acquire);
+    if (index >= RW_PARTITIONS_MAX) return DESCENT_RESTART;
+    if (pending_spills(&t->pending, index) == 0 || RW_PLANTED(spill_unseen)) return DESCENT_MISS;
+    page_ref leaf = pending_spilled(&t->pending, index, miss->ref, use->key, use->hash);
+    if (!miss_stands(t, at, use) || use->partition != index) return DESCENT_RESTART;
+    if (page_ref_is_none(leaf)) return DESCENT_MISS;
+    if (use->waits || (use->newest && records_are_kept(&t->records))) *miss = (tree_miss){.ref = leaf, .leaf = miss->ref, .spilled = true};
+    use->spilled = true;
+    return DESCENT_MISS;
+}
+
 /* Asks the filter of a leaf that is missing, once nothing of the key waits for it: a filter speaks of the image only. */
 static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss, miss_use *use)
 {
@@ -109,6 +125,21 @@ static descent miss_filter(trees *t, const leaf_seen *at, const tree_miss *miss,
     use->doubted = answer == FILTER_MAYBE;
     if (answer != FILTER_ABSENT) return DESCENT_MISS;
     return miss_stands(t, at, use) ? DESCENT_DENIED : DESCENT_RESTART;
+}
+
+/* All that may spare the get the leaf. miss: what it has to have read, else. */
+static descent miss_ask(trees *t, const leaf_seen *at, tree_miss *miss, miss_use *use)
+{
+    use->spilled = false;
+    uint32_t spills = atomic_load(&t->pending.spills);
+    descent found = miss_pending(t, at, miss, use);
+    if (found == DESCENT_MISS) found = miss_record(t, at, miss, use);
+    if (found == DESCENT_MISS) found = miss_spilled(t, at, miss, use);
+    if (found == DESCENT_MISS && !use->spilled) found = miss_filter(t, at, miss, use);
+    miss->spills = spills;
+    miss->asked = use->spilled && !miss->spilled ? 0 : use->hash; /* what the leaf's image says of the key may be out of date */
+    miss->stays = !use->newest; /* a transaction may write the leaf soon */
+    return found;
 }
 
 /* Besides TREE_MISS and errors: the leaf is missing, and its filter says that it does not hold the key; or what the key's value is, is known without it. */
@@ -125,11 +156,7 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
         descent found = descend(t, key, side, at, &miss);
         if (RW_LIKELY(found == DESCENT_LEAF)) return 0;
         if (found == DESCENT_MISS && use != NULL && miss.level == 0) {
-            found = miss_pending(t, at, &miss, use);
-            if (found == DESCENT_MISS) found = miss_record(t, at, &miss, use);
-            if (found == DESCENT_MISS) found = miss_filter(t, at, &miss, use);
-            miss.asked = use->hash;
-            miss.stays = !use->newest; /* a transaction may write the leaf soon */
+            found = miss_ask(t, at, &miss, use);
         }
         if (found == DESCENT_DENIED) return LEAF_DENIES;
         if (found == DESCENT_ANSWERED) return LEAF_SPARED;
@@ -141,8 +168,10 @@ static int leaf_find(trees *t, rw_slice key, trees_side side, leaf_seen *at, uns
             *asked = miss;
             return TREE_MISS;
         }
-        int error = trees_load(t, &miss, &suspect);
+        bool answered = false;
+        int error = miss.spilled ? tree_spilled_get(t, &miss, use->key, use->buf, use->room, &use->answer, &answered, &suspect) : trees_load(t, &miss, &suspect);
         if (error != 0) return error;
+        if (answered) return LEAF_SPARED; /* as of the moment when nothing was found to wait for the leaf */
     }
 }
 
@@ -227,7 +256,7 @@ static void filter_read(trees *t, const miss_use *use, tree_value *seen)
 static int get_descending(trees *t, rw_slice key, uint64_t hash, void *buf, size_t room, unsigned wanted, tree_value *seen, tree_miss *miss)
 {
     unsigned restarts = 0;
-    miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room, .newest = (wanted & TREES_NEWEST) != 0};
+    miss_use use = {.key = key, .hash = hash, .buf = buf, .room = room, .newest = (wanted & TREES_NEWEST) != 0, .waits = miss == NULL};
     for (;;) {
         leaf_seen at;
         int error = leaf_find(t, key, TREES_COVERING, &at, &restarts, (wanted & TREES_LEAF) == 0 ? &use : NULL, miss);

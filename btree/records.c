@@ -103,12 +103,16 @@ static bool leaf_stays(record_cache *r, page_ref leaf, uint64_t now)
     return again || near > NEAR_MANY;
 }
 
-/* In the place of what is there for the key. False: there is no table. */
-static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint8_t used)
+/* In the place of what is there for the key. moments: or NULL. False: there is no table, or it is another moment by now: who raised that looks into all buckets that concern him after that. */
+static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint8_t used, const _Atomic uint32_t *moments, uint32_t moment)
 {
     records_latch *latch;
     bucket *b = bucket_latch(r, hash, &latch);
     if (b == NULL) return false;
+    if (moments != NULL && atomic_load(moments) != moment && !RW_PLANTED(spill_keeps_record)) {
+        kio_mutex_unlock(r->kio, &latch->mutex);
+        return false;
+    }
     unsigned slot = bucket_find(b, key, hash);
     if (slot < b->count) {
         used = RW_MAX(used, b->slots[slot].used);
@@ -120,7 +124,7 @@ static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t ha
     return true;
 }
 
-bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash)
+bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash, const _Atomic uint32_t *moments, uint32_t moment)
 {
     unsigned char key[RW_PAGE_SIZE_MAX / RECORD_DIVISOR];
     size_t key_size;
@@ -131,12 +135,7 @@ bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash)
     }
     uint64_t now = atomic_fetch_add_explicit(&r->asked, 1, memory_order_relaxed);
     if (now % TEND_EVERY == 0) records_tend(r);
-    return record_put(r, leaf, rw_slice_of(key, key_size), hash, value, 0) && !leaf_stays(r, leaf, now);
-}
-
-void records_keep_made(record_cache *r, rw_slice key, rw_slice value)
-{
-    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) != 0) (void)record_put(r, page_ref_none(), key, hints_hash(key), value, 1);
+    return record_put(r, leaf, rw_slice_of(key, key_size), hash, value, 0, moments, moment) && !leaf_stays(r, leaf, now);
 }
 
 static void record_renew(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value)
@@ -154,6 +153,18 @@ static void record_renew(record_cache *r, page_ref leaf, rw_slice key, uint64_t 
         } else bucket_remove(b, slot);
     }
     kio_mutex_unlock(r->kio, &latch->mutex);
+}
+
+void records_keep_made(record_cache *r, rw_slice key, rw_slice value)
+{
+    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) != 0) (void)record_put(r, page_ref_none(), key, hints_hash(key), value, 1, NULL, 0);
+}
+
+void records_spilled(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, bool asked)
+{
+    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) == 0) return;
+    if (asked) (void)record_put(r, leaf, key, hash, value, 1, NULL, 0);
+    else if (!RW_PLANTED(spill_keeps_record)) record_renew(r, leaf, key, hash, value);
 }
 
 static void bucket_prefetch(const record_cache *r, uint64_t hash)

@@ -54,13 +54,21 @@ void records_close(record_cache *r);
 
 /* Any thread. As pending_get: what the image that leaf names says of a key, if that is known here. Whether the leaf is still what its parent names is the caller's matter. */
 bool records_get(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, void *buf, size_t room, pending_value *out);
-/* A leaf was read, as leaf names it, for a get of the key with that hash; n holds the image, and does not change meanwhile. True: the record is here, and the leaf need not
- * stay. */
-bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash);
+/* A leaf was read, as leaf names it, for a get of the key with that hash; n holds the image, or a leaf of a spill (spill.h) that is newer, and does not change meanwhile. moment: what *moments was before the
+ * get asked what waits for the leaf; it is raised whenever that may have gone to disk, so that n is out of date. True: the record is here, and the leaf need not stay. */
+bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash, const _Atomic uint32_t *moments, uint32_t moment);
+/* A write that waited for that leaf went into a spill: a record that is here gets its value; one that was asked for while it waited is here from now on. *moments was raised before. */
+void records_spilled(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, bool asked);
 /* A write that gets have asked for while it waited is made in its leaf now: once the leaf is written (records_renew) it is here. */
 void records_keep_made(record_cache *r, rw_slice key, rw_slice value);
 /* n is about to be written as leaf: those of its records that are here go over to that image. */
 void records_renew(record_cache *r, page_ref leaf, const node *n);
+
+/* Whether there is a table for them: else a record that is read is kept nowhere. */
+static inline bool records_are_kept(const record_cache *r)
+{
+    return atomic_load_explicit(&r->buckets, memory_order_relaxed) != 0;
+}
 
 /* A leaf was read for somebody to whom a record is of no use. */
 static inline void records_walked(record_cache *r)

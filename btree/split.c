@@ -3,6 +3,8 @@
 #include "btree/trees.h"
 #include "btree/trees_internal.h"
 
+#define RESERVE_TARGET 8u              /* enough for a split of a few levels; who needs more asks again. A small cache must not be drained by it */
+
 int tree_writer_open(trees *t, tree_writer **out)
 {
     tree_writer *w = calloc(1, sizeof *w);
@@ -12,6 +14,7 @@ int tree_writer_open(trees *t, tree_writer **out)
         return rw_error(RW_ENOMEM, "no memory to change the tree");
     }
     w->t = t;
+    w->target = RESERVE_TARGET;
     *out = w;
     return 0;
 }
@@ -23,15 +26,13 @@ void tree_writer_close(tree_writer *w)
     free(w);
 }
 
-/* Enough for a split of a few levels; who needs more asks again. A small cache must not be drained by it. */
-#define RESERVE_TARGET 8u
 #define RESERVE_SPLIT 2u               /* for one split: a new root, and the right half */
 
 #define BALANCE_ROOM_DIVISOR 8u        /* of a leaf, to be free in both after records were moved between neighbours */
 
 int tree_writer_fill(tree_writer *w)
 {
-    while (w->reserved < RESERVE_TARGET) {
+    while (w->reserved < w->target) {
         int error = pool_frame_take(&w->t->pool, &w->reserve[w->reserved]);
         if (error != 0) return error;
         w->reserved++;

@@ -13,6 +13,7 @@
 #include "btree/key_filter.h"
 #include "btree/node.h"
 #include "btree/pending.h"
+#include "btree/recall.h"
 #include "btree/records.h"
 #include "btree/router.h"
 #include "buffer/buffer.h"
@@ -56,6 +57,7 @@ typedef struct trees {
     kio *kio;
     store *store;
     uint32_t page_size;
+    bool read_only;            /* set by the engine: what spills hold for a leaf is made in memory, again and again */
     bool recovering;           /* set by the engine while it replays the log: no records move between existing leaves then (T8) */
     pool pool;
     key_hints hints;
@@ -259,10 +261,11 @@ bool tree_wants_shrink(trees *t, uint32_t leaf);
 /* What structure changes need: frames at hand, and scratch. Made for an operation that met TREE_FRAMES; kept and used again. */
 typedef struct tree_writer {
     trees *t;
-    uint32_t reserve[8];
-    unsigned reserved;
+    uint32_t reserve[16];
+    unsigned reserved, target; /* how many tree_writer_fill brings it to */
     node_split plan;
     unsigned char *scratch;    /* 2 pages */
+    leaf_recall *recall;               /* for leaves that are read to be changed: or NULL */
     tree_miss neighbour;       /* of a full leaf, asked for last; each is asked for once, and found missing again is done without */
     bool neighbour_wanted;
 } tree_writer;
@@ -296,6 +299,10 @@ int tree_move(trees *t, partition *p, rw_slice lower, unsigned level, uint64_t a
 /* Makes every resident page below the root's child at slot dirty: for a checkpoint that would write most of the partition anyway, so that its old
  * segments die whole. False: there is no such child. */
 bool tree_dirty_below(trees *t, partition *p, unsigned slot);
+/* What the parent of the leaf that covers key names, under the token: a page on disk, or a frame; the root's frame, if that is the leaf. 0, or TREE_MISS: the parent is missing. */
+int tree_leaf_named(trees *t, partition *p, rw_slice key, page_ref *leaf, tree_miss *miss);
+/* All leaves contain all spills: their references speak of none any more. TREE_MISS: an inner page is missing, nothing was changed. Looks at all references to leaves. */
+int tree_spills_forget(trees *t, partition *p);
 /* Pages below resident ones that are not resident themselves, under the token: leaves, or those above leaves; at most max, in key order. Returns how many. */
 uint32_t tree_missing(trees *t, partition *p, bool leaves, tree_miss *missing, uint32_t max);
 

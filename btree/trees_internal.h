@@ -96,6 +96,9 @@ void tree_restart_wait(trees *t, unsigned *restarts);
 /* To be trusted if the version stands afterwards. */
 void tree_page_copy(trees *t, uint32_t f, node *to);
 
+/* Reads a leaf of a spill, which miss names, for a get of the key. *found: it has answered; else the leaf of the tree was brought in. Errors as of trees_load. */
+int tree_spilled_get(trees *t, const tree_miss *miss, rw_slice key, void *buf, size_t room, pending_value *out, bool *found, page_ref *suspect);
+
 /* ---- several leaves (load.c) -------------------------------------------------------------------------------------- */
 
 #define LEAF_RUN_BYTES 65536u          /* read at once, at most */
@@ -107,7 +110,7 @@ void tree_load_run(trees *t, const tree_miss *leaves, unsigned count);
 
 /* ---- what waits for a leaf (fold.c) ------------------------------------------------------------------------------ */
 
-#define FOLD_PAGES_MAX 8u
+#define FOLD_PAGES_MAX 16u             /* a leaf, and half a page for each spill and for what waits; where fences take half of a page a split may leave its sides a fifth full */
 
 /* A leaf on its way into a tree, and the pages that it is split into on the way. */
 typedef struct {
@@ -116,17 +119,19 @@ typedef struct {
     tree_writer *w;                    /* or NULL: no page can be split */
     uint32_t frames[FOLD_PAGES_MAX];   /* in key order; the first is the leaf's own */
     unsigned count;
+    bool changed;
     store_retired replaced;            /* extents of values that are no more */
 } leaf_fold;
 
 void fold_begin(leaf_fold *fold, trees *t, partition *p, tree_writer *w, uint32_t leaf);
 /* Whether it might come to a split. */
 bool fold_needs_writer(const leaf_fold *fold, const pending_leaf *waiting);
-/* False: for want of a frame in the writer's reserve; the leaf's bytes are void then. */
-bool fold_writes(leaf_fold *fold, const pending_leaf *waiting);
+/* What the partition's spills hold for the leaf, as its parent names it, which the recall has (NULL: nothing), and what waits for it (or NULL). False: for want of a frame in the writer's reserve; the leaf's bytes are void then. */
+bool fold_writes(leaf_fold *fold, page_ref disk, const leaf_recall *recall, const pending_leaf *waiting);
 bool fold_fits_parent(const leaf_fold *fold, const node *parent);
-void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot);
-void fold_finish(leaf_fold *fold, page_ref leaf);
+/* disk: the leaf's. */
+void fold_hang_rest(leaf_fold *fold, uint32_t parent, unsigned slot, page_ref disk);
+void fold_finish(leaf_fold *fold, page_ref leaf, const pending_leaf *waiting);
 /* Gives back what did not become part of the tree, but for the leaf's own frame. */
 void fold_end(leaf_fold *fold);
 

@@ -62,7 +62,7 @@ bool tree_denies(trees *t, const partition *p, rw_slice key, const tree_miss *mi
 {
     uint64_t hash = hints_hash(key);
     filters_want(&t->filters);
-    if (pending_find(&t->pending, p, miss->ref) != NULL) return false;
+    if (pending_find(&t->pending, p, miss->ref) != NULL || pending_may_be_spilled(&t->pending, p, miss->ref, hash)) return false;
     if (miss->level != 0 || filters_ask(&t->filters, miss->ref, hash) != FILTER_ABSENT) return false;
     filters_count_absent(&t->filters, hash);
     return true;

@@ -43,6 +43,10 @@ typedef struct partition {
     page_ref image_root;               /* newest complete image */
     uint64_t image_lsn;
     uint32_t image_height;
+    uint32_t image_spill_count, image_spill_number;
+    store_spill image_spills[STORE_SPILLS_MAX];    /* that it names */
+    bool spills_changed;               /* they are others by now */
+    uint64_t merge_failed_ns;          /* when a merge of them failed last; 0: none did since one succeeded */
     bool image_needed;                 /* its range changed: no superblock may be published before a new image is there */
 } partition;
 

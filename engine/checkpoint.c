@@ -77,11 +77,22 @@ void checkpoint_widen(engine *e, partition *p, bool all)
     }
 }
 
+int spills_done(engine *e, partition *p)
+{
+    if (e->trees.pending.sets[p->index].spill_number == 0) return 0;
+    int state = tree_spills_forget(&e->trees, p);
+    if (state != 0) return state;
+    pending_spills_drop(&e->trees.pending, p, &p->retired);
+    p->spills_changed = true;
+    return 0;
+}
+
 static void image_begin(engine *e, partition *p, uint64_t *lsn)
 {
     partition_lock(e->kio, p);
     /* whatever changed p before holds its token no more, so it is in the pages, or pending (C1) */
     *lsn = RW_MIN(wal_end_lsn(e->wal), pending_oldest(&e->trees.pending, p));
+    if (tree_height(&e->trees, p) == 1) (void)spills_done(e, p); /* the leaf is in the cache, so it lacks nothing */
     p->epoch++;
     p->imaging_epoch = p->epoch;
     store_retired_move(&p->maturing, &p->retired);
@@ -98,6 +109,11 @@ static void image_end(engine *e, partition *p, uint64_t lsn)
     p->image_root = root->disk;
     p->image_height = root->level + 1u;
     p->image_lsn = lsn;
+    if (root->level == 0) (void)spills_done(e, p); /* it may have become the only page meanwhile */
+    p->image_spill_count = pending_spills(&e->trees.pending, p->index);
+    for (uint32_t i = 0; i < p->image_spill_count; i++) p->image_spills[i] = e->trees.pending.sets[p->index].spills[i]->image;
+    p->image_spill_number = e->trees.pending.sets[p->index].spill_number;
+    p->spills_changed = false;
     p->image_needed = false;
     p->imaging_epoch = 0;
     p->epoch++;
@@ -132,12 +148,12 @@ static int writes_check(engine *e)
     return error;
 }
 
-int checkpoint_partition(engine *e, partition *p, bool flush)
+int checkpoint_partition(engine *e, partition *p, flush_extent flush)
 {
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
-    int error = flush || p->image_needed ? flush_partition(e, p) : 0;
+    int error = flush != FLUSH_NOTHING || p->image_needed ? flush_partition(e, p, flush == FLUSH_SPILLS) : 0;
     if (error == RW_ENOSPC && !p->image_needed) error = 0; /* an image as of before what is pending may still find space, and set some free */
     if (error != 0) return error;
     checkpoint_widen(e, p, false);
@@ -171,8 +187,10 @@ static void publication_add(void *arg, uint16_t index, rw_slice low)
 {
     publication *pub = arg;
     const partition *p = &pub->e->trees.partitions[index];
-    pub->entries[pub->image.partition_count++] =
-        (store_partition){.root = p->image_root, .lsn = p->image_lsn, .id = p->id, .height = p->image_height, .low_key = low};
+    store_partition *entry = &pub->entries[pub->image.partition_count++];
+    *entry = (store_partition){.root = p->image_root, .lsn = p->image_lsn, .id = p->id, .height = p->image_height, .spill_count = p->image_spill_count, .spill_number = p->image_spill_number, .low_key = low};
+    memcpy(entry->spills, p->image_spills, sizeof entry->spills);
+    if (RW_PLANTED(spill_unnamed) && entry->spill_count > 0) entry->spill_count--;
     if (pub->image.checkpoint_lsn < p->image_lsn && !RW_PLANTED(start_replay_late)) return;
     pub->image.checkpoint_lsn = p->image_lsn;
 }
@@ -182,7 +200,7 @@ static int images_complete(engine *e)
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         partition *p = &e->trees.partitions[i];
         if (atomic_load(&p->root) == FRAME_NONE || !p->image_needed) continue;
-        int error = checkpoint_partition(e, p, false);
+        int error = checkpoint_partition(e, p, FLUSH_NOTHING);
         if (error != 0) return error;
     }
     return 0;
@@ -245,7 +263,7 @@ int checkpoint_publish(engine *e, bool clean)
 }
 
 /* Publishes in between, so that not all of the old images wait for the last of the new ones. */
-int checkpoint_all(engine *e, bool clean, bool flush)
+int checkpoint_all(engine *e, bool clean, flush_extent flush)
 {
     uint64_t waiting = 0;
     int error = e->checkpointer.unpublished ? checkpoint_publish(e, false) : 0;

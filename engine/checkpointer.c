@@ -36,11 +36,10 @@ static void probe_add(void *arg, uint16_t index, rw_slice low)
 {
     table_size_probe *probe = arg;
     (void)index;
-    probe->entries[probe->image.partition_count++] = (store_partition){.low_key = low};
+    probe->entries[probe->image.partition_count++] = (store_partition){.low_key = low, .spill_count = STORE_SPILLS_MAX};
 }
 
-/* Whether the superblock has room for one more partition, with the longest low key. */
-static bool table_has_room(engine *e)
+bool table_has_room(engine *e, bool one_more)
 {
     table_size_probe *probe = calloc(1, sizeof *probe);
     unsigned char *longest = calloc(1, e->trees.router.key_stride);
@@ -48,10 +47,9 @@ static bool table_has_room(engine *e)
     if (probe != NULL && longest != NULL) {
         probe->image.partitions = probe->entries;
         router_for_each(e->kio, &e->trees.router, probe_add, probe);
-        if (probe->image.partition_count < RW_PARTITIONS_MAX) {
-            probe->entries[probe->image.partition_count++].low_key = rw_slice_of(longest, e->trees.router.key_stride);
-            room = store_image_fits(&probe->image);
-        }
+        room = !one_more || probe->image.partition_count < RW_PARTITIONS_MAX;
+        if (room && one_more) probe->entries[probe->image.partition_count++] = (store_partition){.low_key = rw_slice_of(longest, e->trees.router.key_stride), .spill_count = STORE_SPILLS_MAX};
+        room = room && store_image_fits(&probe->image);
     }
     free(probe);
     free(longest);
@@ -73,6 +71,15 @@ static void versions_cut(engine *e, partition *p, partition *created)
     rw_slice low, high;
     router_bounds(e->kio, &e->trees.router, created->index, buffers, &low, buffers + e->trees.router.key_stride, &high);
     versions_move(&e->versions, p, created, low);
+}
+
+/* Before a partition is cut: what was spilled belongs to both halves. */
+static bool spills_merge(engine *e, partition *p)
+{
+    const pending_set *set = &e->trees.pending.sets[p->index];
+    if (set->spill_number == 0) return true;
+    /* what the merge sets free is published before the halves need images, without which nothing can be */
+    return merge_may_succeed(e, p) && checkpoint_partition(e, p, FLUSH_SPILLS) == 0 && set->spill_number == 0 && checkpoint_publish(e, false) == 0;
 }
 
 /* Returns the last partition of what was p. */
@@ -132,6 +139,7 @@ static void partition_join(engine *e, partition *left, partition *right)
         partition_lock(e->kio, right);
         versions_move_begin(&e->versions);
         bool wanted = partition_empty(e, right) && versions_are_few(e, right);
+        if (wanted) (void)spills_done(e, right); /* its only leaf is in the cache */
         int state = wanted ? trees_partition_join(c->writer, left, right, &miss) : RW_ENOTFOUND;
         if (state == 0) versions_move(&e->versions, right, left, rw_slice_of("", 0));
         versions_move_end(&e->versions);
@@ -166,7 +174,7 @@ static void partitions_reshape(engine *e)
         /* list.order[i] becomes the next one's left neighbour */
         /* those need an image each before there can be a superblock again, for which space may be lacking: not before what is imaged already has its own */
         if ((cut || empty) && e->checkpointer.unpublished && checkpoint_publish(e, false) != 0) return;
-        if (cut && table_has_room(e)) {
+        if (cut && table_has_room(e, true) && spills_merge(e, p)) {
             list.order[i] = partition_cut(e, p)->index;
         } else if (empty && i > 0) {
             partition_join(e, &e->trees.partitions[list.order[i - 1]], p);
@@ -183,7 +191,7 @@ static bool image_advance(engine *e, partition *p)
     partition_lock(e->kio, p);
     const frame *root = &e->trees.pool.frames[atomic_load(&p->root)];
     bool unchanged = p->dirty_count == 0 && !p->image_needed && p->image_root.word == root->disk.word && p->retired.count + p->extents.count + p->extents_passed.count == 0 &&
-                     pending_is_empty(&e->trees.pending, p->index);
+                     !p->spills_changed && pending_is_empty(&e->trees.pending, p->index);
     if (unchanged) p->image_lsn = wal_end_lsn(e->wal);
     partition_unlock(e->kio, p);
     return unchanged;
@@ -279,7 +287,7 @@ static int clean_settle(engine *e, bool *worked)
     store_space_get(e->store, &space);
     if (*worked || space.segments_cleaning == 0 || space.segments_cleaning == e->checkpointer.cleaning_stuck) return 0;
     *worked = true;
-    int error = checkpoint_all(e, false, false);
+    int error = checkpoint_all(e, false, FLUSH_NOTHING);
     store_space_get(e->store, &space);
     e->checkpointer.cleaning_stuck = space.segments_cleaning; /* those hold what cannot be moved now, extents of open batches for one */
     return error;
@@ -321,9 +329,10 @@ static bool publication_due(engine *e)
 }
 
 /* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
-static int image_renew(engine *e, partition *p, bool flush)
+static int image_renew(engine *e, partition *p, flush_extent flush)
 {
-    if (image_advance(e, p)) {
+    bool merges = flush == FLUSH_SPILLS && e->trees.pending.sets[p->index].spill_number > 0;
+    if (!merges && image_advance(e, p)) {
         e->checkpointer.unpublished = true;
         return 0;
     }
@@ -341,6 +350,21 @@ static int step_failed(engine *e, int error)
     return rw_error(error, "%s", text);
 }
 
+#define MERGE_REST_NS 1000000000       /* without a spill: there is time for what makes reads cheaper */
+
+/* A partition whose spills are in the way of cleaning, or, when nothing else is to be done, any that has some. */
+static partition *merge_wanted(engine *e)
+{
+    bool rests = kio_now_ns(e->kio) - e->checkpointer.spilled_ns > MERGE_REST_NS;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
+        if (e->trees.pending.sets[i].spill_number == 0 || atomic_load(&e->trees.partitions[i].root) == FRAME_NONE) continue;
+        if ((!rests && !partition_set_has(&e->checkpointer.merges_wanted, i)) || !merge_may_succeed(e, &e->trees.partitions[i])) continue;
+        e->checkpointer.merges_wanted.bits[i / 64] &= ~((uint64_t)1 << (i % 64));
+        return &e->trees.partitions[i];
+    }
+    return NULL;
+}
+
 /* One small step of background work. *worked: there was something to do. */
 static int background_step(engine *e, bool *worked)
 {
@@ -353,8 +377,10 @@ static int background_step(engine *e, bool *worked)
     if (error != 0) return step_failed(e, error);
     if (log_is_long(e)) p = partition_oldest(e);
     if (p == NULL) p = flush_wanted(e);
-    bool flush = p != NULL;
-    if (p == NULL) p = partition_with_garbage(e, &flush); /* without a flush extents might have to wait */
+    flush_extent flush = FLUSH_PENDING;
+    bool extents;
+    if (p == NULL && (p = partition_with_garbage(e, &extents)) != NULL && !extents) flush = FLUSH_NOTHING; /* without a flush those might have to wait */
+    if (p == NULL && (p = merge_wanted(e)) != NULL) flush = FLUSH_SPILLS;
     if (p == NULL && e->checkpointer.unpublished) {
         *worked = true;
         return checkpoint_publish(e, false);
@@ -375,7 +401,7 @@ static int clean_pass(engine *e, unsigned max_live_percent, uint32_t from, uint3
     bool done = true;
     int error = 0;
     for (uint32_t i = 0; i < steps && done && error == 0; i++) error = clean_step(e, max_live_percent, from, &done);
-    return error == 0 ? checkpoint_all(e, false, true) : error;
+    return error == 0 ? checkpoint_all(e, false, FLUSH_SPILLS) : error;
 }
 
 /*
@@ -386,7 +412,7 @@ static int compact(engine *e)
 {
     store_space space;
     uint64_t cut = 1;
-    int error = checkpoint_all(e, false, true);
+    int error = checkpoint_all(e, false, FLUSH_SPILLS);
     store_space_get(e->store, &space);
     if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);
     while (error == 0 && cut > 0) {
@@ -441,7 +467,8 @@ static void checkpointer_run(void *arg)
         } else if (wanted != atomic_load(&c->finished)) {
             partitions_reshape(e);
             while (versions_tend(e)) continue;
-            round_report(c, checkpoint_all(e, false, true));
+            round_report(c, checkpoint_all(e, false, FLUSH_PENDING));
+            c->spilled_ns = 0; /* who asks for a checkpoint is done with something: spills are merged next */
             round_done(e, &c->finished, wanted);
         } else if (atomic_load(&e->failure) == 0) {
             int error = background_step(e, &worked);

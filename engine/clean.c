@@ -21,6 +21,17 @@ static int page_move(engine *e, const node *n, uint64_t address)
     }
 }
 
+/* A page of a spill is not moved: its partition's spills are merged soon, and are gone then. */
+static void spill_note(engine *e, const node *n, uint64_t address)
+{
+    trees *t = &e->trees;
+    partition *p = trees_lock(t, node_lower_fence(n));
+    uint32_t count = pending_spills(&t->pending, p->index);
+    for (uint32_t i = 0; i < count; i++)
+        if (spill_names(t->pending.sets[p->index].spills[i], &t->pool, address)) partition_set_add(&e->checkpointer.merges_wanted, p->index);
+    trees_unlock(t, p);
+}
+
 /* Looks up what key's leaf names. With a copy: points the leaf to it, if it still names the old run. *named: it did, as *present. */
 static int extent_repoint(engine *e, rw_slice key, uint64_t old_address, const extent_ref *copy, extent_ref *present, bool *named)
 {
@@ -83,7 +94,9 @@ static int segment_clean(engine *e, uint32_t segment)
         step = RW_MAX(found, 1u);
         if (found == e->trees.pool.page_blocks && header->type == PAGE_NODE) {
             const node *n = (const node *)(const void *)at;
-            if (node_check(n, e->page_size, false) == 0) error = page_move(e, n, first + block);
+            if (node_check(n, e->page_size, false) != 0) continue;
+            spill_note(e, n, first + block);
+            error = page_move(e, n, first + block);
         } else if (found > 0 && header->type == PAGE_EXTENT) {
             error = extent_move(e, at, first + block, found);
         }

@@ -189,7 +189,7 @@ static int key_pend(key_commit *c, partition *p)
     pending *pg = &e->trees.pending;
     const wal_op *op = &c->op;
     uint64_t lsn;
-    if (op->kind != WAL_OP_PUT || c->condition != NULL || c->miss.level != 0 || versions_wanted(&e->versions)) return TREE_MISS;
+    if (op->kind != WAL_OP_PUT || c->condition != NULL || c->miss.level != 0 || versions_wanted(&e->versions) || bucket_of_stored(op->key) == CATALOG_BUCKET) return TREE_MISS;
     pending_state room = pending_prepare(pg, p, c->miss.ref, op->key, c->at.hash, op->second.size);
     if (room == PENDING_FULL && c->waits_left > 0 && atomic_load(&e->checkpointer.last_error) == 0) return COMMIT_CROWDED;
     if (room != PENDING_READY) return TREE_MISS;

@@ -50,6 +50,8 @@ typedef struct {
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool unpublished;                      /* images were made that no superblock names yet */
     bool logged_again;                     /* the last flush met leaves that cannot be read */
+    uint64_t spilled_ns;                   /* when there was a spill last */
+    partition_set merges_wanted;           /* partitions with spills in segments that are to be emptied */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
     /* any thread, atomic */
@@ -283,9 +285,16 @@ int checkpointer_run_thread(engine *e);
 void checkpointer_stop(engine *e);
 void checkpointer_free(engine *e);
 /* One full checkpoint by the calling thread; no checkpointer may be running. flush: as below. */
-int checkpoint_all(engine *e, bool clean, bool flush);
+typedef enum {
+    FLUSH_NOTHING,                         /* the image is as of before the oldest of what is pending */
+    FLUSH_PENDING,                         /* what is pending is made first, or spilled */
+    FLUSH_SPILLS                           /* it is made, and what was spilled, too */
+} flush_extent;
+int checkpoint_all(engine *e, bool clean, flush_extent flush);
 /* Asks for a round and waits for it. */
 int checkpointer_round(engine *e, bool compact);
+/* Whether the superblock has room for the partition table, with as many spills as there may be, and for one more partition, with the longest low key. */
+bool table_has_room(engine *e, bool one_more);
 
 /* The checkpointer's parts: image of one partition; superblock; space. */
 /* Pages that most of the partition's are dirty with, or with all, that its next image is to rewrite: all other resident ones become dirty too. */
@@ -299,11 +308,16 @@ void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
 bool bulk_rewrite_leaves(engine *e, partition *p, tree_miss *pages, uint32_t count, bool all);
 /* There may be something to do. */
 void checkpointer_wake(engine *e);
-/* flush: what is pending is made first; else the image is as of before the oldest of it. */
-int checkpoint_partition(engine *e, partition *p, bool flush);
+int checkpoint_partition(engine *e, partition *p, flush_extent flush);
 int checkpoint_publish(engine *e, bool clean);
-/* Makes what is pending in a partition. When that is most leaves, all are written again. */
-int flush_partition(engine *e, partition *p);
+/* Under the token: all leaves contain the partition's spills, which go. TREE_MISS: an inner page is missing, so that they stay for now. */
+int spills_done(engine *e, partition *p);
+/* Makes what is pending in a partition, or spills it, unless what was spilled is to be made, too. When that is most leaves, all are written again. */
+int flush_partition(engine *e, partition *p, bool spills_too);
+/* Whether a merge of the partition's spills has not failed a moment ago: pages that cannot be read will not be better so soon. */
+bool merge_may_succeed(engine *e, const partition *p);
+/* Spills what is pending, if that is worth while. False: it was not, or not all of it was. */
+bool spill_partition(engine *e, partition *p);
 /* For who has made a write pend: waits a little when they take much of what they may, so that writers go as fast as pending writes are made. */
 void flush_throttle(engine *e);
 /* Waits until there is memory for pending writes, at most so long. */

@@ -129,9 +129,10 @@ static page_read *read_free(fetcher *f)
     return NULL;
 }
 
-/* Joins the read of the same page that is under way here. */
+/* Joins the read of the same page that is under way here. Not of a spill's: each wants another record of it, for another leaf. */
 static bool read_join(fetcher *f, page_fetch *fetch)
 {
+    if (fetch->miss.spilled) return false;
     for (unsigned i = 0; i < RW_IO_DEPTH; i++) {
         page_read *read = &f->reads[i];
         if (read->fetches == NULL || read->read.miss.ref.word != fetch->miss.ref.word || read->read.miss.ref.checksum != fetch->miss.ref.checksum) continue;

@@ -8,6 +8,8 @@
 
 #define LOOKS_MAX 1024u                /* under the token at a time */
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
+#define PARENTS_AT_ONCE 1024u          /* read before a merge ends */
+#define MERGE_RETRY_NS 10000000000u    /* after one that failed */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
 
@@ -70,8 +72,6 @@ static int leaf_flush(engine *e, partition *p, page_ref leaf, uint64_t before)
     return 0;
 }
 
-/* ---- a partition -------------------------------------------------------------------------------------------------- */
-
 /* What is above the leaves: without it they could not be hung in. Level by level, but for those that are evicted again meanwhile. */
 static void parents_read(engine *e, partition *p, tree_miss *pages, uint32_t room)
 {
@@ -85,18 +85,156 @@ static void parents_read(engine *e, partition *p, tree_miss *pages, uint32_t roo
     }
 }
 
+/* ---- spills ------------------------------------------------------------------------------------------------------- */
+
+/* The partition's spills, read as a whole; and the leaves on disk that lacked something of what they hold when the merge began. */
+typedef struct {
+    leaf_recall recall;
+    uint32_t number;                   /* of the last one */
+    tree_miss *leaves;                 /* in the order of their places */
+    uint32_t count, capacity;
+    bool read;                         /* they were, once */
+} merge;
+
+static int address_compare(const void *a, const void *b)
+{
+    uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
+    return x < y ? -1 : x > y;
+}
+
+static bool merge_add(merge *m, page_ref leaf)
+{
+    if (m->count > 0 && m->leaves[m->count - 1].ref.word == leaf.word) return true;
+    if (m->count == m->capacity) {
+        uint32_t capacity = RW_MAX(256, 2 * m->capacity);
+        tree_miss *grown = realloc(m->leaves, capacity * sizeof *grown);
+        if (grown == NULL) return false;
+        m->leaves = grown;
+        m->capacity = capacity;
+    }
+    m->leaves[m->count++] = (tree_miss){.ref = leaf};
+    return true;
+}
+
+/* What becomes of each key's leaf: called under the token with what the leaf's parent names, a page on disk or a frame. False: it ends here. */
+typedef bool (*merge_visit)(merge *m, page_ref leaf);
+
+/* Goes over the keys of a spill's leaf. */
+static bool page_visit(engine *e, partition *p, merge *m, const node *n, merge_visit visit)
+{
+    unsigned char *bytes = e->checkpointer.key_buffers;
+    page_ref suspect = page_ref_none();
+    bool on = true;
+    partition_lock(e->kio, p);
+    for (unsigned slot = 0; slot < n->count && on;) {
+        tree_miss miss;
+        page_ref leaf;
+        rw_slice key = rw_slice_of(bytes, node_key_length(n, slot));
+        node_key_copy(n, slot, bytes);
+        int state = tree_leaf_named(&e->trees, p, key, &leaf, &miss);
+        if (state == 0) {
+            on = visit(m, leaf);
+            slot++;
+            continue;
+        }
+        partition_unlock(e->kio, p);
+        on = trees_load(&e->trees, &miss, &suspect) == 0;
+        partition_lock(e->kio, p);
+    }
+    partition_unlock(e->kio, p);
+    return on;
+}
+
+static bool pages_visit(engine *e, partition *p, merge *m, merge_visit visit)
+{
+    bool on = true;
+    for (uint32_t i = 0; i < m->recall.count && on; i++) on = page_visit(e, p, m, m->recall.pages[i].page, visit);
+    return on;
+}
+
+static bool leaf_is_complete(merge *m, page_ref leaf)
+{
+    return page_ref_is_frame(leaf) || page_ref_spill(leaf) >= m->number; /* what is in the cache lacks nothing (T20) */
+}
+
+static bool leaf_collect(merge *m, page_ref leaf)
+{
+    return leaf_is_complete(m, leaf) || merge_add(m, leaf);
+}
+
+static void leaves_unique(merge *m)
+{
+    uint32_t left = 0;
+    if (m->count > 0) qsort(m->leaves, m->count, sizeof *m->leaves, address_compare);
+    for (uint32_t i = 0; i < m->count; i++)
+        if (left == 0 || m->leaves[left - 1].ref.word != m->leaves[i].ref.word) m->leaves[left++] = m->leaves[i];
+    m->count = left;
+}
+
+bool merge_may_succeed(engine *e, const partition *p)
+{
+    return p->merge_failed_ns == 0 || kio_now_ns(e->kio) - p->merge_failed_ns > MERGE_RETRY_NS;
+}
+
+static bool merge_begin(engine *e, partition *p, merge *m)
+{
+    partition_lock(e->kio, p);
+    uint32_t spills = pending_spills(&e->trees.pending, p->index);
+    if (spills > 0) m->number = e->trees.pending.sets[p->index].spills[spills - 1]->image.number;
+    int error = recall_want_all(&m->recall, &e->trees.pending, p);
+    partition_unlock(e->kio, p);
+    if (error == 0) error = recall_read(&m->recall, e->kio, e->store, &e->trees.pool);
+    if (error != 0 || !pages_visit(e, p, m, leaf_collect)) {
+        m->count = 0;
+        return false; /* the spills stay. What is pending can be made all the same, where what they hold for its leaves can be read */
+    }
+    leaves_unique(m);
+    e->checkpointer.writer->recall = &m->recall;
+    return true;
+}
+
+static void merge_free(engine *e, merge *m)
+{
+    e->checkpointer.writer->recall = NULL;
+    recall_free(&m->recall);
+    free(m->leaves);
+}
+
+/* Leaves that were not read with the others are read one by one; then all contain the spills. */
+static void merge_end(engine *e, partition *p, merge *m)
+{
+    for (uint32_t i = 0; i < m->recall.count; i++) {
+        const node *n = m->recall.pages[i].page;
+        if (RW_PLANTED(spill_dropped_early) || page_visit(e, p, m, n, leaf_is_complete)) continue;
+        for (unsigned slot = 0; slot < n->count; slot++) {
+            unsigned char *key = e->checkpointer.key_buffers;
+            node_key_copy(n, slot, key);
+            if (trees_touch(&e->trees, rw_slice_of(key, node_key_length(n, slot)), NULL) != 0) return;
+        }
+    }
+    tree_miss *parents = malloc(PARENTS_AT_ONCE * sizeof *parents);
+    if (parents != NULL) parents_read(e, p, parents, PARENTS_AT_ONCE);
+    free(parents);
+    partition_lock(e->kio, p);
+    (void)spills_done(e, p); /* else the next merge does it */
+    partition_unlock(e->kio, p);
+}
+
+/* ---- a partition -------------------------------------------------------------------------------------------------- */
+
 /*
  * When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned.
  * Not while space is short, which this takes first and gives back only with the image.
  */
-static void whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room)
+static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room, const merge *m)
 {
     partition_lock(e->kio, p);
-    uint64_t changed = atomic_load(&e->trees.pending.sets[p->index].leaves) + (uint64_t)p->dirty_count;
+    uint64_t changed = RW_MAX(atomic_load(&e->trees.pending.sets[p->index].leaves), m->count) + (uint64_t)p->dirty_count;
     bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
     uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     partition_unlock(e->kio, p);
     if (wanted && bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
+    return wanted;
 }
 
 /* Those of the leaves that something older waits for still, because they could not be read, or somebody else read them. */
@@ -113,11 +251,21 @@ static uint32_t leaves_left(engine *e, partition *p, uint64_t before, tree_miss 
     return left;
 }
 
+/* Those that the whole was not worth being written for. */
+static void merge_rewrite(engine *e, partition *p, const merge *m)
+{
+    tree_miss *leaves = malloc(m->count * sizeof *leaves); /* their order changes */
+    if (leaves == NULL) return;
+    memcpy(leaves, m->leaves, m->count * sizeof *leaves);
+    (void)bulk_rewrite_leaves(e, p, leaves, m->count, false);
+    free(leaves);
+}
+
 /*
  * One pass over what is there when it begins. What comes meanwhile, for leaves that were just written perhaps, waits for the next one: each of them would be read and
  * written once more for a write or two.
  */
-static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool *passed)
+static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge *m, bool *passed)
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
@@ -126,7 +274,8 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool 
     uint64_t begin = wal_end_lsn(e->wal);
     store_retired_move(&extents, &p->extents); /* named by records below begin, or by none */
     partition_unlock(e->kio, p);
-    whole_rewrite(e, p, leaves, room);
+    if (!whole_rewrite(e, p, leaves, room, m) && m->count > 0 && !m->read) merge_rewrite(e, p, m);
+    m->read = true;
     partition_lock(e->kio, p);
     uint32_t count = pending_leaves(pg, p, begin, leaves, room);
     *passed = count < room;
@@ -143,18 +292,35 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, bool 
     return error;
 }
 
-int flush_partition(engine *e, partition *p)
+static int passes(engine *e, partition *p, merge *m)
 {
-    bool passed = pending_is_empty(&e->trees.pending, p->index);
+    bool passed = pending_is_empty(&e->trees.pending, p->index) && m->count == 0; /* what spills hold may be in all leaves already */
     int error = 0;
     while (!passed && error == 0) {
         partition_lock(e->kio, p);
-        uint32_t room = 2 * atomic_load(&e->trees.pending.sets[p->index].leaves) + p->dirty_count + 1024; /* also for those that whole_rewrite adds, or come in meanwhile */
+        /* also for those that whole_rewrite adds, or come in meanwhile */
+        uint32_t room = 2 * RW_MAX(atomic_load(&e->trees.pending.sets[p->index].leaves), m->count) + p->dirty_count + 1024;
         partition_unlock(e->kio, p);
         tree_miss *leaves = malloc(room * sizeof *leaves);
-        error = leaves != NULL ? pass(e, p, leaves, room, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
+        error = leaves != NULL ? pass(e, p, leaves, room, m, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
         free(leaves);
     }
+    return error;
+}
+
+int flush_partition(engine *e, partition *p, bool spills_too)
+{
+    const pending *pg = &e->trees.pending;
+    merge m = {0};
+    bool empty = pending_is_empty(pg, p->index);
+    if (empty && !spills_too) return 0;
+    if (!spills_too && spill_partition(e, p)) return 0;
+    bool wanted = pg->sets[p->index].spill_number > 0 && (spills_too || merge_may_succeed(e, p));
+    bool merging = wanted && merge_begin(e, p, &m);
+    int error = passes(e, p, &m);
+    if (merging && error == 0) merge_end(e, p, &m);
+    if (wanted) p->merge_failed_ns = pg->sets[p->index].spill_number > 0 ? kio_now_ns(e->kio) : 0;
+    merge_free(e, &m);
     return error;
 }
 

@@ -100,6 +100,7 @@ static wal_options log_options(engine *e)
 /* The trees, and what transactions keep beside them. */
 static int trees_and_locks_open(engine *e)
 {
+    e->trees.read_only = e->read_only;
     int error = trees_open(&e->trees, e->kio, e->store, e->page_size, frames_bytes(e));
     if (error != 0) return error;
     snapshots_init(&e->snapshots, e->kio);
@@ -181,7 +182,7 @@ static int database_create(engine *e)
     if (error == 0) error = wal_replay(e->wal, WAL_LSN_FIRST, WAL_LSN_FIRST, log_must_be_empty, e, &end_lsn);
     if (error == 0) error = wal_start(e->wal, end_lsn);
     if (error == 0) log_sync_keep(e);
-    if (error == 0) error = checkpoint_all(e, false, true);
+    if (error == 0) error = checkpoint_all(e, false, FLUSH_PENDING);
     return error;
 }
 
@@ -340,7 +341,7 @@ static int close_cleanly(engine *e)
     int error = 0;
     while (versions_tend(e)) continue; /* extents that only old values named go now */
     for (unsigned round = 0; round < 4 && error == 0; round++) {
-        error = checkpoint_all(e, false, true);
+        error = checkpoint_all(e, false, FLUSH_SPILLS);
         if (!anything_retired(e)) break;
     }
     store_streams_end(e->store);

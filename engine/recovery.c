@@ -47,6 +47,7 @@ static int claim_image(engine *e)
         const store_partition *p = &image->partitions[i];
         if (p->height == 0 || p->height > TREE_LEVELS_MAX) return rw_error(RW_ECORRUPT, "partition %u has %u levels", p->id, p->height);
         int error = claim_subtree(e, p->root, p->height - 1);
+        for (uint32_t k = 0; k < p->spill_count && error == 0; k++) error = claim_subtree(e, p->spills[k].root, RW_MIN(p->spills[k].height, TREE_LEVELS_MAX) - 1);
         if (error != 0) return rw_error_prefix(error, "partition %u", p->id);
     }
     return 0;

@@ -46,6 +46,11 @@ int salvage_partition(engine *e, uint32_t i, int error)
     if (!salvage_passes(e, error)) return error;
     bool last = i + 1 == image->partition_count;
     rw_slice low = image->partitions[i].low_key, high = last ? rw_slice_of("", 0) : image->partitions[i + 1].low_key;
+    if (image->partitions[i].spill_count > 0) {
+        store_partition without = image->partitions[i];
+        without.spill_count = without.spill_number = 0;
+        if (trees_adopt(&e->trees, &without) == 0) return salvage_tell(e, "some of the newest changes to the keys from %s to %s", low.size == 0 ? "the first" : bound_text(low, from), last ? "the last" : bound_text(high, to));
+    }
     salvage_tell(e, "the keys from %s to %s, but for what the log holds of them", low.size == 0 ? "the first" : bound_text(low, from), last ? "the last" : bound_text(high, to));
     return trees_adopt_lost(&e->trees, &image->partitions[i], high);
 }

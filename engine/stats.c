@@ -38,6 +38,9 @@ static void pool_count(engine *e, rw_stats_t *stats)
     stats->pending_bytes = pending_frames(pg) * e->page_size;
     stats->pending_puts = atomic_load(&pg->taken);
     stats->pending_answers = atomic_load(&pg->answered);
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) stats->spills += pending_spills(pg, (uint16_t)i);
+    stats->spilled_puts = atomic_load(&pg->spilled);
+    stats->spill_answers = atomic_load(&pg->spill_answers);
     records_figures kept = records_figures_get(&e->trees.records);
     stats->record_bytes = kept.bytes;
     stats->record_answers = kept.answered;

@@ -24,11 +24,17 @@ static const char *page_where(const verifier *v, const store_partition *p, const
 
 /* ---- one page ---------------------------------------------------------------------------------------------------- */
 
+static uint32_t child_records(const node *n, uint32_t page_size, unsigned slot)
+{
+    page_ref child = node_child(n, page_size, slot);
+    return n->page.level == 1 ? page_ref_records(child) : child.estimate & PAGE_REF_ESTIMATE_MAX;
+}
+
 static uint32_t estimate_of(const verifier *v, const node *n)
 {
     uint64_t records = 0;
     if (n->page.level == 0) records = n->count;
-    for (unsigned i = 0; n->page.level > 0 && i < n->count; i++) records += node_child(n, v->page_size, i).estimate & PAGE_REF_ESTIMATE_MAX;
+    for (unsigned i = 0; n->page.level > 0 && i < n->count; i++) records += child_records(n, v->page_size, i);
     return (uint32_t)RW_MIN(records, (uint64_t)PAGE_REF_ESTIMATE_MAX) | (n->extents > 0 ? PAGE_REF_HAS_EXTENTS : 0);
 }
 
@@ -53,7 +59,7 @@ static void check_bounds(verifier *v, const node *n, const expected_page *expect
 static void check_figures(verifier *v, const node *n, const expected_page *expected, const char *where)
 {
     uint32_t estimate = estimate_of(v, n);
-    if (estimate != expected->ref.estimate)
+    if (estimate != (expected->level == 0 ? page_ref_with_spill(expected->ref, 0) : expected->ref).estimate)
         verify_finding(v, "%s: it has %u records%s below it, its parent says %u%s", where, estimate & PAGE_REF_ESTIMATE_MAX,
                        estimate & PAGE_REF_HAS_EXTENTS ? " and extents" : "", expected->ref.estimate & PAGE_REF_ESTIMATE_MAX,
                        expected->ref.estimate & PAGE_REF_HAS_EXTENTS ? " and extents" : "");
@@ -169,6 +175,63 @@ static int page_walk(verifier *v, const store_partition *p, const expected_page 
     return expected->level == 0 ? leaf_walk(v, n, where) : children_walk(v, p, n, &v->levels[expected->level]);
 }
 
+/* ---- spills ------------------------------------------------------------------------------------------------------ */
+
+/* Keys of a spill's leaf: within the partition, each above all before it, v->key the last of these; with their values in the leaf. */
+static int spilled_walk(verifier *v, const store_partition *p, const node *n, rw_slice high, rw_slice *last, const char *where)
+{
+    for (unsigned i = 0; i < n->count; i++) {
+        unsigned char *bytes = v->levels[0].low; /* a leaf has no children whose bounds would stand there */
+        rw_slice key = rw_slice_of(bytes, node_key_length(n, i));
+        unsigned flags = 0;
+        node_key_copy(n, i, bytes);
+        (void)node_value(n, v->page_size, i, &flags);
+        if (rw_slice_compare(key, p->low_key) < 0 || (high.size > 0 && rw_slice_compare(key, high) >= 0)) return verify_finding(v, "%s: the key of slot %u lies outside of the partition", where, i);
+        if (last->size > 0 && rw_slice_compare(*last, key) >= 0) return verify_finding(v, "%s: the key of slot %u is not above the one before it", where, i);
+        if ((flags & NODE_SLOT_EXTENT) != 0 || rw_load_u32(key.data) == CATALOG_BUCKET) return verify_finding(v, "%s: slot %u holds what is never spilled", where, i);
+        memcpy(v->key, key.data, key.size);
+        *last = rw_slice_of(v->key, key.size);
+    }
+    return 0;
+}
+
+/* A page of a spill, and all below it. */
+static int spill_walk(verifier *v, const store_partition *p, const store_spill *s, page_ref ref, unsigned level, rw_slice high, rw_slice *last)
+{
+    char where[PAGE_WHERE_BYTES];
+    bool usable;
+    const expected_page expected = {.ref = ref, .level = level};
+    int error = level_memory(v, level);
+    if (error != 0) return error;
+    node *n = v->levels[level].page;
+    page_where(v, p, &expected, where);
+    error = page_take(v, &expected, n, where, &usable);
+    if (error != 0 || !usable) {
+        v->incomplete = true;
+        return error;
+    }
+    if (n->page.newest_timestamp != s->newest || n->count == 0) verify_finding(v, "%s: it is not a page of spill %u", where, s->number);
+    if (estimate_of(v, n) != ref.estimate) verify_finding(v, "%s: it has %u records below it, what names it says %u", where, estimate_of(v, n), ref.estimate);
+    if (!unused_bytes_are_zero(n)) verify_finding(v, "%s: bytes that it does not use are not zero", where);
+    if (level == 0) return spilled_walk(v, p, n, high, last, where);
+    for (unsigned i = 0; i < n->count && error == 0; i++) error = spill_walk(v, p, s, node_child(n, v->page_size, i), level - 1, high, last);
+    return error;
+}
+
+static int spills_walk(verifier *v, const store_partition *p, rw_slice high)
+{
+    int error = 0;
+    for (uint32_t i = 0; i < p->spill_count && error == 0; i++) {
+        const store_spill *s = &p->spills[i];
+        rw_slice last = rw_slice_of(NULL, 0);
+        if (s->height > TREE_LEVELS_MAX || s->newest >= v->image->durable_lsn || p->height < 2)
+            verify_finding(v, "%s: spill %u of partition %u is impossible: %u levels, a commit at LSN %llu, in a tree of %u levels", kio_file_path(store_file(v->store)), s->number, p->id, s->height,
+                           (unsigned long long)s->newest, p->height);
+        else error = spill_walk(v, p, s, s->root, s->height - 1, high, &last);
+    }
+    return error;
+}
+
 /* ---- partitions -------------------------------------------------------------------------------------------------- */
 
 static int partition_walk(verifier *v, uint32_t index)
@@ -190,7 +253,8 @@ static int partition_walk(verifier *v, uint32_t index)
         .low = p->low_key,
         .high = last ? rw_slice_of("", 0) : v->image->partitions[index + 1].low_key,
     };
-    return page_walk(v, p, &root);
+    int error = page_walk(v, p, &root);
+    return error == 0 ? spills_walk(v, p, root.high) : error;
 }
 
 static void partition_ids_check(verifier *v)

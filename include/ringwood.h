@@ -496,7 +496,10 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(pending_answers, "gets that they answered")                                              \
     X(key_filter_bytes, "cache memory of the filter of all keys, which tells absent ones without a look at the trees; 0: it is not complete") \
     X(record_bytes, "cache memory taken by records of pages on disk that gets have asked for") \
-    X(record_answers, "gets that they answered, each a page not read")
+    X(record_answers, "gets that they answered, each a page not read")                         \
+    X(spills, "sorted runs of puts on disk that wait there for their pages")                   \
+    X(spilled_puts, "puts that went into one since the open, together with others, instead of each into its page") \
+    X(spill_answers, "gets for which one was read")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;

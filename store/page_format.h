@@ -57,7 +57,8 @@ _Static_assert(offsetof(page_header, address) == 16 && offsetof(page_header, new
  *   word   bits 0-47 block address (0: none, block 0 is the superblock's), 48-62 length in blocks, 63 zero on disk. In memory bit 63 set
  *          means: the page is in the cache, and bits 0-31 are its frame number.
  *   checksum   CRC32C of the page's bytes on disk
- *   estimate   bits 0-30 records below it, as of its last write (saturating); bit 31: a large value's extent is named below it
+ *   estimate   bits 0-30 records below it, as of its last write (saturating); bit 31: a large value's extent is named below it. Of a leaf: bits 0-15 its
+ *              records, bits 16-22 the number of the last of its partition's spills (superblock_format.h) that it contains
  */
 typedef struct {
     uint64_t word;
@@ -71,6 +72,9 @@ _Static_assert(sizeof(page_ref) == 16, "format");
 #define PAGE_REF_ADDRESS_MASK (((uint64_t)1 << 48) - 1)
 #define PAGE_REF_HAS_EXTENTS 0x80000000u
 #define PAGE_REF_ESTIMATE_MAX 0x7fffffffu
+#define PAGE_REF_LEAF_RECORDS 0xffffu
+#define PAGE_REF_SPILL_SHIFT 16u
+#define PAGE_REF_SPILL_MAX 0x7fu
 
 static inline page_ref page_ref_none(void) { return (page_ref){0, 0, 0}; }
 static inline bool page_ref_is_none(page_ref ref) { return ref.word == 0; }
@@ -78,6 +82,14 @@ static inline bool page_ref_is_frame(page_ref ref) { return (ref.word & PAGE_REF
 static inline uint32_t page_ref_frame(page_ref ref) { return (uint32_t)ref.word; }
 static inline uint64_t page_ref_address(page_ref ref) { return ref.word & PAGE_REF_ADDRESS_MASK; }
 static inline uint32_t page_ref_blocks(page_ref ref) { return (uint32_t)(ref.word >> 48) & 0x7fffu; }
+/* Of a leaf's. */
+static inline uint32_t page_ref_records(page_ref ref) { return ref.estimate & PAGE_REF_LEAF_RECORDS; }
+static inline uint32_t page_ref_spill(page_ref ref) { return ref.estimate >> PAGE_REF_SPILL_SHIFT & PAGE_REF_SPILL_MAX; }
+static inline page_ref page_ref_with_spill(page_ref ref, uint32_t number)
+{
+    ref.estimate = (ref.estimate & ~(PAGE_REF_SPILL_MAX << PAGE_REF_SPILL_SHIFT)) | number << PAGE_REF_SPILL_SHIFT;
+    return ref;
+}
 static inline page_ref page_ref_disk(uint64_t address, uint32_t blocks, uint32_t checksum, uint32_t estimate)
 {
     return (page_ref){.word = address | (uint64_t)blocks << 48, .checksum = checksum, .estimate = estimate};

@@ -13,12 +13,25 @@
 
 typedef struct store store;
 
+/* Writes of a partition that were sorted and written together, without their leaves (btree/spill.h): a tree of pages of its own. */
+typedef struct {
+    page_ref root;             /* on disk */
+    uint64_t newest;           /* timestamp of the newest of the writes */
+    uint32_t height;           /* levels: at least two */
+    uint32_t number;           /* among the partition's: 1 to PAGE_REF_SPILL_MAX */
+} store_spill;
+
+#define STORE_SPILLS_MAX 3u    /* of a partition */
+
 /* One partition as the superblock names it. */
 typedef struct {
     page_ref root;             /* on disk */
     uint64_t lsn;              /* commits with a smaller LSN are in the image; replay to this partition starts here */
     uint32_t id;
     uint32_t height;           /* levels */
+    uint32_t spill_count;
+    uint32_t spill_number;     /* the last that was given; references to leaves may speak of them */
+    store_spill spills[STORE_SPILLS_MAX];      /* in the order in which they were made */
     rw_slice low_key;          /* smallest key that belongs to it; empty for the first */
 } store_partition;
 

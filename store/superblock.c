@@ -7,10 +7,25 @@ uint32_t superblock_slot_of(uint64_t generation)
     return generation == 0 ? 1 : (uint32_t)((generation - 1) % SUPERBLOCK_SLOTS);
 }
 
+static size_t superblock_spills(const store_image *image)
+{
+    size_t count = 0;
+    for (uint32_t i = 0; i < image->partition_count; i++) count += image->partitions[i].spill_count;
+    return count;
+}
+
+static bool numbers_given(const store_image *image)
+{
+    bool given = false;
+    for (uint32_t i = 0; i < image->partition_count; i++) given = given || image->partitions[i].spill_number > 0;
+    return given;
+}
+
 static size_t superblock_bytes(const store_image *image)
 {
     size_t bytes = sizeof(superblock_header) + image->partition_count * sizeof(superblock_partition);
     for (uint32_t i = 0; i < image->partition_count; i++) bytes += image->partitions[i].low_key.size;
+    bytes += superblock_spills(image) * sizeof(superblock_spill);
     return rw_align_up(bytes, RW_BLOCK_SIZE);
 }
 
@@ -79,13 +94,21 @@ static void superblock_encode(const superblock *block, unsigned char *bytes, uin
         header.sync_ns = block->sync_times.sync_ns;
         header.durable_write_ns = block->sync_times.durable_write_ns;
     }
-    unsigned char *at = bytes + sizeof header, *key = at + image->partition_count * sizeof(superblock_partition);
+    size_t spills = superblock_spills(image);
+    if (numbers_given(image)) header.features_incompatible |= SUPERBLOCK_INCOMPATIBLE_SPILLS;
+    unsigned char *at = bytes + sizeof header, *spill = at + image->partition_count * sizeof(superblock_partition);
+    unsigned char *key = spill + spills * sizeof(superblock_spill);
     for (uint32_t i = 0; i < image->partition_count; i++) {
         const store_partition *p = &image->partitions[i];
         superblock_partition entry = {
-            .root = p->root, .lsn = p->lsn, .id = p->id, .height = p->height, .low_key_length = (uint32_t)p->low_key.size};
+            .root = p->root, .lsn = p->lsn, .id = p->id, .height = p->height, .low_key_length = (uint32_t)p->low_key.size,
+            .spill_count = (uint16_t)p->spill_count, .spill_number = (uint16_t)p->spill_number};
         memcpy(at, &entry, sizeof entry);
         at += sizeof entry;
+        for (uint32_t k = 0; k < p->spill_count; k++, spill += sizeof(superblock_spill)) {
+            superblock_spill named = {.root = p->spills[k].root, .newest = p->spills[k].newest, .height = p->spills[k].height, .number = p->spills[k].number};
+            memcpy(spill, &named, sizeof named);
+        }
         if (p->low_key.size > 0) memcpy(key, p->low_key.data, p->low_key.size);
         key += p->low_key.size;
     }

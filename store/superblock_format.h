@@ -36,6 +36,7 @@
  *      120    4  and the median time of a write and a sync, ns
  *      124    4  and that of a durable write, ns; 0: not possible
  *      128       one superblock_partition for each partition, in the order of low keys
+ *        .       with incompatible feature 0: the superblock_spill entries of all partitions, one partition's behind the other's
  *        .       the low keys, one behind the other; the first is empty
  *        .       zeros up to a whole block
  *
@@ -45,7 +46,14 @@
  *       24    4  partition id
  *       28    4  height, levels
  *       32    4  low key's length, bytes
- *       36    4  zero
+ *       36    2  spills: superblock_spill entries that are its
+ *       38    2  the last number that was given to one: references to leaves may say up to which number they contain them
+ *
+ *   superblock_spill
+ *        0   16  root, a page_ref
+ *       16    8  newest timestamp in it
+ *       24    4  height, levels
+ *       28    4  number, from 1
  *
  * The space map, a page of type 3 named by the superblock:
  *        0   64  page_header
@@ -63,7 +71,8 @@
 #define SUPERBLOCK_FORMAT_VERSION 1u
 #define SUPERBLOCK_SLOTS 2u
 #define SUPERBLOCK_SLOT_BYTES (RW_SEGMENT_BYTES / SUPERBLOCK_SLOTS)
-#define SUPERBLOCK_FEATURES_KNOWN 0ull
+#define SUPERBLOCK_INCOMPATIBLE_SPILLS 1ull    /* set only while there are some: all others can be opened by who does not know them */
+#define SUPERBLOCK_FEATURES_KNOWN SUPERBLOCK_INCOMPATIBLE_SPILLS
 #define SUPERBLOCK_COMPATIBLE_SYNC_TIMES 1ull
 #define SUPERBLOCK_CLEAN 1u
 #define SUPERBLOCK_LOG_CLOSED 2u
@@ -100,8 +109,16 @@ typedef struct {
     uint32_t id;
     uint32_t height;
     uint32_t low_key_length;
-    uint32_t zero;
+    uint16_t spill_count;
+    uint16_t spill_number;
 } superblock_partition;
+
+typedef struct {
+    page_ref root;
+    uint64_t newest;
+    uint32_t height;
+    uint32_t number;
+} superblock_spill;
 
 #define SPACE_MAP_HEADER_BYTES 72u
 #define SPACE_MAP_SPANNED 0x80000000u
@@ -111,6 +128,7 @@ _Static_assert(offsetof(superblock_header, checksum) == 12 && offsetof(superbloc
 _Static_assert(offsetof(superblock_header, checkpoint_lsn) == 64 && offsetof(superblock_header, map_address) == 88, "format");
 _Static_assert(offsetof(superblock_header, flags) == 108 && offsetof(superblock_header, sync_device) == 112, "format");
 _Static_assert(sizeof(superblock_partition) == 40 && offsetof(superblock_partition, low_key_length) == 32, "format");
+_Static_assert(sizeof(superblock_spill) == 32, "format");
 _Static_assert(SUPERBLOCK_SLOT_BYTES % RW_BLOCK_SIZE == 0, "a slot is whole blocks");
 _Static_assert(RW_SEGMENT_BYTES / RW_BLOCK_SIZE < SPACE_MAP_SPANNED, "the live blocks of a segment fit the space map");
 

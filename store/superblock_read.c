@@ -47,11 +47,29 @@ static uint32_t slot_available(uint64_t file_bytes, uint32_t number)
     return (uint32_t)(bytes / RW_BLOCK_SIZE * RW_BLOCK_SIZE);
 }
 
+/* Whether the partition table and the spills that it counts lie within the superblock. *end: of both. */
+static bool spills_fit(const superblock_header *header, const unsigned char *table, size_t *end)
+{
+    size_t count = header->partition_count, spills = 0;
+    bool numbered = false;
+    *end = sizeof *header + count * sizeof(superblock_partition);
+    if (*end > header->length) return false;
+    for (size_t i = 0; i < count; i++) {
+        superblock_partition entry;
+        memcpy(&entry, table + i * sizeof entry, sizeof entry);
+        if (entry.spill_count > STORE_SPILLS_MAX) return false;
+        spills += entry.spill_count;
+        numbered = numbered || entry.spill_number > 0;
+    }
+    *end += spills * sizeof(superblock_spill);
+    return *end <= header->length && numbered == ((header->features_incompatible & SUPERBLOCK_INCOMPATIBLE_SPILLS) != 0);
+}
+
 /* The partition table and its keys, into memory of the image's own. Fails when they do not fill the length as they must. */
 static bool partitions_decode(const superblock_header *header, const unsigned char *bytes, store_image *image)
 {
-    size_t table = sizeof *header, count = header->partition_count, key = table + count * sizeof(superblock_partition);
-    if (count > RW_PARTITIONS_MAX || key > header->length) return false;
+    size_t table = sizeof *header, count = header->partition_count, spill = table + count * sizeof(superblock_partition), key;
+    if (count > RW_PARTITIONS_MAX || !spills_fit(header, bytes + table, &key)) return false;
     for (size_t i = 0; i < count; i++) {
         superblock_partition entry;
         memcpy(&entry, bytes + table + i * sizeof entry, sizeof entry);
@@ -61,11 +79,25 @@ static bool partitions_decode(const superblock_header *header, const unsigned ch
             .lsn = entry.lsn,
             .id = entry.id,
             .height = entry.height,
+            .spill_count = entry.spill_count,
+            .spill_number = entry.spill_number,
             .low_key = rw_slice_of(bytes + key, entry.low_key_length),
         };
+        for (uint32_t k = 0; k < entry.spill_count; k++, spill += sizeof(superblock_spill)) {
+            superblock_spill named;
+            memcpy(&named, bytes + spill, sizeof named);
+            image->partitions[i].spills[k] = (store_spill){.root = named.root, .newest = named.newest, .height = named.height, .number = named.number};
+        }
         key += entry.low_key_length;
     }
     return rw_align_up(key, RW_BLOCK_SIZE) == header->length && bytes_are_zero(bytes + key, header->length - key);
+}
+
+/* A page that can be in the file; where it is is looked at when it is read. */
+static bool page_is_sane(const superblock_header *header, page_ref ref)
+{
+    uint64_t blocks = page_ref_blocks(ref);
+    return !page_ref_is_frame(ref) && blocks > 0 && blocks * RW_BLOCK_SIZE <= header->page_size && page_ref_address(ref) >= SEGMENT_BLOCKS;
 }
 
 static bool partition_is_sane(const superblock_header *header, const store_image *image, uint32_t i)
@@ -73,9 +105,12 @@ static bool partition_is_sane(const superblock_header *header, const store_image
     const store_partition *p = &image->partitions[i];
     if (i == 0 ? p->low_key.size != 0 : rw_slice_compare(image->partitions[i - 1].low_key, p->low_key) >= 0) return false;
     if (p->id >= header->next_partition_id) return false;
-    if (page_ref_is_none(p->root)) return true;
-    uint64_t address = page_ref_address(p->root), blocks = page_ref_blocks(p->root);
-    return !page_ref_is_frame(p->root) && blocks > 0 && blocks * RW_BLOCK_SIZE <= header->page_size && address >= SEGMENT_BLOCKS;
+    for (uint32_t k = 0; k < p->spill_count; k++) {
+        const store_spill *s = &p->spills[k];
+        if (!page_is_sane(header, s->root) || s->height < 2 || s->number > p->spill_number || s->number <= (k == 0 ? 0 : p->spills[k - 1].number)) return false;
+    }
+    if (p->spill_number > PAGE_REF_SPILL_MAX) return false;
+    return page_ref_is_none(p->root) || page_is_sane(header, p->root);
 }
 
 static bool page_size_is_known(uint32_t page_size)

@@ -64,7 +64,15 @@ void crash_plan_draw(crash_plan *plan, uint64_t seed)
         plan->shared_keys = 0;
         plan->slots = PICK(&random, 400, 800, 800);
         plan->loads_first = true;
+        plan->cold = rw_random_below(&random, 2) == 0;
     }
+    if (!plan->cold) return;
+    plan->page_size = 4096;
+    plan->clients = CRASH_CLIENTS_MAX;
+    plan->slots = 1600;
+    plan->operations = PICK(&random, 600, 1500);
+    plan->large_256 = PICK(&random, 0, 1);
+    plan->capture_mean = 400;
 }
 
 void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *options)
@@ -73,7 +81,7 @@ void crash_plan_options(const crash_plan *plan, rw_random *random, rw_options *o
     static const char *const log_syncs[] = {"auto", "fdatasync", "dsync"};
     rw_options_init(options);
     options->page_size = plan->page_size;
-    options->cache_bytes = PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
+    options->cache_bytes = plan->cold ? 1u << 20 : PICK(random, 1 << 20, 1 << 20, 3 << 19, 4 << 20) * RW_MAX(plan->page_size / 8192, 1u);
     options->workers = PICK(random, 1, 2, 3);
     options->async_delay_ms = plan->async_delay_ms;
     options->snapshot_bytes_max = plan->snapshot_bytes;
@@ -130,6 +138,7 @@ static size_t value_size(const crash_plan *plan, uint32_t client, uint32_t slot,
     uint64_t number = number_of(plan, client, slot, id);
     size_t most;
     if ((number >> 40 & 255) < plan->large_256) most = plan->value_max;
+    else if (plan->cold) return VALUE_HEADER + 280 + (number >> 8) % 120;
     else if (number % 16 < 10) most = 100u << (2 * plan->value_scale);
     else if (number % 16 < 15) most = 700u << plan->value_scale;
     else most = 3 * plan->page_size;

@@ -42,6 +42,7 @@ typedef struct {
     bool crowded;                /* short calls on two of these keys, most of the time: reads and snapshots meet the middle of commits */
     uint32_t queue_percent;      /* of what clients do: a while with a queue */
     bool plain;                  /* no transactions and cursors of the clients' own, and many puts: so these may wait for pages on disk */
+    bool cold;                   /* plain, with several times more than the cache holds, so that puts wait, and spill */
     uint32_t snapshot_bytes, lock_timeout_ms;   /* options */
 } crash_plan;
 

@@ -13,6 +13,7 @@
 #define RECORDS_MAX 1024u
 #define FILL_ATTEMPTS 12u          /* records drawn in vain before a leaf counts as full */
 #define FOLDS 60000u
+#define SPILLED_ONE_OF 8u          /* folds: writing takes time */
 
 #define COUNT_OF(array) (sizeof(array) / sizeof *(array))
 
@@ -190,6 +191,31 @@ static bool pages_hold(const world *w, const leaf_fold *fold)
     return at == w->count && rw_slice_equal(fence, rw_slice_of(w->upper, w->upper_size));
 }
 
+static int write_compare(const void *a, const void *b)
+{
+    return rw_slice_compare(pending_key(*(const pending_write *const *)a), pending_key(*(const pending_write *const *)b));
+}
+
+/* What waits for the leaf goes into a spill. */
+static void writes_spill(bed *b, partition *p, page_ref ref)
+{
+    pending *pg = &b->t.pending;
+    const pending_write *sorted[RECORDS_MAX];
+    static RW_ALIGNED(4096) unsigned char batch[RW_WRITE_BATCH_BYTES];
+    unsigned count = 0;
+    spill_writer *writer;
+    spill *made;
+    uint32_t number = pending_spill_begin(pg, p);
+    for (const pending_write *one = pending_find(pg, p, ref)->writes; one != NULL; one = one->next) sorted[count++] = one;
+    qsort(sorted, count, sizeof *sorted, write_compare);
+    must(spill_write_begin(b->k, b->store, &b->t.pool, batch, number, count, count, &writer) == 0, "a spill");
+    for (unsigned i = 0; i < count; i++) must(spill_write_add(writer, pending_key(sorted[i]), trees_hash(pending_key(sorted[i])), pending_data(sorted[i])) == 0, "a write in a spill");
+    must(spill_write_end(writer, &made) == 0, "the spill's end");
+    for (unsigned i = 0; i < count; i++) must(spill_may_hold(made, &b->t.pool, trees_hash(pending_key(sorted[i]))), "a spill's filter");
+    pending_spill_add(pg, p, made);
+    pending_forget(pg, p, ref, UINT64_MAX);
+}
+
 /* Returns the number of pages; 0: wrong. */
 static unsigned fold_once(bed *b, world *w, partition *p)
 {
@@ -200,16 +226,25 @@ static unsigned fold_once(bed *b, world *w, partition *p)
     must(tree_writer_fill(b->writer) == 0 && pool_frame_take(&b->t.pool, &f) == 0, "frames");
     fences_draw(w);
     leaf_fill(w, tree_node(&b->t, f));
+    for (uint64_t spills = below(w, SPILLED_ONE_OF) == 0 ? 1 + below(w, STORE_SPILLS_MAX) : 0; spills > 0; spills--) {
+        writes_draw(w, p, pg, ref);
+        if (!pending_is_empty(pg, p->index)) writes_spill(b, p, ref);
+    }
     writes_draw(w, p, pg, ref);
     unsigned pages = 1;
+    leaf_recall recall = {0};
+    store_retired retired = {0};
+    const pending_leaf *waiting = pending_find(pg, p, ref);
+    while (!recall_ready(&recall, pg, p, ref, tree_node(&b->t, f))) must(recall_read(&recall, b->k, b->store, &b->t.pool) == 0, "what was spilled");
     fold_begin(&fold, &b->t, p, b->writer, f);
-    if (!pending_is_empty(pg, p->index)) {
-        const pending_leaf *waiting = pending_find(pg, p, ref);
-        pages = fold_writes(&fold, waiting) && pages_hold(w, &fold) ? fold.count : 0;
-        pending_drop(pg, p, ref);
-    }
+    if (waiting != NULL || pending_spills(pg, p->index) > 0) pages = fold_writes(&fold, ref, &recall, waiting) && pages_hold(w, &fold) ? fold.count : 0;
+    if (waiting != NULL) pending_drop(pg, p, ref);
     fold_end(&fold);
     pool_frame_free(&b->t.pool, f);
+    pending_spills_drop(pg, p, &retired);
+    store_release(b->store, &retired);
+    store_retired_free(&retired);
+    recall_free(&recall);
     return pages;
 }
 
@@ -221,6 +256,7 @@ int main(int argc, char **argv)
     unsigned of_pages[FOLD_PAGES_MAX + 1] = {0};
     must(w != NULL && (w->records = calloc(RECORDS_MAX, sizeof *w->records)) != NULL, "memory");
     partition *p = &b->t.partitions[0];
+    b->writer->target = FOLD_PAGES_MAX - 1;
     for (uint64_t i = 0; i < folds; i++) {
         rw_random_seed(&w->random, seed + i);
         unsigned pages = fold_once(b, w, p);

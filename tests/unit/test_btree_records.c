@@ -64,7 +64,7 @@ static bool ask(uint32_t leaf, uint32_t number, uint32_t image, uint64_t *answer
 static void keep(const node *n, uint32_t leaf, uint32_t number, uint32_t image)
 {
     char key[16];
-    (void)records_keep(&b->t.records, ref_of(leaf, image), n, hints_hash(key_in(key, leaf, number)));
+    (void)records_keep(&b->t.records, ref_of(leaf, image), n, hints_hash(key_in(key, leaf, number)), &b->t.pending.spills, 0);
 }
 
 /* ---- one thread --------------------------------------------------------------------------------------------------- */
