@@ -47,7 +47,6 @@
     X(spill_made_again, crashes, "a leaf gets what a spill holds for it though it has it, and newer things")         \
     X(spill_unnamed, crashes, "a superblock does not name a partition's newest spill")                               \
     X(spill_dropped_early, crashes, "spills go though a leaf lacks what they hold")                                  \
-    X(spill_keeps_record, crashes, "a record that was kept before a spill keeps its value")                          \
     X(filter_hides_old, isolation, "a snapshot takes a filter's word for a key that was there in its time")        \
     X(ignore_page_checksum, faults, "a page's checksum is not compared")                                           \
     X(ignore_write_error, faults, "a failed write of the log counts as done")                                      \

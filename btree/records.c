@@ -109,7 +109,7 @@ static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t ha
     records_latch *latch;
     bucket *b = bucket_latch(r, hash, &latch);
     if (b == NULL) return false;
-    if (moments != NULL && atomic_load(moments) != moment && !RW_PLANTED(spill_keeps_record)) {
+    if (moments != NULL && atomic_load(moments) != moment) {
         kio_mutex_unlock(r->kio, &latch->mutex);
         return false;
     }
@@ -164,7 +164,7 @@ void records_spilled(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash
 {
     if (atomic_load_explicit(&r->buckets, memory_order_relaxed) == 0) return;
     if (asked) (void)record_put(r, leaf, key, hash, value, 1, NULL, 0);
-    else if (!RW_PLANTED(spill_keeps_record)) record_renew(r, leaf, key, hash, value);
+    else record_renew(r, leaf, key, hash, value);
 }
 
 static void bucket_prefetch(const record_cache *r, uint64_t hash)

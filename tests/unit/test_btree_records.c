@@ -105,6 +105,40 @@ static void test_model(void)
     free(n);
 }
 
+static bool says(uint32_t leaf, uint32_t number, uint32_t image, rw_slice expected)
+{
+    char key[16], buf[VALUE_MAX];
+    pending_value answer;
+    rw_slice k = key_in(key, leaf, number);
+    return records_get(&b->t.records, ref_of(leaf, image), k, hints_hash(k), buf, sizeof buf, &answer) && answer.fits && rw_slice_equal(rw_slice_of(buf, answer.size), expected);
+}
+
+/* A spill is newer than the leaf's image: records get its values, and who read the image before it keeps nothing. */
+static void test_spilled(void)
+{
+    char key[16], value[VALUE_MAX];
+    uint64_t answers = 0;
+    record_cache *r = &b->t.records;
+    node *n = aligned_alloc(RW_CACHE_LINE, PAGE_BYTES);
+    must(n != NULL, "memory");
+    r->share = 1;
+    for (unsigned i = 0; i < 1000 && atomic_load(&r->buckets) == 0; i++) records_tend(r);
+    image_make(n, LEAVES + 1, 1);
+    keep(n, LEAVES + 1, 0, 1);
+    for (uint32_t number = 0; number < 3; number++) {
+        rw_slice k = key_in(key, LEAVES + 1, number);
+        records_spilled(r, ref_of(LEAVES + 1, 1), k, hints_hash(k), value_in(value, LEAVES + 1, number, 2), number == 1);
+    }
+    tap_ok(says(LEAVES + 1, 0, 1, value_in(value, LEAVES + 1, 0, 2)) && says(LEAVES + 1, 1, 1, value_in(value, LEAVES + 1, 1, 2)) && ask(LEAVES + 1, 2, 1, &answers) && answers == 0,
+           "records that are here, or were asked for, have the values that were spilled");
+    atomic_fetch_add(&b->t.pending.spills, 1);
+    keep(n, LEAVES + 1, 0, 1);
+    keep(n, LEAVES + 1, 3, 1);
+    tap_ok(says(LEAVES + 1, 0, 1, value_in(value, LEAVES + 1, 0, 2)) && ask(LEAVES + 1, 3, 1, &answers) && answers == 0, "what was read before a spill is not kept after it");
+    atomic_store(&b->t.pending.spills, 0);
+    free(n);
+}
+
 /* A room too small says how much is needed; an extent's record, and one too large, are not kept. */
 static void test_unfit(void)
 {
@@ -195,6 +229,7 @@ int main(int argc, char **argv)
     b = bed_make("records", 4u << 20);
     uint32_t free_before = atomic_load(&b->t.pool.free_count);
     test_model();
+    test_spilled();
     test_unfit();
     test_threads();
     test_given_back(free_before);
