@@ -69,7 +69,8 @@
     X(trust_old_leaf, isolation, "a pessimistic cursor keeps its copy of a leaf that has changed")
 
 /* Those of crash_sim that one run in hundreds meets: a minute's work each. */
-#define RW_PLANTED_SELDOM_MAP(X) X(lose_async_flush) X(watch_too_late) X(reuse_extent_early) X(retry_failed_sync) X(forget_claims) X(trust_old_values) X(record_keeps_value) X(pending_passed_late)
+#define RW_PLANTED_SELDOM_MAP(X) X(lose_async_flush) X(watch_too_late) X(reuse_extent_early) X(retry_failed_sync) X(forget_claims) X(trust_old_values) X(record_keeps_value) X(pending_passed_late) \
+    X(spill_unseen) X(spill_made_again) X(spill_dropped_early)
 
 #ifdef RW_PLANTED_BUGS
 enum {
