@@ -41,7 +41,7 @@ typedef struct {
     uint32_t came_count;
 } bulk_read;
 
-static int address_compare(const void *a, const void *b)
+int bulk_place_compare(const void *a, const void *b)
 {
     uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
     return x < y ? -1 : x > y;
@@ -301,7 +301,7 @@ static bool pages_bring(engine *e, partition *rewritten, bool all, tree_miss *pa
         b->idle[b->idle_count++] = &b->runs[i];
     }
     uint32_t window = all ? WINDOW_PAGES : count;
-    for (uint32_t i = 0; i < count; i += window) qsort(pages + i, RW_MIN(window, count - i), sizeof *pages, address_compare);
+    for (uint32_t i = 0; i < count; i += window) qsort(pages + i, RW_MIN(window, count - i), sizeof *pages, bulk_place_compare);
     runs_read(b, pages, count);
     if (e->checkpointer.ring == NULL) kio_ring_close(e->kio, b->ring);
     bool written = b->rewritten != NULL;

@@ -25,6 +25,7 @@ static int page_move(engine *e, const node *n, uint64_t address)
 static void spill_note(engine *e, const node *n, uint64_t address)
 {
     trees *t = &e->trees;
+    if (atomic_load(&t->pending.spill_frames) == 0) return; /* there are none */
     partition *p = trees_lock(t, node_lower_fence(n));
     uint32_t count = pending_spills(&t->pending, p->index);
     for (uint32_t i = 0; i < count; i++)

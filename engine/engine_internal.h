@@ -284,12 +284,13 @@ int checkpointer_start(engine *e);
 int checkpointer_run_thread(engine *e);
 void checkpointer_stop(engine *e);
 void checkpointer_free(engine *e);
-/* One full checkpoint by the calling thread; no checkpointer may be running. flush: as below. */
+/* What goes into an image. */
 typedef enum {
     FLUSH_NOTHING,                         /* the image is as of before the oldest of what is pending */
     FLUSH_PENDING,                         /* what is pending is made first, or spilled */
     FLUSH_SPILLS                           /* it is made, and what was spilled, too */
 } flush_extent;
+/* One full checkpoint by the calling thread; no checkpointer may be running. */
 int checkpoint_all(engine *e, bool clean, flush_extent flush);
 /* Asks for a round and waits for it. */
 int checkpointer_round(engine *e, bool compact);
@@ -301,6 +302,8 @@ bool table_has_room(engine *e, bool one_more);
 void checkpoint_widen(engine *e, partition *p, bool all);
 /* After the checkpointer's batch was written, or failed to be; without a token. evict: what was not used meanwhile leaves the cache. */
 int checkpoint_batch_end(engine *e, bool evict);
+/* For qsort and bsearch: tree_miss in the order of their places. */
+int bulk_place_compare(const void *a, const void *b);
 /* Reads pages that are missing, and hangs them in: all that can be; the order of the list changes. */
 void bulk_read_pages(engine *e, tree_miss *pages, uint32_t count);
 /* The same for leaves of p, which are written again, and leave the cache, while others are still read: those that pending writes, or all, made dirty. What could not be

@@ -96,12 +96,6 @@ typedef struct {
     bool read;                         /* they were, once */
 } merge;
 
-static int address_compare(const void *a, const void *b)
-{
-    uint64_t x = page_ref_address(((const tree_miss *)a)->ref), y = page_ref_address(((const tree_miss *)b)->ref);
-    return x < y ? -1 : x > y;
-}
-
 static bool merge_add(merge *m, page_ref leaf)
 {
     if (m->count > 0 && m->leaves[m->count - 1].ref.word == leaf.word) return true;
@@ -165,7 +159,7 @@ static bool leaf_collect(merge *m, page_ref leaf)
 static void leaves_unique(merge *m)
 {
     uint32_t left = 0;
-    if (m->count > 0) qsort(m->leaves, m->count, sizeof *m->leaves, address_compare);
+    if (m->count > 0) qsort(m->leaves, m->count, sizeof *m->leaves, bulk_place_compare);
     for (uint32_t i = 0; i < m->count; i++)
         if (left == 0 || m->leaves[left - 1].ref.word != m->leaves[i].ref.word) m->leaves[left++] = m->leaves[i];
     m->count = left;
