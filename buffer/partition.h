@@ -46,6 +46,7 @@ typedef struct partition {
     uint32_t image_spill_count, image_spill_number;
     store_spill image_spills[STORE_SPILLS_MAX];    /* that it names */
     bool spills_changed;               /* they are others by now */
+    uint32_t writes_stuck;             /* pending ones that the last flush could not make, since their leaves cannot be read */
     uint64_t merge_failed_ns;          /* when a merge of them failed last; 0: none did since one succeeded */
     bool image_needed;                 /* its range changed: no superblock may be published before a new image is there */
 } partition;

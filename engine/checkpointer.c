@@ -270,7 +270,7 @@ static int clean_ahead(engine *e, bool *worked)
         store_space_get(e->store, &space);
         if (!space_is_wasted(e) || space.segments_cleaning > RW_MAX(CLEAN_WAITING_MIN, space.segments / CLEAN_WAITING_DIVISOR)) return 0;
         int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, &done);
-        if (error != 0) return error;
+        if (error != 0 && !clean_is_unreadable(error)) return error; /* damage in one place must not keep the others from being imaged, nor the log from being cut */
         if (!done) {
             if (space.segments_cleaning == 0) c->garbage_unwinnable = space_garbage(&space, &used);
             return 0;
@@ -386,9 +386,8 @@ static int background_step(engine *e, bool *worked)
         return checkpoint_publish(e, false);
     }
     if (p == NULL) return clean_settle(e, worked);
-    e->checkpointer.logged_again = false;
     error = image_renew(e, p, flush);
-    *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
+    *worked = p->writes_stuck == 0; /* else the same may be wanted again at once */
     if (error != 0) return step_failed(e, error);
     return publication_due(e) ? checkpoint_publish(e, false) : 0;
 }

@@ -82,9 +82,16 @@ static uint32_t item_blocks(engine *e, const page_header *header, uint64_t addre
     return header->length / RW_BLOCK_SIZE;
 }
 
+bool clean_is_unreadable(int error)
+{
+    return error == RW_ECORRUPT || error == RW_EIO;
+}
+
+/* What cannot be read stays where it is; all else goes. Returns the last such error, if there was no worse one. */
 static int segment_clean(engine *e, uint32_t segment)
 {
     const uint32_t blocks = RW_SEGMENT_BYTES / RW_BLOCK_SIZE;
+    int unreadable = 0;
     uint64_t first = (uint64_t)segment * blocks;
     unsigned char *bytes = e->checkpointer.segment;
     int error = kio_file_read(e->kio, store_file(e->store), bytes, RW_SEGMENT_BYTES, first * RW_BLOCK_SIZE);
@@ -101,8 +108,12 @@ static int segment_clean(engine *e, uint32_t segment)
         } else if (found > 0 && header->type == PAGE_EXTENT) {
             error = extent_move(e, at, first + block, found);
         }
+        if (clean_is_unreadable(error)) {
+            unreadable = error;
+            error = 0;
+        }
     }
-    return error;
+    return error != 0 ? error : unreadable;
 }
 
 int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done)
@@ -111,7 +122,7 @@ int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done)
     *done = segment != 0;
     if (segment == 0) return 0;
     int error = segment_clean(e, segment);
-    if (error != 0) store_clean_end(e->store, segment);
-    else atomic_fetch_add(&e->checkpointer.cleaned, 1);
+    if (error != 0 && !clean_is_unreadable(error)) store_clean_end(e->store, segment);
+    if (error == 0) atomic_fetch_add(&e->checkpointer.cleaned, 1);
     return error;
 }

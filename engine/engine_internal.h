@@ -49,7 +49,6 @@ typedef struct {
     uint32_t next_partition_id;
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool unpublished;                      /* images were made that no superblock names yet */
-    bool logged_again;                     /* the last flush met leaves that cannot be read */
     uint64_t spilled_ns;                   /* when there was a spill last */
     partition_set merges_wanted;           /* partitions with spills in segments that are to be emptied */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
@@ -327,8 +326,12 @@ void flush_throttle(engine *e);
 void flush_wait(engine *e, int64_t wait_ns);
 /* The partition to be flushed because pending writes take much of the cache; NULL: none. */
 partition *flush_wanted(engine *e);
-/* Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. */
+/*
+ * Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. An error that clean_is_unreadable: something in it cannot be read, and stays there; all
+ * else was moved, and the segment counts as being cleaned from then on, so that it is not picked again.
+ */
 int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
+bool clean_is_unreadable(int error);
 
 /* Drops old values that no snapshot needs, some in each partition. Returns whether there are more. */
 bool versions_tend(engine *e);

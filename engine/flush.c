@@ -41,7 +41,6 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
 {
     const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
     int error = 0;
-    e->checkpointer.logged_again = true;
     for (pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && error == 0; w = w->next) {
         unsigned char head[16];
         uint64_t lsn, end_lsn;
@@ -50,6 +49,7 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
         error = wal_append(e->wal, WAL_COMMIT, pieces, op.second.size > 0 ? 3 : 2, 0, &lsn, &end_lsn, &p->committing);
         if (error != 0) break;
         pending_restamp(&e->trees.pending, p, w, lsn);
+        p->writes_stuck++;
         atomic_store_explicit(&p->applied_lsn, end_lsn, memory_order_relaxed);
         atomic_store_explicit(&p->committing, 0, memory_order_release);
     }
@@ -263,6 +263,7 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
+    p->writes_stuck = 0;
     parents_read(e, p, leaves, room);
     partition_lock(e->kio, p);
     uint64_t begin = wal_end_lsn(e->wal);
@@ -307,6 +308,7 @@ int flush_partition(engine *e, partition *p, bool spills_too)
     const pending *pg = &e->trees.pending;
     merge m = {0};
     bool empty = pending_is_empty(pg, p->index);
+    p->writes_stuck = 0;
     if (empty && !spills_too) return 0;
     if (!spills_too && spill_partition(e, p)) return 0;
     bool wanted = pg->sets[p->index].spill_number > 0 && (spills_too || merge_may_succeed(e, p));
@@ -358,6 +360,7 @@ partition *flush_wanted(engine *e)
     if (pending_frames(pg) <= pending_flush_from(pg)) return NULL;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         uint32_t writes = atomic_load_explicit(&pg->sets[i].writes, memory_order_relaxed);
+        writes -= RW_MIN(writes, e->trees.partitions[i].writes_stuck);
         if (writes > most) {
             most = writes;
             fullest = &e->trees.partitions[i];
