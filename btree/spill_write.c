@@ -34,7 +34,8 @@ struct spill_writer {
     placed_list below;                 /* of the level that was made last */
 };
 
-bool spill_parent_add(spill *s, uint32_t f)
+/* Makes the node that lies in frame f the last of its parents. False: there is no memory. */
+static bool parent_add(spill *s, uint32_t f)
 {
     uint32_t *grown = realloc(s->parents, (s->parent_count + 1) * sizeof *grown);
     if (grown == NULL) return false;
@@ -43,7 +44,7 @@ bool spill_parent_add(spill *s, uint32_t f)
     return true;
 }
 
-bool spill_inner_add(spill *s, page_ref ref)
+static bool inner_add(spill *s, page_ref ref)
 {
     page_ref *grown = realloc(s->inner, (s->inner_count + 1) * sizeof *grown);
     if (grown == NULL) return false;
@@ -172,7 +173,7 @@ static int parent_keep(spill_writer *w, const node *n)
     int error = pool_frame_take(w->pool, &f);
     if (error != 0) return error;
     memcpy(pool_page(w->pool, f), n, w->pool->page_size);
-    if (spill_parent_add(w->spill, f)) return 0;
+    if (parent_add(w->spill, f)) return 0;
     pool_frame_free(w->pool, f);
     return memory_error();
 }
@@ -184,7 +185,7 @@ static int inner_end(spill_writer *w, placed_list *above, const placed_page *fir
     int error = page_place(w, w->leaf, &ref);
     for (uint32_t i = 0; i < count && error == 0; i++) ref.estimate += first[i].ref.estimate;
     if (error == 0 && w->leaf->page.level == 1) error = parent_keep(w, w->leaf);
-    if (error == 0 && !spill_inner_add(w->spill, ref)) error = memory_error();
+    if (error == 0 && !inner_add(w->spill, ref)) error = memory_error();
     return error == 0 ? placed_add(w, above, ref, rw_slice_of(NULL, first->key_size), first->key) : error;
 }
 
@@ -292,9 +293,9 @@ static int inner_read(store *st, pool *p, spill *s, page_ref ref, unsigned level
     if (error == 0) error = node_check(n, p->page_size, true);
     if (error == 0 && (n->page.level != level || n->page.newest_timestamp != s->image.newest || n->count == 0))
         error = rw_error(RW_ECORRUPT, "page at offset %llu is not one of a spill of level %u", (unsigned long long)page_ref_address(ref) * RW_BLOCK_SIZE, level);
-    if (error == 0 && !spill_inner_add(s, ref)) error = memory_error();
+    if (error == 0 && !inner_add(s, ref)) error = memory_error();
     for (unsigned slot = 0; error == 0 && level > 1 && slot < n->count; slot++) error = inner_read(st, p, s, node_child(n, p->page_size, slot), level - 1);
-    if (error == 0 && level == 1 && !spill_parent_add(s, f)) error = memory_error();
+    if (error == 0 && level == 1 && !parent_add(s, f)) error = memory_error();
     if (error != 0 || level > 1) pool_frame_free(p, f);
     return error;
 }

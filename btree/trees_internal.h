@@ -56,6 +56,8 @@ static inline rw_slice tree_ref_value(const page_ref *ref)
     return rw_slice_of(ref, sizeof *ref);
 }
 
+/* ---- frames (frames.c) -------------------------------------------------------------------------------------------- */
+
 /* The page at `level` on the way to key, under the token: 0, or TREE_MISS with the page that is missing. */
 int tree_descend(trees *t, partition *p, rw_slice key, unsigned level, uint32_t *f, tree_miss *miss);
 /* Makes a frame with an odd version part of p's tree: fields set, version even. Its place in a parent is the caller's matter. */

@@ -1,6 +1,6 @@
 /* The checkpointer's thread: when to image which partition, when to cut one, when to clean. */
 #include "base/memory.h"
-#include "engine/engine_internal.h"
+#include "engine/merge.h"
 
 #define CHECKPOINT_SHARE 8u            /* a batch of a checkpoint holds at most this part of the frames */
 #define PUBLISH_SHARE 32u              /* of the used space may wait for a superblock, at most */

@@ -316,8 +316,8 @@ int checkpoint_publish(engine *e, bool clean);
 int spills_done(engine *e, partition *p);
 /* Makes what is pending in a partition, or spills it, unless what was spilled is to be made, too. When that is most leaves, all are written again. */
 int flush_partition(engine *e, partition *p, bool spills_too);
-/* Whether a merge of the partition's spills has not failed a moment ago: pages that cannot be read will not be better so soon. */
-bool merge_may_succeed(engine *e, const partition *p);
+/* Reads what is above the partition's leaves, without which they could not be hung in; pages: room for so many. */
+void flush_parents_read(engine *e, partition *p, tree_miss *pages, uint32_t room);
 /* Spills what is pending, if that is worth while. False: it was not, or not all of it was. */
 bool spill_partition(engine *e, partition *p);
 /* For who has made a write pend: waits a little when they take much of what they may, so that writers go as fast as pending writes are made. */
