@@ -19,11 +19,6 @@ void pending_init(pending *pg, kio *k, pool *p, key_filter *keys, uint32_t page_
     frame_heap_init(&pg->heap, p);
 }
 
-static pending_set *set_of(const pending *pg, const partition *p)
-{
-    return (pending_set *)&pg->sets[p->index];
-}
-
 /* ---- the table ---------------------------------------------------------------------------------------------------- */
 
 static pending_leaf **bucket_of(const pending *pg, const pending_set *s, page_ref leaf)
@@ -136,7 +131,7 @@ static pending_write *write_find(const pending_leaf *entry, rw_slice key, uint64
 
 pending_state pending_prepare(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, size_t value_size)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     if (key.size + value_size > pg->record_max) return PENDING_UNFIT;
     const pending_leaf *entry = *place_find(pg, s, leaf);
     const pending_write *same = entry != NULL ? write_find(entry, key, hash) : NULL;
@@ -197,7 +192,7 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
 
 void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint64_t timestamp, uint64_t logged)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     if (atomic_load_explicit(&s->leaves, memory_order_relaxed) == 0) s->oldest = logged;
     RW_ASSERT(s->oldest <= logged && logged <= timestamp);
     key_filter_note(pg->keys, hash);
@@ -211,7 +206,7 @@ void pending_put(pending *pg, const partition *p, page_ref leaf, rw_slice key, u
 
 const pending_leaf *pending_find(const pending *pg, const partition *p, page_ref leaf)
 {
-    return pending_is_empty(pg, p->index) ? NULL : *place_find(pg, set_of(pg, p), leaf);
+    return pending_is_empty(pg, p->index) ? NULL : *place_find(pg, pending_set_of(pg, p), leaf);
 }
 
 /* Those of an entry that are older than `before`. Under the latch. */
@@ -244,7 +239,7 @@ static void entry_free(pending *pg, pending_set *s, pending_leaf **place)
 
 void pending_drop(pending *pg, const partition *p, page_ref leaf)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     kio_mutex_lock(pg->kio, &s->latch);
     pending_leaf **place = place_find(pg, s, leaf), *entry = *place;
     RW_ASSERT(entry != NULL);
@@ -255,7 +250,7 @@ void pending_drop(pending *pg, const partition *p, page_ref leaf)
 
 void pending_forget(pending *pg, const partition *p, page_ref leaf, uint64_t before)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     kio_mutex_lock(pg->kio, &s->latch);
     pending_leaf **place = place_find(pg, s, leaf);
     if (*place != NULL) {
@@ -267,18 +262,18 @@ void pending_forget(pending *pg, const partition *p, page_ref leaf, uint64_t bef
 
 uint64_t pending_oldest(const pending *pg, const partition *p)
 {
-    return pending_is_empty(pg, p->index) || RW_PLANTED(pending_held_by_nothing) ? UINT64_MAX : set_of(pg, p)->oldest;
+    return pending_is_empty(pg, p->index) || RW_PLANTED(pending_held_by_nothing) ? UINT64_MAX : pending_set_of(pg, p)->oldest;
 }
 
 void pending_passed(pending *pg, const partition *p, uint64_t before)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     if (s->oldest < before) s->oldest = before;
 }
 
 void pending_restamp(pending *pg, const partition *p, pending_write *write, uint64_t timestamp)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     kio_mutex_lock(pg->kio, &s->latch);
     RW_ASSERT(write->timestamp < timestamp);
     write->timestamp = timestamp;
@@ -294,7 +289,7 @@ bool pending_has_older(const pending_leaf *entry, uint64_t before)
 
 uint32_t pending_leaves(const pending *pg, const partition *p, uint64_t before, tree_miss *leaves, uint32_t max)
 {
-    const pending_set *s = set_of(pg, p);
+    const pending_set *s = pending_set_of(pg, p);
     uint32_t count = 0, buckets = s->bucket_frames == 0 ? PENDING_BUCKETS_FEW : s->bucket_frames * pg->frame_buckets;
     for (uint32_t i = 0; i < buckets && count < max; i++) {
         const pending_leaf *entry = s->bucket_frames == 0 ? s->few[i] : s->buckets[i / pg->frame_buckets][i % pg->frame_buckets];
@@ -306,7 +301,7 @@ uint32_t pending_leaves(const pending *pg, const partition *p, uint64_t before, 
 
 void pending_move_begin(pending *pg, const partition *from, const partition *to)
 {
-    pending_set *a = set_of(pg, from), *b = set_of(pg, to);
+    pending_set *a = pending_set_of(pg, from), *b = pending_set_of(pg, to);
     RW_ASSERT(pending_is_empty(pg, to->index));
     kio_mutex_lock(pg->kio, &a->latch);
     kio_mutex_lock(pg->kio, &b->latch);
@@ -315,7 +310,7 @@ void pending_move_begin(pending *pg, const partition *from, const partition *to)
 
 void pending_move_end(pending *pg, const partition *from, const partition *to, rw_slice low)
 {
-    pending_set *a = set_of(pg, from), *b = set_of(pg, to);
+    pending_set *a = pending_set_of(pg, from), *b = pending_set_of(pg, to);
     uint32_t stayed = 0, moved = 0, writes = 0;
     pending_leaf *all = entries_take(pg, a);
     for (pending_leaf *next; all != NULL; all = next) {
@@ -338,7 +333,7 @@ void pending_move_end(pending *pg, const partition *from, const partition *to, r
 
 void pending_release(pending *pg, const partition *p)
 {
-    pending_set *s = set_of(pg, p);
+    pending_set *s = pending_set_of(pg, p);
     if (pending_is_empty(pg, p->index)) frame_arena_close(&pg->heap, &s->arena);
 }
 

@@ -139,6 +139,10 @@ bool pending_may_be_spilled(const pending *pg, const partition *p, page_ref leaf
 /* The leaf of the newest spill that may hold the key and that the leaf named by `leaf` does not contain; none: no spill does. Whether what waits was asked before, and the parent and the partition stand, is the
  * caller's matter. */
 page_ref pending_spilled(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint64_t hash);
+static inline pending_set *pending_set_of(const pending *pg, const partition *p)
+{
+    return (pending_set *)&pg->sets[p->index];
+}
 static inline uint32_t pending_spills(const pending *pg, uint16_t index)
 {
     return atomic_load_explicit(&pg->sets[index].spill_count, memory_order_acquire);

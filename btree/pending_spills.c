@@ -1,20 +1,15 @@
 /* The spills of a partition's pending writes. */
 #include "btree/pending.h"
 
-static pending_set *set_of(const pending *pg, const partition *p)
-{
-    return (pending_set *)&pg->sets[p->index];
-}
-
 uint32_t pending_spill_begin(pending *pg, const partition *p)
 {
-    pending_set *set = set_of(pg, p);
+    pending_set *set = pending_set_of(pg, p);
     return set->spill_number < PAGE_REF_SPILL_MAX ? ++set->spill_number : 0;
 }
 
 void pending_spill_add(pending *pg, const partition *p, spill *s)
 {
-    pending_set *set = set_of(pg, p);
+    pending_set *set = pending_set_of(pg, p);
     uint32_t count = atomic_load_explicit(&set->spill_count, memory_order_relaxed);
     RW_ASSERT(count < STORE_SPILLS_MAX && s->image.number <= set->spill_number && (count == 0 || set->spills[count - 1]->image.number < s->image.number));
     kio_mutex_lock(pg->kio, &set->latch);
@@ -28,7 +23,7 @@ void pending_spill_add(pending *pg, const partition *p, spill *s)
 
 void pending_spills_drop(pending *pg, const partition *p, store_retired *retired)
 {
-    pending_set *set = set_of(pg, p);
+    pending_set *set = pending_set_of(pg, p);
     uint32_t count = atomic_load_explicit(&set->spill_count, memory_order_relaxed);
     kio_mutex_lock(pg->kio, &set->latch);
     atomic_store_explicit(&set->spill_count, 0, memory_order_release);
@@ -50,7 +45,7 @@ static bool leaf_lacks(page_ref leaf, const spill *s)
 
 bool pending_may_be_spilled(const pending *pg, const partition *p, page_ref leaf, uint64_t hash)
 {
-    const pending_set *set = set_of(pg, p);
+    const pending_set *set = pending_set_of(pg, p);
     uint32_t count = atomic_load_explicit(&set->spill_count, memory_order_relaxed);
     for (uint32_t i = 0; i < count; i++)
         if (leaf_lacks(leaf, set->spills[i]) && spill_may_hold(set->spills[i], pg->pool, hash)) return true;

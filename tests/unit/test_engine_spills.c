@@ -34,10 +34,11 @@ static uint64_t spill_some(uint32_t version)
     return stats_of(db).spilled_puts - before;
 }
 
+/* In key order, so that each leaf is read about once. */
 static unsigned found(void)
 {
     unsigned good = 0;
-    for (uint64_t i = 0; i < RECORDS; i++) good += holds(i * SCATTER % RECORDS);
+    for (uint64_t i = 0; i < RECORDS; i++) good += holds(i);
     return good;
 }
 
