@@ -71,7 +71,10 @@ static bool write_make(leaf_fold *fold, rw_slice key, rw_slice value, uint64_t t
         if (found) {
             replaced_note(fold, n, slot, key);
             node_update(n, t->page_size, slot, value, 0);
-        } else node_insert(n, t->page_size, slot, key, value, 0);
+        } else {
+            node_insert(n, t->page_size, slot, key, value, 0);
+            fold->inserted++;
+        }
         if (n->page.newest_timestamp < timestamp) n->page.newest_timestamp = timestamp;
         return true;
     }
@@ -180,6 +183,7 @@ void fold_finish(leaf_fold *fold, page_ref leaf, const pending_leaf *waiting)
 {
     trees *t = fold->t;
     for (unsigned i = 0; i < fold->count && fold->changed && !fold_is_passing(fold); i++) pool_mark_dirty(&t->pool, fold->p, fold->frames[i]);
+    fold->p->grown += fold->inserted + fold->count - 1;
     fold->count = 1;
     store_retired_move(&fold->p->extents, &fold->replaced);
     if (waiting != NULL) pending_drop(&t->pending, fold->p, leaf);

@@ -101,7 +101,8 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
 
 /* ---- filling leaves up ------------------------------------------------------------------------------------------- */
 
-#define PACK_FREE_DIVISOR 10u          /* of a leaf, left free for what comes next */
+#define PACK_FREE_DIVISOR 10u          /* of a leaf, left free for what comes next, */
+#define PACK_FREE_STEADY_DIVISOR 100u  /* or where next to nothing comes */
 
 /* The leaf right of f under the same parent, if it is to be written too, and nobody uses it: what is used is to stay in memory. FRAME_NONE: there is none. */
 static uint32_t idle_neighbour(trees *t, uint32_t f)
@@ -120,7 +121,7 @@ static uint32_t idle_neighbour(trees *t, uint32_t f)
 bool tree_pack(tree_writer *w, partition *p, uint32_t f, bool fill)
 {
     trees *t = w->t;
-    uint32_t free_bytes = node_capacity(t->page_size) / PACK_FREE_DIVISOR, right = idle_neighbour(t, f);
+    uint32_t free_bytes = node_capacity(t->page_size) / (fill && p->steady ? PACK_FREE_STEADY_DIVISOR : PACK_FREE_DIVISOR), right = idle_neighbour(t, f);
     RW_ASSERT(tree_frame(t, f)->level == 0);
     if (right == FRAME_NONE || t->recovering) return false;
     const node *n = tree_node(t, f), *other = tree_node(t, right);

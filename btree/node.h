@@ -79,6 +79,8 @@ typedef struct {
 void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan);
 /* The same without a guess at the pattern: near the middle, whatever the last insertions were. So both sides have room for nearly half a page. */
 void node_split_plan_even(const node *n, uint32_t page_size, rw_slice incoming_key, node_split *plan);
+/* The same between slot - 1 and slot of an inner node; 0 < slot < count. */
+void node_split_plan_at(const node *n, unsigned slot, node_split *plan);
 /* Carries it out: n keeps the left part (rebuilt: fences, prefix, heap) and its page header; right is initialised and filled, its header zero but for
  * type, level and newest_timestamp, which is n's. scratch, here and below, is aligned to 8; page_size bytes. */
 void node_split_apply(node *n, node *right, uint32_t page_size, const node_split *plan, void *scratch);

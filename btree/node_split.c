@@ -112,6 +112,13 @@ void node_split_plan(const node *n, uint32_t page_size, rw_slice incoming_key, n
     node_split_plan_even(n, page_size, incoming_key, plan);
 }
 
+void node_split_plan_at(const node *n, unsigned slot, node_split *plan)
+{
+    RW_ASSERT(!node_is_leaf(n) && slot > 0 && slot < n->count);
+    node_sequence all = node_sequence_of(n, NULL);
+    node_sequence_separator(&all, slot, plan);
+}
+
 void node_split_apply(node *n, node *right, uint32_t page_size, const node_split *plan, void *scratch)
 {
     RW_ASSERT(plan->slot <= n->count && (node_is_leaf(n) || (plan->slot > 0 && plan->slot < n->count)));

@@ -71,6 +71,8 @@ static void partition_begin(partition *p, uint32_t id)
     p->imaging_epoch = 0;
     p->pages = 0;
     p->commits = 0;
+    p->grown = 0;
+    p->steady = false;
     p->image_root = page_ref_none();
     p->image_lsn = 0;
     p->image_height = 0;

@@ -108,6 +108,27 @@ static void split_apply(tree_writer *w, partition *p, uint32_t f)
     pool_mark_dirty(&t->pool, p, f);
     pool_mark_dirty(&t->pool, p, right_index);
     p->pages++;
+    p->grown += left->level == 0;
+}
+
+/* Read-only: whether the children left and right of the border are parts of one leaf on disk, which it was split into as it came in. */
+static bool leaf_is_cut(trees *t, const node *n, unsigned border)
+{
+    page_ref left = node_child(n, t->page_size, border - 1), right = node_child(n, t->page_size, border);
+    if (!page_ref_is_frame(left) || !page_ref_is_frame(right)) return false;
+    page_ref disk = tree_frame(t, page_ref_frame(left))->disk;
+    return !page_ref_is_none(disk) && disk.word == tree_frame(t, page_ref_frame(right))->disk.word;
+}
+
+/* Such parts leave together, to be one child of their parent again (pages.c): so they stay under the same one. */
+static void plan_keep_leaves(trees *t, const node *n, node_split *plan)
+{
+    unsigned border = plan->slot;
+    while (border > 1 && leaf_is_cut(t, n, border)) border--;
+    if (leaf_is_cut(t, n, border))
+        for (border = plan->slot; border < n->count && leaf_is_cut(t, n, border);) border++;
+    RW_ASSERT(border < n->count); /* there is the child that room is made for */
+    if (border != plan->slot) node_split_plan_at(n, border, plan);
 }
 
 /* Splits f, and first what is above it as far as needed. Every step leaves a sound tree, so it may stop between two: TREE_FRAMES. */
@@ -119,6 +140,7 @@ static int split(tree_writer *w, partition *p, uint32_t f, rw_slice key)
         if (tree_frame(t, f)->parent == FRAME_NONE) root_grow(w, p);
         uint32_t parent = tree_frame(t, f)->parent;
         node_split_plan(tree_node(t, f), t->page_size, key, &w->plan);
+        if (t->read_only && tree_frame(t, f)->level == 1) plan_keep_leaves(t, tree_node(t, f), &w->plan);
         if (node_fits(tree_node(t, parent), t->page_size, w->plan.separator_length, sizeof(page_ref))) break;
         int state = split(w, p, parent, key);
         if (state != 0) return state;

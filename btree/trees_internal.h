@@ -121,6 +121,7 @@ typedef struct {
     tree_writer *w;                    /* or NULL: no page can be split */
     uint32_t frames[FOLD_PAGES_MAX];   /* in key order; the first is the leaf's own */
     unsigned count;
+    unsigned inserted;             /* records that the leaf has in addition */
     bool changed;
     store_retired replaced;            /* extents of values that are no more */
 } leaf_fold;

@@ -130,6 +130,7 @@ void tree_put_at(trees *t, partition *p, const tree_position *at, rw_slice key, 
     frame_change_begin(fr);
     if (at->found) node_update(n, t->page_size, at->slot, value, flags);
     else node_insert(n, t->page_size, at->slot, key, value, flags);
+    p->grown += !at->found;
     leaf_stamp(n, timestamp);
     frame_change_end(fr);
     pool_mark_dirty(&t->pool, p, at->leaf);

@@ -35,6 +35,8 @@ typedef struct partition {
     uint32_t dirty_count;
     uint64_t pages;                    /* nodes in its tree, about */
     uint64_t commits;
+    uint64_t grown;                    /* records that its leaves got in addition, and splits of leaves, since the checkpointer looked last */
+    bool steady;                       /* few of either then: leaves need no room for more (T17) */
     store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
     store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
     store_retired extents;             /* the same of large values; records of the log may name them that are replayed as long as what is pending holds the image back, */

@@ -8,6 +8,7 @@
 
 #define LOOKS_MAX 1024u                /* under the token at a time */
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
+#define STEADY_SHARE 8u                /* a partition that grew by less than a record for so many pages meanwhile is steady */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
 
@@ -95,6 +96,10 @@ static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t r
     uint64_t changed = RW_MAX(atomic_load(&e->trees.pending.sets[p->index].leaves), m->count) + (uint64_t)p->dirty_count;
     bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
     uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
+    if (wanted) {
+        p->steady = p->grown * STEADY_SHARE < trees_pages(&e->trees, p);
+        p->grown = 0;
+    }
     partition_unlock(e->kio, p);
     if (wanted && bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
     return wanted;

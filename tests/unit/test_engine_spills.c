@@ -320,7 +320,7 @@ static void test_read_only(void)
 
 /* ---- damage ------------------------------------------------------------------------------------------------------- */
 
-/* The places of the root of a spill, and of its last leaf. */
+/* The places of the root of a partition's newest spill, which nothing hides, and of its last leaf. */
 static bool spill_places(const char *dir, uint64_t *root, uint64_t *leaf)
 {
     kio *k;
@@ -330,11 +330,13 @@ static bool spill_places(const char *dir, uint64_t *root, uint64_t *leaf)
     if (kio_open("psync", NULL, NULL, &k) != 0 || store_open(k, dir, &params, &s) != 0) return false;
     const store_image *image = store_image_opened(s);
     for (uint32_t i = 0; i < image->partition_count && *root == 0; i++) {
-        if (image->partitions[i].spill_count == 0) continue;
-        page_ref ref = image->partitions[i].spills[0].root;
+        uint32_t count = image->partitions[i].spill_count;
+        if (count == 0) continue;
+        const store_spill *newest = &image->partitions[i].spills[count - 1];
+        page_ref ref = newest->root;
         node *n = aligned_alloc(4096, params.page_size);
         *root = page_ref_address(ref) * RW_BLOCK_SIZE;
-        for (uint32_t level = image->partitions[i].spills[0].height - 1; level > 0 && store_page_read(s, ref, n) == 0; level--) ref = node_child(n, params.page_size, n->count - 1u); /* the first one may be asked for by the open */
+        for (uint32_t level = newest->height - 1; level > 0 && store_page_read(s, ref, n) == 0; level--) ref = node_child(n, params.page_size, n->count - 1u); /* the first one may be asked for by the open */
         *leaf = page_ref_address(ref) * RW_BLOCK_SIZE;
         free(n);
     }
@@ -345,15 +347,9 @@ static bool spill_places(const char *dir, uint64_t *root, uint64_t *leaf)
 
 static void byte_flip(const char *dir, uint64_t at)
 {
-    char path[DIRS_PATH_MAX + 8];
-    unsigned char byte;
-    snprintf(path, sizeof path, "%s/data", dir);
-    int fd = open(path, O_RDWR);
-    if (pread(fd, &byte, 1, (off_t)at) == 1) {
-        byte ^= 0x10;
-        (void)!pwrite(fd, &byte, 1, (off_t)at);
-    }
-    close(fd);
+    char path[DIRS_PATH_MAX];
+    path_join(path, dir, "data");
+    tap_ok(file_flip(path, at, 0x10), "a bit of %s at %llu is flipped", path, (unsigned long long)at);
 }
 
 static void count_finding(void *arg, const char *text)
