@@ -51,7 +51,16 @@ static void replaced_note(leaf_fold *fold, const node *n, unsigned slot, rw_slic
 bool fold_needs_writer(const leaf_fold *fold, const pending_leaf *waiting)
 {
     uint32_t page_size = fold->t->page_size;
-    return node_used(tree_node(fold->t, fold->frames[0]), page_size) + waiting->bytes > node_capacity(page_size);
+    const node *n = tree_node(fold->t, fold->frames[0]);
+    size_t used = node_used(n, page_size);
+    if (used + waiting->bytes <= node_capacity(page_size)) return false;
+    for (const pending_write *w = waiting->writes; w != NULL; w = w->next) { /* most take the place of what is there: full leaves have no room for them beside it */
+        bool found;
+        unsigned flags = 0, slot = node_lower_bound(n, page_size, pending_key(w), &found);
+        size_t old = found ? node_value(n, page_size, slot, &flags).size : 0;
+        used += !found ? pending_growth(w->key_size, w->value_size) : w->value_size > old ? w->value_size - old : 0;
+    }
+    return used > node_capacity(page_size);
 }
 
 static bool write_make(leaf_fold *fold, rw_slice key, rw_slice value, uint64_t timestamp)

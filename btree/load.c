@@ -132,8 +132,12 @@ static hang_state page_install_alone(trees *t, tree_writer *w, leaf_recall *reca
     tree_miss above;
     partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
     hang_state state = page_install(t, p, w, recall, miss, f);
-    if (state == HANG_PARENT) (void)tree_make_room_above(w, p, node_lower_fence(tree_node(t, f)), &above); /* the next attempt finds out */
     trees_unlock(t, p);
+    if (state == HANG_PARENT && tree_writer_fill(w) == 0) { /* the attempt may have used up what the inner page needs */
+        p = trees_lock(t, node_lower_fence(tree_node(t, f)));
+        (void)tree_make_room_above(w, p, node_lower_fence(tree_node(t, f)), &above); /* the next attempt finds out */
+        trees_unlock(t, p);
+    }
     return state;
 }
 

@@ -72,14 +72,13 @@ static void partition_begin(partition *p, uint32_t id)
     p->pages = 0;
     p->commits = 0;
     p->grown = 0;
-    p->steady = false;
+    p->calm = 0;
     p->image_root = page_ref_none();
     p->image_lsn = 0;
     p->image_height = 0;
     p->image_spill_count = p->image_spill_number = 0;
     p->spills_changed = false;
     p->merge_failed_ns = 0;
-    p->writes_stuck = 0;
     p->image_needed = true;
     for (unsigned i = 0; i < TREE_LEVELS_MAX; i++) p->dirty[i] = (dirty_list){FRAME_NONE, FRAME_NONE};
 }

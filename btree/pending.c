@@ -3,6 +3,7 @@
 #include "base/planted.h"
 #include "btree/hints.h"
 
+#define KEY_DIVISOR 8u                 /* of leaf_max: the longest key; it may become a separator, and the parts of one leaf have theirs in one parent, */
 #define RECORD_DIVISOR 8u              /* of a page: the largest record that may wait, */
 #define LEAF_DIVISOR 2u                /* and what may wait for one leaf: T16 */
 #define LOAD_MAX 2u                    /* leaves for each bucket, until the table is doubled */
@@ -117,11 +118,6 @@ static size_t write_bytes(size_t key_size, size_t value_size)
     return (size_t)rw_align_up(offsetof(pending_write, bytes) + key_size + value_size, 8);
 }
 
-static uint32_t growth(size_t key_size, size_t value_size)
-{
-    return (uint32_t)(sizeof(node_slot) + key_size + value_size);
-}
-
 static pending_write *write_find(const pending_leaf *entry, rw_slice key, uint64_t hash)
 {
     for (pending_write *w = entry->writes; w != NULL; w = w->next)
@@ -132,11 +128,11 @@ static pending_write *write_find(const pending_leaf *entry, rw_slice key, uint64
 pending_state pending_prepare(pending *pg, const partition *p, page_ref leaf, rw_slice key, uint64_t hash, size_t value_size)
 {
     pending_set *s = pending_set_of(pg, p);
-    if (key.size + value_size > pg->record_max) return PENDING_UNFIT;
+    if (key.size + value_size > pg->record_max || key.size * KEY_DIVISOR > pg->leaf_max) return PENDING_UNFIT;
     const pending_leaf *entry = *place_find(pg, s, leaf);
     const pending_write *same = entry != NULL ? write_find(entry, key, hash) : NULL;
     if (same != NULL && same->value_size == value_size) return PENDING_READY;
-    if (entry != NULL && entry->bytes + growth(key.size, value_size) > pg->leaf_max) return PENDING_UNFIT;
+    if (entry != NULL && entry->bytes + pending_growth(key.size, value_size) > pg->leaf_max) return PENDING_UNFIT;
     size_t size = write_bytes(key.size, value_size) + (entry == NULL ? sizeof *entry : 0);
     if (frame_arena_has_room(&pg->heap, &s->arena, size)) return PENDING_READY;
     uint32_t f = frame_borrow(pg);
@@ -174,7 +170,7 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
         *w = (pending_write){.next = entry->writes, .tag = (uint32_t)hash, .key_size = (uint16_t)key.size, .value_size = (uint16_t)value.size};
         memcpy(w->bytes, key.data, key.size);
         entry->writes = w;
-        entry->bytes += growth(key.size, value.size);
+        entry->bytes += pending_growth(key.size, value.size);
         count_add(s, 1);
         if (same == NULL) atomic_fetch_add_explicit(&pg->added, 1, memory_order_relaxed);
     }
@@ -185,7 +181,7 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
     pending_write **place = &w->next;
     while (*place != same) place = &(*place)->next;
     *place = same->next;
-    entry->bytes -= growth(same->key_size, same->value_size);
+    entry->bytes -= pending_growth(same->key_size, same->value_size);
     frame_heap_free(&pg->heap, same);
     count_add(s, -1);
 }
@@ -219,7 +215,7 @@ static void writes_free(pending *pg, pending_set *s, pending_leaf *entry, uint64
             continue;
         }
         *place = w->next;
-        entry->bytes -= growth(w->key_size, w->value_size);
+        entry->bytes -= pending_growth(w->key_size, w->value_size);
         frame_heap_free(&pg->heap, w);
         gone++;
     }

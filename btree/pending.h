@@ -139,6 +139,11 @@ bool pending_may_be_spilled(const pending *pg, const partition *p, page_ref leaf
 /* The leaf of the newest spill that may hold the key and that the leaf named by `leaf` does not contain; none: no spill does. Whether what waits was asked before, and the parent and the partition stand, is the
  * caller's matter. */
 page_ref pending_spilled(pending *pg, uint16_t index, page_ref leaf, rw_slice key, uint64_t hash);
+/* What a record takes of a leaf, at most. */
+static inline uint32_t pending_growth(size_t key_size, size_t value_size)
+{
+    return (uint32_t)(sizeof(node_slot) + key_size + value_size);
+}
 static inline pending_set *pending_set_of(const pending *pg, const partition *p)
 {
     return (pending_set *)&pg->sets[p->index];

@@ -285,7 +285,7 @@ int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_leng
  * worth trying again, but never a must. Not during recovery: a merged leaf would claim commits that its left half still waits for (T8). */
 int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss);
 /*
- * Takes into a resident leaf that is about to be written its right neighbour, if that is to be written too, and nobody uses it, and it fits, with a tenth of the leaf left free, or a hundredth in a steady partition. fill: if it
+ * Takes into a resident leaf that is about to be written its right neighbour, if that is to be written too, and nobody uses it, and it fits, with a tenth of the leaf left free, or a hundredth in a partition that does not grow. fill: if it
  * does not fit, as much of it as does, for who will fill what is left of the neighbour from the next one. True: the neighbour is no more; there may be another. Costs the copying of two pages.
  */
 bool tree_pack(tree_writer *w, partition *p, uint32_t leaf, bool fill);

@@ -36,7 +36,7 @@ typedef struct partition {
     uint64_t pages;                    /* nodes in its tree, about */
     uint64_t commits;
     uint64_t grown;                    /* records that its leaves got in addition, and splits of leaves, since the checkpointer looked last */
-    bool steady;                       /* few of either then: leaves need no room for more (T17) */
+    uint32_t calm;                     /* so many times in a row it had seen few of either then (T17) */
     store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
     store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
     store_retired extents;             /* the same of large values; records of the log may name them that are replayed as long as what is pending holds the image back, */
@@ -48,7 +48,6 @@ typedef struct partition {
     uint32_t image_spill_count, image_spill_number;
     store_spill image_spills[STORE_SPILLS_MAX];    /* that it names */
     bool spills_changed;               /* they are others by now */
-    uint32_t writes_stuck;             /* pending ones that the last flush could not make, since their leaves cannot be read */
     uint64_t merge_failed_ns;          /* when a merge of them failed last; 0: none did since one succeeded */
     bool image_needed;                 /* its range changed: no superblock may be published before a new image is there */
 } partition;

@@ -14,6 +14,7 @@
 #define CLEAN_STEPS 8u                 /* segments cleaned between two looks at the log */
 #define CLEAN_WAITING_MIN 8u           /* so many cleaned segments, */
 #define CLEAN_WAITING_DIVISOR 8u       /* or this part of all, may wait for a checkpoint to make them free */
+#define CLEAN_RETRY_NS 10000000000u    /* after something could not be read */
 #define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
 #define RETIRED_BLOCKS_MIN 256u
 
@@ -263,14 +264,21 @@ static void space_watch(engine *e)
 static int clean_ahead(engine *e, bool *worked)
 {
     checkpointer *c = &e->checkpointer;
+    if (c->unreadable_ns != 0 && kio_now_ns(e->kio) - c->unreadable_ns > CLEAN_RETRY_NS) {
+        store_clean_retry(e->store);
+        c->unreadable_ns = 0;
+        c->garbage_unwinnable = 0;
+    }
     for (unsigned i = 0; i < CLEAN_STEPS; i++) {
         store_space space;
         uint64_t used;
         bool done;
+        int unreadable;
         store_space_get(e->store, &space);
         if (!space_is_wasted(e) || space.segments_cleaning > RW_MAX(CLEAN_WAITING_MIN, space.segments / CLEAN_WAITING_DIVISOR)) return 0;
-        int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, &done);
-        if (error != 0 && !clean_is_unreadable(error)) return error; /* damage in one place must not keep the others from being imaged, nor the log from being cut */
+        int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, &done, &unreadable);
+        if (error != 0) return error;
+        if (unreadable != 0) c->unreadable_ns = kio_now_ns(e->kio); /* and on: damage in one place must not keep others from being imaged, nor the log from being cut (C10) */
         if (!done) {
             if (space.segments_cleaning == 0) c->garbage_unwinnable = space_garbage(&space, &used);
             return 0;
@@ -386,8 +394,9 @@ static int background_step(engine *e, bool *worked)
         return checkpoint_publish(e, false);
     }
     if (p == NULL) return clean_settle(e, worked);
+    e->checkpointer.logged_again = false;
     error = image_renew(e, p, flush);
-    *worked = p->writes_stuck == 0; /* else the same may be wanted again at once */
+    *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */
     if (error != 0) return step_failed(e, error);
     return publication_due(e) ? checkpoint_publish(e, false) : 0;
 }
@@ -398,8 +407,11 @@ static int background_step(engine *e, bool *worked)
 static int clean_pass(engine *e, unsigned max_live_percent, uint32_t from, uint32_t steps)
 {
     bool done = true;
-    int error = 0;
-    for (uint32_t i = 0; i < steps && done && error == 0; i++) error = clean_step(e, max_live_percent, from, &done);
+    int error = 0, unreadable = 0;
+    for (uint32_t i = 0; i < steps && done && error == 0; i++) {
+        error = clean_step(e, max_live_percent, from, &done, &unreadable);
+        if (error == 0) error = unreadable;
+    }
     return error == 0 ? checkpoint_all(e, false, FLUSH_SPILLS) : error;
 }
 
@@ -411,6 +423,7 @@ static int compact(engine *e)
 {
     store_space space;
     uint64_t cut = 1;
+    store_clean_retry(e->store);
     int error = checkpoint_all(e, false, FLUSH_SPILLS);
     store_space_get(e->store, &space);
     if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);

@@ -50,6 +50,8 @@ typedef struct {
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool unpublished;                      /* images were made that no superblock names yet */
     uint64_t spilled_ns;                   /* when there was a spill last */
+    uint64_t unreadable_ns;                /* when cleaning met something that cannot be read; 0: it did not since it last began anew */
+    bool logged_again;                     /* the last flush met leaves that cannot be read */
     partition_set merges_wanted;           /* partitions with spills in segments that are to be emptied */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
@@ -327,11 +329,10 @@ void flush_wait(engine *e, int64_t wait_ns);
 /* The partition to be flushed because pending writes take much of the cache; NULL: none. */
 partition *flush_wanted(engine *e);
 /*
- * Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. An error that clean_is_unreadable: something in it cannot be read, and stays there; all
- * else was moved, and the segment counts as being cleaned from then on, so that it is not picked again.
+ * Cleans one sparse segment at or after `from`, if there is one below max_live_percent. *done: whether there was one. *unreadable: 0, or why something in it had to stay: it is not picked again before
+ * store_clean_retry.
  */
-int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done);
-bool clean_is_unreadable(int error);
+int clean_step(engine *e, unsigned max_live_percent, uint32_t from, bool *done, int *unreadable);
 
 /* Drops old values that no snapshot needs, some in each partition. Returns whether there are more. */
 bool versions_tend(engine *e);

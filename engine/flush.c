@@ -8,7 +8,7 @@
 
 #define LOOKS_MAX 1024u                /* under the token at a time */
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
-#define STEADY_SHARE 8u                /* a partition that grew by less than a record for so many pages meanwhile is steady */
+#define STEADY_SHARE 8u                /* a partition that grew by less than a record for so many pages meanwhile is calm */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
 
@@ -40,6 +40,7 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
 {
     const pending_leaf *entry = pending_find(&e->trees.pending, p, leaf);
     int error = 0;
+    e->checkpointer.logged_again = true;
     for (pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && error == 0; w = w->next) {
         unsigned char head[16];
         uint64_t lsn, end_lsn;
@@ -48,7 +49,6 @@ static int leaf_log(engine *e, partition *p, page_ref leaf)
         error = wal_append(e->wal, WAL_COMMIT, pieces, op.second.size > 0 ? 3 : 2, 0, &lsn, &end_lsn, &p->committing);
         if (error != 0) break;
         pending_restamp(&e->trees.pending, p, w, lsn);
-        p->writes_stuck++;
         atomic_store_explicit(&p->applied_lsn, end_lsn, memory_order_relaxed);
         atomic_store_explicit(&p->committing, 0, memory_order_release);
     }
@@ -97,7 +97,7 @@ static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t r
     bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
     uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     if (wanted) {
-        p->steady = p->grown * STEADY_SHARE < trees_pages(&e->trees, p);
+        p->calm = p->grown * STEADY_SHARE < trees_pages(&e->trees, p) ? p->calm + 1 : 0;
         p->grown = 0;
     }
     partition_unlock(e->kio, p);
@@ -127,7 +127,6 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
-    p->writes_stuck = 0;
     flush_parents_read(e, p, leaves, room);
     partition_lock(e->kio, p);
     uint64_t begin = wal_end_lsn(e->wal);
@@ -172,7 +171,6 @@ int flush_partition(engine *e, partition *p, bool spills_too)
     const pending *pg = &e->trees.pending;
     merge m = {0};
     bool empty = pending_is_empty(pg, p->index);
-    p->writes_stuck = 0;
     if (empty && !spills_too) return 0;
     if (!spills_too && spill_partition(e, p)) return 0;
     bool wanted = pg->sets[p->index].spill_number > 0 && (spills_too || merge_may_succeed(e, p));
@@ -224,7 +222,6 @@ partition *flush_wanted(engine *e)
     if (pending_frames(pg) <= pending_flush_from(pg)) return NULL;
     for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++) {
         uint32_t writes = atomic_load_explicit(&pg->sets[i].writes, memory_order_relaxed);
-        writes -= RW_MIN(writes, e->trees.partitions[i].writes_stuck);
         if (writes > most) {
             most = writes;
             fullest = &e->trees.partitions[i];

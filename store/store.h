@@ -177,7 +177,10 @@ uint32_t store_segment_live(store *s, uint32_t segment);
  * `from`, and marks it as being cleaned (not picked again until it was free once, or store_clean_end). 0: none.
  */
 uint32_t store_clean_pick(store *s, unsigned max_live_percent, uint32_t from);
-void store_clean_end(store *s, uint32_t segment);
+/* Gives it up. unreadable: not to be picked again before store_clean_retry. */
+void store_clean_end(store *s, uint32_t segment, bool unreadable);
+/* What could not be read may be readable now. */
+void store_clean_retry(store *s);
 /* The space map's own run, which is alive and which nothing else names; blocks 0: there is none. For checkers. */
 void store_space_map_run(const store *s, uint64_t *address, uint32_t *blocks);
 /* Why the space map of a cleanly closed database could not be used, so that everything must be claimed after all; NULL otherwise. */

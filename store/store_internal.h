@@ -61,6 +61,7 @@ typedef enum { SEGMENT_FREE, SEGMENT_OPEN, SEGMENT_CLOSED, SEGMENT_RESERVED } se
 typedef struct {
     uint8_t state;             /* segment_state */
     bool cleaning;             /* handed out by store_clean_pick */
+    bool unreadable;           /* and could not be emptied, as something cannot be read */
     bool mapped;               /* the space map read at open counted something alive in it */
     bool spanned;              /* holds a part of a run over several segments: rewriting it would gain nothing */
 } segment_flags;

@@ -29,13 +29,16 @@ static void ringwood_version(char text[COMPARE_TEXT])
     snprintf(text, COMPARE_TEXT, "%d.%d.%d", RW_VERSION_MAJOR, RW_VERSION_MINOR, RW_VERSION_PATCH);
 }
 
-/* For data that is larger than the cache: so long a log that writes which wait for their pages are made because memory, not the log, is full. */
-#define LOG_CACHES 4u
+/* For data that is larger than the cache: as long as the cache is large, so that writes which wait for their pages are made because memory, not the log, is full. */
+static uint64_t log_bytes(const compare_settings *settings)
+{
+    return settings->cache_bytes;
+}
 
 static void ringwood_describe(const compare_settings *settings, char text[COMPARE_TEXT])
 {
     int used = snprintf(text, COMPARE_TEXT, "cache=%llu; writes with %s", (unsigned long long)settings->cache_bytes, settings->durable ? "RW_SYNC" : "RW_ASYNC");
-    if (settings->direct) snprintf(text + used, COMPARE_TEXT - (size_t)used, "; log=%llu", (unsigned long long)(settings->cache_bytes * LOG_CACHES));
+    if (settings->direct) snprintf(text + used, COMPARE_TEXT - (size_t)used, "; log=%llu", (unsigned long long)log_bytes(settings));
 }
 
 static int ringwood_open(const compare_settings *settings, void **engine)
@@ -45,7 +48,7 @@ static int ringwood_open(const compare_settings *settings, void **engine)
     rw_options options;
     rw_options_init(&options);
     options.cache_bytes = settings->cache_bytes;
-    if (settings->direct) options.log_bytes = settings->cache_bytes * LOG_CACHES;
+    if (settings->direct) options.log_bytes = log_bytes(settings);
     e->flags = settings->durable ? RW_SYNC : RW_ASYNC;
     e->value_size = settings->value_size;
     e->in_flight = settings->in_flight;

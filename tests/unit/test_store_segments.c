@@ -202,7 +202,7 @@ static void step_pick(model *m)
     uint32_t picked = store_clean_pick(m->b.s, percent, from);
     if (picked != best) WRONG(m, "segment %u was picked for cleaning, %u is the sparsest", picked, best);
     if (picked != 0 && store_clean_pick(m->b.s, percent, from) == picked) WRONG(m, "segment %u was picked twice", picked);
-    for (uint32_t n = 1; n < space.segments; n++) store_clean_end(m->b.s, n);
+    for (uint32_t n = 1; n < space.segments; n++) store_clean_end(m->b.s, n, false);
 }
 
 /* ---- closing and opening ---- */
@@ -428,8 +428,12 @@ static void test_cleaning_marks(void)
     store_give_back(b.s, run_of[1] + 2, SEGMENT_BLOCKS - 2);
     uint32_t first = store_clean_pick(b.s, 50, 0), second = store_clean_pick(b.s, 50, 0), third = store_clean_pick(b.s, 50, 0);
     tap_ok(first == 1 && second == 2 && third == 0, "the sparsest first, each once, full and open ones never");
-    store_clean_end(b.s, 2);
+    store_clean_end(b.s, 2, false);
     tap_ok(store_clean_pick(b.s, 50, 0) == 2, "given up, it may be picked again");
+    store_clean_end(b.s, 2, true);
+    bool passed = store_clean_pick(b.s, 50, 0) != 2;
+    store_clean_retry(b.s);
+    tap_ok(passed && store_clean_pick(b.s, 50, 0) == 2, "given up because something in it cannot be read, only after a while");
     store_give_back(b.s, run_of[0], 1);
     must(store_allocate(b.s, STORE_EXTENTS, 1, &address), "allocate");
     TAP_CHECK(address / SEGMENT_BLOCKS == 1);
