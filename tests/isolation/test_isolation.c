@@ -1,6 +1,6 @@
 /*
  * Random transactions of every mode on real files, under load and with a tiny cache, checked for anomalies. Without arguments: the suite, as TAP, of
- * ISOLATION_TRANSACTIONS for each mode, 500,000 unless told otherwise (CHECK_LONG=1: 100,000,000). With arguments: one run, which prints figures.
+ * ISOLATION_TRANSACTIONS for each mode, 300,000 unless told otherwise (CHECK_LONG=1: 100,000,000). With arguments: one run, which prints figures.
  */
 #include <stdio.h>
 #include <stdlib.h>
@@ -94,7 +94,7 @@ static int run_suite(void)
 #else
     const bool slow = false;
 #endif
-    uint64_t of_mode = number_from("ISOLATION_TRANSACTIONS", slow ? 8000 : check_long() ? 100000000 : 500000);
+    uint64_t of_mode = number_from("ISOLATION_TRANSACTIONS", slow ? 8000 : check_long() ? 100000000 : 300000);
     uint64_t of_tiny = of_mode / (slow ? 2 : TINY_SHARE);  /* with a tiny cache they are ten times slower */
     uint64_t seed = number_from("ISOLATION_SEED", (uint64_t)time(NULL));
     for (workload_mode mode = 0; mode < WORKLOAD_MODES; mode++)
