@@ -133,6 +133,7 @@ static hang_state page_install_alone(trees *t, tree_writer *w, leaf_recall *reca
     partition *p = trees_lock(t, node_lower_fence(tree_node(t, f)));
     hang_state state = page_install(t, p, w, recall, miss, f);
     trees_unlock(t, p);
+    RW_ASSERT(state != HANG_PARENT || w != NULL); /* only a leaf that was split needs more room there */
     if (state == HANG_PARENT && tree_writer_fill(w) == 0) { /* the attempt may have used up what the inner page needs */
         p = trees_lock(t, node_lower_fence(tree_node(t, f)));
         (void)tree_make_room_above(w, p, node_lower_fence(tree_node(t, f)), &above); /* the next attempt finds out */

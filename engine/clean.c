@@ -96,8 +96,9 @@ static int segment_clean(engine *e, uint32_t segment, int *unreadable)
     const uint32_t blocks = RW_SEGMENT_BYTES / RW_BLOCK_SIZE;
     uint64_t first = (uint64_t)segment * blocks;
     unsigned char *bytes = e->checkpointer.segment;
-    int error = read_failed(kio_file_read(e->kio, store_file(e->store), bytes, RW_SEGMENT_BYTES, first * RW_BLOCK_SIZE), unreadable);
-    for (uint32_t block = 0, step; block < blocks && error == 0 && (block > 0 || *unreadable == 0); block += step) {
+    int error = kio_file_read(e->kio, store_file(e->store), bytes, RW_SEGMENT_BYTES, first * RW_BLOCK_SIZE);
+    if (error != 0) return read_failed(error, unreadable);
+    for (uint32_t block = 0, step; block < blocks && error == 0; block += step) {
         unsigned char *at = bytes + (size_t)block * RW_BLOCK_SIZE;
         const page_header *header = (const page_header *)(const void *)at;
         uint32_t found = item_blocks(e, header, first + block, blocks - block);
