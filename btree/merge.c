@@ -102,7 +102,7 @@ int tree_shrink(tree_writer *w, partition *p, rw_slice key, tree_miss *miss)
 /* ---- filling leaves up ------------------------------------------------------------------------------------------- */
 
 #define PACK_FREE_DIVISOR 10u          /* of a leaf, left free for what comes next, */
-#define PACK_FREE_STEADY_DIVISOR 100u  /* or where next to nothing came, */
+#define PACK_FREE_CALM_DIVISOR 100u    /* or where next to nothing came, */
 #define PACK_CALM_MIN 2u               /* so many times in a row */
 
 /* The leaf right of f under the same parent, if it is to be written too, and nobody uses it: what is used is to stay in memory. FRAME_NONE: there is none. */
@@ -122,7 +122,7 @@ static uint32_t idle_neighbour(trees *t, uint32_t f)
 bool tree_pack(tree_writer *w, partition *p, uint32_t f, bool fill)
 {
     trees *t = w->t;
-    uint32_t free_bytes = node_capacity(t->page_size) / (fill && p->calm >= PACK_CALM_MIN ? PACK_FREE_STEADY_DIVISOR : PACK_FREE_DIVISOR), right = idle_neighbour(t, f);
+    uint32_t free_bytes = node_capacity(t->page_size) / (fill && p->calm >= PACK_CALM_MIN ? PACK_FREE_CALM_DIVISOR : PACK_FREE_DIVISOR), right = idle_neighbour(t, f);
     RW_ASSERT(tree_frame(t, f)->level == 0);
     if (right == FRAME_NONE || t->recovering) return false;
     const node *n = tree_node(t, f), *other = tree_node(t, right);

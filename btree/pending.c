@@ -3,9 +3,9 @@
 #include "base/planted.h"
 #include "btree/hints.h"
 
-#define KEY_DIVISOR 8u                 /* of leaf_max: the longest key; it may become a separator, and the parts of one leaf have theirs in one parent, */
 #define RECORD_DIVISOR 8u              /* of a page: the largest record that may wait, */
 #define LEAF_DIVISOR 2u                /* and what may wait for one leaf: T16 */
+#define KEY_DIVISOR 8u                 /* of leaf_max: the longest key; it may become a separator, and the parts of one leaf have theirs in one parent */
 #define LOAD_MAX 2u                    /* leaves for each bucket, until the table is doubled */
 
 void pending_init(pending *pg, kio *k, pool *p, key_filter *keys, uint32_t page_size, uint64_t frames_max)

@@ -8,7 +8,7 @@
 
 #define LOOKS_MAX 1024u                /* under the token at a time */
 #define WHOLE_FROM_SHARE 2u            /* of a partition's pages, for the others to be written too */
-#define STEADY_SHARE 8u                /* a partition that grew by less than a record for so many pages meanwhile is calm */
+#define CALM_SHARE 8u                  /* a partition that grew by less than a record for so many pages meanwhile is calm */
 #define DEBT_MAX_NS 1e6                /* of a write that takes the last memory */
 #define DEBT_PAID_NS 1000000           /* one sleep */
 
@@ -97,7 +97,7 @@ static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t r
     bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
     uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     if (wanted) {
-        p->calm = p->grown * STEADY_SHARE < trees_pages(&e->trees, p) ? p->calm + 1 : 0;
+        p->calm = p->grown * CALM_SHARE < trees_pages(&e->trees, p) ? p->calm + 1 : 0;
         p->grown = 0;
     }
     partition_unlock(e->kio, p);

@@ -88,8 +88,7 @@ static void test_prefixes(crash_bounds *bounds, crash_state *found)
 
 static void test_damage(crash_bounds *bounds, crash_state *found)
 {
-    bool torn = tear(bounds, found, 1, DURABLE);
-    tap_ok(!torn || !accepted(bounds, found), "half a batch is refused: %s", torn ? complaint : "there is none that could be told");
+    tap_ok(tear(bounds, found, 1, DURABLE) && !accepted(bounds, found), "half a batch is refused: %s", complaint);
     state_after(found, bounds->seed, 1, DURABLE);
     found->ids[1][0][100] = found->ids[1][0][100] == 0 ? (uint64_t)1 << 32 | 7 : 0;
     tap_ok(!accepted(bounds, found), "a key lost or risen again is refused: %s", complaint);
@@ -143,10 +142,13 @@ int main(int argc, char **argv)
     static crash_state found;
     uint64_t seed = argc > 1 ? strtoull(argv[1], NULL, 10) : (uint64_t)time(NULL);
     tap_diag("replay: test_bench_crash %llu", (unsigned long long)seed);
-    crash_bounds bounds = {.seed = seed, .round = ROUND};
+    crash_bounds bounds = {.round = ROUND};
     bounds.durable[1] = DURABLE;
     bounds.started[1] = STARTED;
-    prefixes_make(seed);
+    for (bounds.seed = seed;; bounds.seed++) { /* with few, one in hundreds, no half of a batch can be told from a prefix */
+        prefixes_make(bounds.seed);
+        if (tear(&bounds, &found, 1, DURABLE)) break;
+    }
     test_prefixes(&bounds, &found);
     test_damage(&bounds, &found);
     test_keys_and_values(seed);
