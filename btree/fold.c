@@ -160,7 +160,7 @@ bool fold_fits_parent(const leaf_fold *fold, const node *parent)
     uint32_t page_size = fold->t->page_size;
     size_t needed = 0;
     for (unsigned i = 1; i < fold->count; i++)
-        needed += sizeof(node_slot) + node_lower_fence(tree_node(fold->t, fold->frames[i])).size + sizeof(page_ref);
+        needed += sizeof(node_slot) + node_lower_fence(tree_node(fold->t, fold->frames[i])).size - parent->prefix_length + sizeof(page_ref);
     return needed == 0 || node_used(parent, page_size) + needed <= node_capacity(page_size);
 }
 

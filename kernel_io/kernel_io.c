@@ -64,7 +64,7 @@ static int backend_choose(posix_kio *k, const char *backend, rw_logger_fn logger
     int code = uring_probe(&k->ring_flags, reason, sizeof reason);
     if (code == 0) {
         k->base.ops = &uring_operations;
-        return uring_readers_open(&k->base, &k->readers);
+        return uring_readers_open(&k->base, k->ring_flags, &k->readers);
     }
     if (code != RW_ENOTSUP || !is_auto) return rw_error(code, "cannot use io_uring: %s", reason);
     memcpy(k->base.note, reason, sizeof reason);

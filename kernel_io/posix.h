@@ -12,6 +12,7 @@
 #define POSIX_ATTEMPTS_MAX 64u
 
 typedef struct uring_readers uring_readers;
+typedef struct uring_lent uring_lent;
 
 typedef struct {
     kio base;
@@ -99,8 +100,16 @@ void uring_ring_submit(kio *k, kio_ring *ring, kio_op **ops, unsigned count);
 unsigned uring_ring_reap(kio *k, kio_ring *ring, kio_op **done, unsigned max, int64_t wait_ns);
 void uring_ring_wake(kio *k, kio_ring *ring);
 
+/* uring_lent.c */
+/* NULL: no memory. */
+uring_lent *uring_lent_open(unsigned ring_flags);
+/* No read is under way. */
+void uring_lent_close(uring_lent *lent);
+/* Makes the reads; each one's result is set. False: all rings are lent, nothing was done. */
+bool uring_lent_read(kio *k, uring_lent *lent, kio_op **ops, unsigned count);
+
 /* uring_readers.c */
-int uring_readers_open(kio *k, uring_readers **out);
+int uring_readers_open(kio *k, unsigned ring_flags, uring_readers **out);
 /* No read is under way. */
 void uring_readers_close(uring_readers *readers);
 int uring_file_read(kio *k, kio_file *file, void *buffer, size_t length, uint64_t offset);

@@ -1,9 +1,11 @@
 /*
  * Writes that wait for a leaf, made in it (btree/fold.c): whatever the sizes of records, keys and fences, as much as may wait splits a leaf into no more pages than a fold
- * has places for, and the pages hold what the leaf and the writes say.
+ * has places for, a parent that has no other child has room for their separators, and the pages hold what the leaf and the writes say.
  *
  * One random fold is replayed by: test_btree_fold SEED 1
  */
+#include <limits.h>
+
 #include "base/random.h"
 #include "btree/trees_internal.h"
 #include "tests/unit/trees_test.h"
@@ -33,6 +35,7 @@ typedef struct {
     size_t key_tail, value_max;    /* of most records drawn now */
     record *records;               /* what the leaf and the writes say, in key order */
     unsigned count;
+    int room_least;                /* in the parent of a leaf's parts, of all folds: bytes */
 } world;
 
 static rw_slice key_of_record(const record *r) { return rw_slice_of(r->key, r->key_size); }
@@ -220,6 +223,18 @@ static void writes_spill(bed *b, partition *p, page_ref ref)
     pending_forget(pg, p, ref, UINT64_MAX);
 }
 
+/* In bytes: what the parts' separators leave of a parent that has no other child; below 0: they need more. */
+static int room_in_parent(const world *w, const leaf_fold *fold)
+{
+    static RW_ALIGNED(4096) unsigned char bytes[PAGE_BYTES];
+    node *parent = (node *)bytes;
+    node_init(parent, PAGE_BYTES, 1, rw_slice_of(w->lower, w->lower_size), rw_slice_of(w->upper, w->upper_size));
+    size_t used = node_used(parent, PAGE_BYTES) + sizeof(node_slot) + sizeof(page_ref);
+    for (unsigned i = 1; i < fold->count; i++)
+        used += sizeof(node_slot) + node_lower_fence(tree_node(fold->t, fold->frames[i])).size - parent->prefix_length + sizeof(page_ref);
+    return (int)node_capacity(PAGE_BYTES) - (int)used;
+}
+
 /* Returns the number of pages; 0: wrong. */
 static unsigned fold_once(bed *b, world *w, partition *p)
 {
@@ -243,6 +258,7 @@ static unsigned fold_once(bed *b, world *w, partition *p)
     fold_begin(&fold, &b->t, p, b->writer, f);
     if (waiting != NULL || pending_spills(pg, p->index) > 0) pages = fold_writes(&fold, ref, &recall, waiting) && pages_hold(w, &fold) ? fold.count : 0;
     if (waiting != NULL) pending_drop(pg, p, ref);
+    w->room_least = RW_MIN(w->room_least, room_in_parent(w, &fold));
     fold_end(&fold);
     pool_frame_free(&b->t.pool, f);
     pending_spills_drop(pg, p, &retired);
@@ -261,6 +277,7 @@ int main(int argc, char **argv)
     must(w != NULL && (w->records = calloc(RECORDS_MAX, sizeof *w->records)) != NULL, "memory");
     partition *p = &b->t.partitions[0];
     b->writer->target = FOLD_PAGES_MAX - 1;
+    w->room_least = INT_MAX;
     for (uint64_t i = 0; i < folds; i++) {
         rw_random_seed(&w->random, seed + i);
         unsigned pages = fold_once(b, w, p);
@@ -273,6 +290,7 @@ int main(int argc, char **argv)
     for (unsigned i = 1; i <= FOLD_PAGES_MAX; i++) tap_diag("%u pages: %u folds", i, of_pages[i]);
     tap_ok(of_pages[0] == 0, "%llu leaves hold what waited for them", (unsigned long long)folds);
     tap_ok(of_pages[FOLD_PAGES_MAX] + of_pages[FOLD_PAGES_MAX - 1] == 0, "and none of them came near to as many pages as there are places for");
+    tap_ok(w->room_least >= 0, "their separators fit one parent: %d bytes were left in the narrowest one", w->room_least);
     free(w->records);
     free(w);
     bed_end(b);
