@@ -3,7 +3,8 @@
 #include "base/memory.h"
 #include "base/planted.h"
 
-#define READ_BYTES (256u << 10)        /* at once, at most */
+#define READ_BYTES (256u << 10)        /* by one read, at most */
+#define READS_AT_ONCE 8u
 
 static uint32_t place_of(const leaf_recall *r, page_ref ref)
 {
@@ -130,33 +131,65 @@ static int address_compare(const void *a, const void *b)
     return x < y ? -1 : x > y;
 }
 
-/* Some of what is wanted: refs, count of them, lying side by side. */
-static int side_by_side_read(leaf_recall *r, kio *k, store *st, const pool *p, const page_ref *refs, uint32_t count, unsigned char *bytes)
+/* So many of what is wanted, from the first on, lie side by side and come with one read. */
+static uint32_t side_by_side(const leaf_recall *r, const pool *p, uint32_t first)
 {
-    for (uint32_t i = 0; i < count; i++)
-        if (page_ref_is_frame(refs[i]) || page_ref_blocks(refs[i]) != p->page_blocks)
-            return rw_error(RW_ECORRUPT, "%s: a leaf of a spill has %u blocks", kio_file_path(store_file(st)), page_ref_blocks(refs[i]));
-    int error = kio_file_read(k, store_file(st), bytes, count * p->page_size, page_ref_address(refs[0]) * RW_BLOCK_SIZE);
-    for (uint32_t i = 0; i < count && error == 0; i++) {
-        node *page = (node *)(void *)(bytes + (size_t)i * p->page_size);
+    uint32_t most = RW_MAX(READ_BYTES / p->page_size, 1u), end = first + 1;
+    while (end < r->wanted_count && end - first < most && page_ref_address(r->wanted[end]) == page_ref_address(r->wanted[end - 1]) + p->page_blocks) end++;
+    return end - first;
+}
+
+/* What a read has brought of refs. */
+static int pages_take(leaf_recall *r, store *st, const pool *p, const page_ref *refs, const kio_op *op)
+{
+    int error = op->result != 0 ? kio_op_error(op) : 0;
+    for (uint32_t i = 0; i < op->length / p->page_size && error == 0; i++) {
+        node *page = (node *)(void *)((unsigned char *)op->buffer + (size_t)i * p->page_size);
         error = recall_check(st, p, refs[i], page);
         if (error == 0) page_add(r, refs[i], page);
     }
     return error;
 }
 
+/* Some of what is wanted, from the first on, by reads that are under way together; *next: where it goes on. */
+static int some_read(leaf_recall *r, kio *k, store *st, const pool *p, uint32_t first, unsigned char *bytes, uint32_t *next)
+{
+    kio_op ops[READS_AT_ONCE], *list[READS_AT_ONCE];
+    unsigned made = 0;
+    int error = 0;
+    uint32_t at = first;
+    for (; at < r->wanted_count && made < READS_AT_ONCE; made++) {
+        uint32_t count = side_by_side(r, p, at);
+        ops[made] = (kio_op){.kind = KIO_READ, .file = store_file(st), .buffer = bytes + (size_t)at * p->page_size, .offset = page_ref_address(r->wanted[at]) * RW_BLOCK_SIZE,
+                             .length = count * p->page_size};
+        list[made] = &ops[made];
+        at += count;
+    }
+    kio_read_all(k, list, made);
+    for (unsigned i = 0; i < made && error == 0; i++) {
+        error = pages_take(r, st, p, r->wanted + first, &ops[i]);
+        first += ops[i].length / p->page_size;
+    }
+    *next = at;
+    return error;
+}
+
+static int wanted_check(const leaf_recall *r, store *st, const pool *p)
+{
+    for (uint32_t i = 0; i < r->wanted_count; i++)
+        if (page_ref_is_frame(r->wanted[i]) || page_ref_blocks(r->wanted[i]) != p->page_blocks)
+            return rw_error(RW_ECORRUPT, "%s: a leaf of a spill has %u blocks", kio_file_path(store_file(st)), page_ref_blocks(r->wanted[i]));
+    return 0;
+}
+
 int recall_read(leaf_recall *r, kio *k, store *st, const pool *p)
 {
-    uint32_t most = RW_MAX(READ_BYTES / p->page_size, 1u), count = r->wanted_count;
-    int error = r->error;
+    uint32_t count = r->wanted_count;
+    int error = r->error != 0 ? r->error : wanted_check(r, st, p);
     recall_block *block = error == 0 && count > 0 && pages_reserve(r, count) ? block_add(r, (size_t)count * p->page_size) : NULL;
     if (error == 0 && count > 0 && block == NULL) error = rw_error(RW_ENOMEM, "no memory to read spilled writes");
     if (count > 0) qsort(r->wanted, count, sizeof *r->wanted, address_compare);
-    for (uint32_t i = 0, end; i < count && error == 0; i = end) {
-        for (end = i + 1; end < count && end - i < most; end++)
-            if (page_ref_address(r->wanted[end]) != page_ref_address(r->wanted[end - 1]) + p->page_blocks) break;
-        error = side_by_side_read(r, k, st, p, r->wanted + i, end - i, block->bytes + (size_t)i * p->page_size);
-    }
+    for (uint32_t i = 0; i < count && error == 0;) error = some_read(r, k, st, p, i, block->bytes, &i);
     r->wanted_count = 0;
     r->error = 0;
     return error;

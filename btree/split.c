@@ -37,17 +37,11 @@ int tree_writer_fill(tree_writer *w)
         if (error != 0) return error;
         w->reserved++;
     }
-    if (w->neighbour_wanted) {
-        page_ref suspect = page_ref_none();
-        w->neighbour_wanted = false;
-        (void)trees_load(w->t, &w->neighbour, &suspect); /* without it the leaf is split */
-    }
     return 0;
 }
 
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held)
 {
-    w->neighbour_wanted = false;
     while (w->reserved < RESERVE_TARGET) {
         uint32_t f = pool_frame_try(&w->t->pool);
         if (f == FRAME_NONE && w->reserved >= RESERVE_SPLIT) return 0; /* there may be no more that this holder can evict */
@@ -208,21 +202,6 @@ static bool leaf_balance(tree_writer *w, partition *p, uint32_t f, size_t incomi
     return (slot + 1u < n->count && pair_balance(w, p, parent, slot + 1, room)) || (slot > 0 && pair_balance(w, p, parent, slot, room));
 }
 
-/* Whether a neighbour of a leaf about to be split must be read first. */
-static bool neighbour_ask(tree_writer *w, uint32_t f)
-{
-    trees *t = w->t;
-    uint32_t parent = tree_frame(t, f)->parent;
-    if (t->recovering || parent == FRAME_NONE || tree_node(t, parent)->count < 2) return false;
-    const node *n = tree_node(t, parent);
-    unsigned slot = node_slot_of_frame(n, f);
-    page_ref ref = node_child(n, t->page_size, slot + 1u < n->count ? slot + 1 : slot - 1);
-    if (page_ref_is_frame(ref) || (ref.word == w->neighbour.ref.word && ref.checksum == w->neighbour.ref.checksum)) return false;
-    w->neighbour = (tree_miss){.ref = ref, .level = 0};
-    w->neighbour_wanted = true;
-    return true;
-}
-
 int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_length, tree_position *at, tree_miss *miss)
 {
     for (;;) {
@@ -230,7 +209,6 @@ int tree_make_room(tree_writer *w, partition *p, rw_slice key, size_t value_leng
         if (state != 0) return state;
         if (tree_has_room(w->t, at, key, value_length)) return 0;
         if (leaf_balance(w, p, at->leaf, key.size + value_length + sizeof(node_slot))) continue;
-        if (neighbour_ask(w, at->leaf)) return TREE_FRAMES;
         state = split(w, p, at->leaf, key);
         if (state != 0) return state;
     }

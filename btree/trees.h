@@ -266,13 +266,11 @@ typedef struct tree_writer {
     node_split plan;
     unsigned char *scratch;    /* 2 pages */
     leaf_recall *recall;               /* for leaves that are read to be changed: or NULL */
-    tree_miss neighbour;       /* of a full leaf, asked for last; each is asked for once, and found missing again is done without */
-    bool neighbour_wanted;
 } tree_writer;
 
 int tree_writer_open(trees *t, tree_writer **out);
 void tree_writer_close(tree_writer *w);
-/* Fills the reserve: without tokens held, when it also reads the neighbour that is wanted, if it can; or with those of held (then it may evict their
+/* Fills the reserve: without tokens held; or with those of held (then it may evict their
  * pages: positions are void). */
 int tree_writer_fill(tree_writer *w);
 int tree_writer_fill_holding(tree_writer *w, const partition_set *held);
