@@ -26,6 +26,7 @@
 #define RW_KEY_FILTER_SAMPLE 1u              /* of so many keys one is counted, and of so many absent ones one asks for the filter */
 #define RW_KEY_FILTER_RETRY_NS 1000000u      /* after a walk that met a leaf on disk, or too many keys; doubled each time */
 #define RW_RECORDS_LATCHES 1u                /* of records of leaves on disk; power of two, and the fewest frames that they take */
+#define RW_SCATTERED_PAGES_MIN 8u            /* dead among a partition's pages, for it to be written again to win them */
 #define RW_RECORDS_WINDOW 64u                /* gets and puts of leaves on disk between two looks at how many frames records are worth */
 #else
 #define RW_SEGMENT_BYTES (1u << 20)
@@ -41,6 +42,7 @@
 #define RW_KEY_FILTER_SAMPLE 64u
 #define RW_KEY_FILTER_RETRY_NS 100000000u
 #define RW_RECORDS_LATCHES 64u
+#define RW_SCATTERED_PAGES_MIN 64u
 #define RW_RECORDS_WINDOW 4096u
 #endif
 

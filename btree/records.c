@@ -9,7 +9,7 @@
 #define NEAR_GAIN 16u                  /* for each such leaf, against 1 lost for each other one */
 #define NEAR_MAX 1024u
 #define NEAR_MANY 128u                 /* from here on it is usual */
-#define RENEW_AHEAD 16u                /* so many buckets are fetched from memory side by side */
+#define RENEW_AHEAD 32u                /* keys of a leaf that are looked for side by side */
 #define TEND_EVERY 64u                 /* reads for gets */
 
 int records_open(record_cache *r, kio *k, pool *p, pending *pg, uint32_t page_size, uint32_t frames_max)
@@ -20,26 +20,31 @@ int records_open(record_cache *r, kio *k, pool *p, pending *pg, uint32_t page_si
     r->pending = pg;
     r->record_max = page_size / RECORD_DIVISOR;
     r->buckets_max = frames_max < RW_RECORDS_LATCHES ? 0 : frames_max;
-    r->bytes = r->buckets_max * sizeof *r->frames;
+    r->bytes = r->buckets_max * (sizeof *r->frames + RECORDS_FILTER_WORDS * sizeof *r->filters);
     r->frames = calloc(RW_MAX(r->buckets_max, 1u), sizeof *r->frames);
-    return r->frames != NULL ? 0 : rw_error(RW_ENOMEM, "no memory for a table of %u frames of records", frames_max);
+    r->filters = calloc(RW_MAX(r->buckets_max, 1u), RECORDS_FILTER_WORDS * sizeof *r->filters);
+    if (r->frames != NULL && r->filters != NULL) return 0;
+    records_close(r);
+    return rw_error(RW_ENOMEM, "no memory for a table of %u frames of records", frames_max);
 }
 
 void records_close(record_cache *r)
 {
     free((void *)r->frames);
+    free((void *)r->filters);
     r->frames = NULL;
+    r->filters = NULL;
 }
 
 /* ---- buckets ------------------------------------------------------------------------------------------------------ */
 
 /* The key's bucket, latched; NULL: there are none. Under the latch it stays the key's: whoever splits it, or takes it away, has the latch. */
-static bucket *bucket_latch(record_cache *r, uint64_t hash, records_latch **latch)
+static bucket *bucket_latch(record_cache *r, uint64_t hash, records_latch **latch, uint32_t *at)
 {
     for (;;) {
         uint32_t buckets = atomic_load_explicit(&r->buckets, memory_order_acquire);
         if (buckets == 0) return NULL;
-        uint32_t index = bucket_index(hash, buckets);
+        uint32_t index = *at = bucket_index(hash, buckets);
         *latch = latch_of(r, index);
         kio_mutex_lock(r->kio, &(*latch)->mutex);
         buckets = atomic_load_explicit(&r->buckets, memory_order_acquire);
@@ -58,7 +63,8 @@ static bool is_of_image(const kept_record *one, page_ref leaf)
 bool records_get(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, void *buf, size_t room, pending_value *out)
 {
     records_latch *latch;
-    bucket *b = bucket_latch(r, hash, &latch);
+    uint32_t index;
+    bucket *b = bucket_latch(r, hash, &latch, &index);
     if (b == NULL) return false;
     unsigned slot = bucket_find(b, key, hash);
     bool found = slot < b->count && is_of_image(record_at(b, slot), leaf);
@@ -107,7 +113,8 @@ static bool leaf_stays(record_cache *r, page_ref leaf, uint64_t now)
 static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value, uint8_t used, const _Atomic uint32_t *moments, uint32_t moment)
 {
     records_latch *latch;
-    bucket *b = bucket_latch(r, hash, &latch);
+    uint32_t index;
+    bucket *b = bucket_latch(r, hash, &latch, &index);
     if (b == NULL) return false;
     if (moments != NULL && atomic_load(moments) != moment) {
         kio_mutex_unlock(r->kio, &latch->mutex);
@@ -120,6 +127,7 @@ static bool record_put(record_cache *r, page_ref leaf, rw_slice key, uint64_t ha
     }
     bucket_make_room(b, record_bytes(key.size, value.size) + (uint32_t)sizeof(bucket_slot), latch);
     bucket_add(b, leaf, hash, key, value, used);
+    filter_make(r, index, b);
     kio_mutex_unlock(r->kio, &latch->mutex);
     return true;
 }
@@ -141,7 +149,8 @@ bool records_keep(record_cache *r, page_ref leaf, const node *n, uint64_t hash, 
 static void record_renew(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, rw_slice value)
 {
     records_latch *latch;
-    bucket *b = bucket_latch(r, hash, &latch);
+    uint32_t index;
+    bucket *b = bucket_latch(r, hash, &latch, &index);
     if (b == NULL) return;
     unsigned slot = bucket_find(b, key, hash);
     if (slot < b->count) {
@@ -150,7 +159,10 @@ static void record_renew(record_cache *r, page_ref leaf, rw_slice key, uint64_t 
             one->word = leaf.word;
             one->checksum = leaf.checksum;
             if (value.size > 0 && !RW_PLANTED(record_keeps_value)) memcpy(one->bytes + one->key_size, value.data, value.size);
-        } else bucket_remove(b, slot);
+        } else {
+            bucket_remove(b, slot);
+            filter_make(r, index, b);
+        }
     }
     kio_mutex_unlock(r->kio, &latch->mutex);
 }
@@ -167,32 +179,43 @@ void records_spilled(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash
     else record_renew(r, leaf, key, hash, value);
 }
 
-static void bucket_prefetch(const record_cache *r, uint64_t hash)
+/* Slots [first, end) of n, at most RENEW_AHEAD: what may be here is noted. In passes, each of which fetches from memory what the next one looks at, whatever that is by then. Returns how many. */
+static unsigned renew_look(const record_cache *r, const node *n, unsigned first, unsigned end, unsigned *slots, uint64_t *hashes)
 {
+    unsigned char key[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX];
     uint32_t buckets = atomic_load_explicit(&r->buckets, memory_order_acquire);
-    if (buckets == 0) return;
-    const char *b = (const char *)bucket_at(r, bucket_index(hash, buckets)); /* whatever it is by then: it is only fetched */
-    for (unsigned line = 0; line < 4; line++) __builtin_prefetch(b + line * RW_CACHE_LINE);
+    unsigned found = 0;
+    if (buckets == 0) return 0;
+    for (unsigned slot = first; slot < end; slot++) {
+        node_key_copy(n, slot, key);
+        hashes[slot - first] = hints_hash(rw_slice_of(key, node_key_length(n, slot)));
+        __builtin_prefetch((const void *)&r->filters[(size_t)bucket_index(hashes[slot - first], buckets) * RECORDS_FILTER_WORDS]);
+    }
+    for (unsigned slot = first; slot < end; slot++) {
+        uint64_t hash = hashes[slot - first];
+        if (!filter_may_have(r, hash, buckets)) continue;
+        const char *b = (const char *)bucket_at(r, bucket_index(hash, buckets));
+        for (unsigned line = 0; line < 4; line++) __builtin_prefetch(b + line * RW_CACHE_LINE);
+        slots[found] = slot;
+        hashes[found++] = hash;
+    }
+    return found;
 }
 
+/* One that comes meanwhile, of an image that is none of the leaf's any more, is looked for by nobody. */
 void records_renew(record_cache *r, page_ref leaf, const node *n)
 {
     unsigned char key[RW_PAGE_SIZE_MAX / 4 + RW_BUCKET_PREFIX];
     uint64_t hashes[RENEW_AHEAD];
-    if (atomic_load_explicit(&r->buckets, memory_order_relaxed) == 0) return;
-    for (unsigned from = 0; from < n->count; from += RENEW_AHEAD) {
-        unsigned count = RW_MIN(n->count - from, RENEW_AHEAD);
-        for (unsigned i = 0; i < count; i++) {
-            node_key_copy(n, from + i, key);
-            hashes[i] = hints_hash(rw_slice_of(key, node_key_length(n, from + i)));
-            bucket_prefetch(r, hashes[i]);
-        }
-        for (unsigned i = 0; i < count; i++) {
+    unsigned slots[RENEW_AHEAD];
+    for (unsigned first = 0; first < n->count; first += RENEW_AHEAD) {
+        unsigned found = renew_look(r, n, first, RW_MIN(first + RENEW_AHEAD, n->count), slots, hashes);
+        for (unsigned i = 0; i < found; i++) {
             unsigned flags = 0;
-            rw_slice value = node_value(n, r->pool->page_size, from + i, &flags);
+            rw_slice value = node_value(n, r->pool->page_size, slots[i], &flags);
             if ((flags & NODE_SLOT_EXTENT) != 0) value = rw_slice_of(NULL, SIZE_MAX); /* no record's size: it is removed */
-            node_key_copy(n, from + i, key);
-            record_renew(r, leaf, rw_slice_of(key, node_key_length(n, from + i)), hashes[i], value);
+            node_key_copy(n, slots[i], key);
+            record_renew(r, leaf, rw_slice_of(key, node_key_length(n, slots[i])), hashes[i], value);
         }
     }
 }

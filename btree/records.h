@@ -5,6 +5,8 @@
  * A record stands under the image of the leaf that it was read from: page reference, checksum included. An image never changes, so what stands here is right for as long
  * as some parent names that image, whatever happened since (T19). When a leaf is written again, the records that are here go over to the new image, with their new values.
  *
+ * A leaf that is written again asks for each of its keys; so each bucket has a filter apart from it, a bit for each key, which is small enough to be looked up for all of a leaf's keys side by side.
+ *
  * The table is made of buckets, a frame each, added one by one (linear hashing). In a bucket a hand goes round: who was asked for since it came by last stays.
  */
 #ifndef RW_RECORDS_H
@@ -15,6 +17,7 @@
 #include "buffer/buffer.h"
 
 #define RECORDS_RECENT 1024u           /* power of two */
+#define RECORDS_FILTER_WORDS 2u        /* a frame of 4 KiB has about 26 records of 16 + 100 bytes: a fifth of the bits */
 
 /* Everything in a bucket is under its latch. Counted under it, too: */
 typedef struct {
@@ -29,8 +32,9 @@ typedef struct {
     pool *pool;
     pending *pending;                  /* shares the frames that may be borrowed */
     _Atomic uint32_t *frames;          /* of the pool, one for each bucket; written before buckets is raised */
+    _Atomic uint64_t *filters;         /* RECORDS_FILTER_WORDS for each bucket: a bit for each key that is there, changed under its latch */
     uint32_t buckets_max;
-    size_t bytes;                      /* of frames */
+    size_t bytes;                      /* of frames and filters */
     size_t record_max;                 /* bytes of key and value */
     /* any thread, atomic */
     RW_ALIGNED(64) _Atomic uint32_t buckets;       /* 0, or at least one for each latch, so that a bucket and the one that is split off it have the same */

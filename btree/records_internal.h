@@ -116,6 +116,32 @@ static inline bucket *bucket_at(const record_cache *r, uint32_t index)
     return pool_page(r->pool, atomic_load_explicit(&r->frames[index], memory_order_relaxed));
 }
 
+/* Which bit of a bucket's filter stands for a key: not those of the hash that choose the bucket. */
+static inline unsigned filter_bit(uint32_t tag)
+{
+    return tag % (RECORDS_FILTER_WORDS * 64);
+}
+
+/* Without the latch: false, the key has no record here, or not yet. */
+static inline bool filter_may_have(const record_cache *r, uint64_t hash, uint32_t buckets)
+{
+    unsigned bit = filter_bit((uint32_t)hash);
+    size_t word = (size_t)bucket_index(hash, buckets) * RECORDS_FILTER_WORDS + bit / 64;
+    return (atomic_load_explicit(&r->filters[word], memory_order_relaxed) >> (bit % 64) & 1) != 0;
+}
+
+/* Under the latch, after the bucket has changed. */
+static inline void filter_make(record_cache *r, uint32_t index, const bucket *b)
+{
+    uint64_t words[RECORDS_FILTER_WORDS] = {0};
+    for (unsigned slot = 0; slot < b->count; slot++) {
+        unsigned bit = filter_bit(b->slots[slot].tag);
+        words[bit / 64] |= (uint64_t)1 << (bit % 64);
+    }
+    for (unsigned i = 0; i < RECORDS_FILTER_WORDS; i++)
+        atomic_store_explicit(&r->filters[(size_t)index * RECORDS_FILTER_WORDS + i], words[i], memory_order_relaxed);
+}
+
 static inline records_latch *latch_of(record_cache *r, uint32_t index)
 {
     return &r->latches[index & (RW_RECORDS_LATCHES - 1)];

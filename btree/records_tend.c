@@ -15,6 +15,7 @@ static bool frame_borrow(record_cache *r, uint32_t index)
     uint32_t f = atomic_load_explicit(&r->pool->free_count, memory_order_relaxed) > r->pool->free_low / 2 ? pool_frame_try(r->pool) : FRAME_NONE;
     if (f == FRAME_NONE) return false;
     bucket_init(pool_page(r->pool, f), r->pool->page_size);
+    filter_make(r, index, pool_page(r->pool, f));
     atomic_store_explicit(&r->frames[index], f, memory_order_relaxed);
     return true;
 }
@@ -71,6 +72,8 @@ static bool table_grow(record_cache *r)
     RW_ASSERT(latch == latch_of(r, lower));
     kio_mutex_lock(r->kio, &latch->mutex);
     bucket_move(bucket_at(r, lower), bucket_at(r, index), index, index + 1);
+    filter_make(r, lower, bucket_at(r, lower));
+    filter_make(r, index, bucket_at(r, index));
     atomic_store_explicit(&r->buckets, index + 1, memory_order_release);
     kio_mutex_unlock(r->kio, &latch->mutex);
     return true;
@@ -83,6 +86,7 @@ static void table_shrink(record_cache *r)
     RW_ASSERT(latch == latch_of(r, lower));
     kio_mutex_lock(r->kio, &latch->mutex);
     bucket_move(bucket_at(r, index), bucket_at(r, lower), lower, index);
+    filter_make(r, lower, bucket_at(r, lower));
     atomic_store_explicit(&r->buckets, index, memory_order_release);
     kio_mutex_unlock(r->kio, &latch->mutex);
     frame_give(r, index);

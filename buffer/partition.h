@@ -37,6 +37,9 @@ typedef struct partition {
     uint64_t commits;
     uint64_t grown;                    /* records that its leaves got in addition, and splits of leaves, since the checkpointer looked last */
     uint32_t calm;                     /* so many times in a row it had seen few of either then (T17) */
+    uint64_t scattered;                /* pages written since it was last written again as a whole: so many places lie dead among those of that writing, about */
+    bool rewritten;                    /* as a whole, since the open; else what lies dead among its pages is a guess */
+    bool whole;                        /* the next image, or what was written for it, is of all pages */
     store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
     store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
     store_retired extents;             /* the same of large values; records of the log may name them that are replayed as long as what is pending holds the image back, */

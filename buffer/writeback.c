@@ -32,6 +32,7 @@ static void page_retire(partition *part, const frame *fr)
     if (page_ref_is_none(fr->disk)) return;
     bool of_checkpoint = part->imaging_epoch != 0 && (fr->flags & FRAME_DIRTY) != 0 && fr->dirty_epoch < part->imaging_epoch;
     store_retire(of_checkpoint ? &part->maturing : &part->retired, page_ref_address(fr->disk), page_ref_blocks(fr->disk));
+    part->scattered++;
 }
 
 static void batch_add(pool *p, write_batch *batch, uint32_t f)

@@ -7,7 +7,7 @@
  */
 #include "engine/engine_internal.h"
 
-#define RUN_BYTES RW_MAX(RW_SEGMENT_BYTES / 4, RW_PAGE_SIZE_MAX)
+#define RUN_BYTES RW_MAX(RW_SEGMENT_BYTES / 16, RW_PAGE_SIZE_MAX)
 #define RUNS (RW_SEGMENT_BYTES / RUN_BYTES)    /* reads under way at a time, beside a write; together they take the buffer of cleaning */
 #define RUN_PAGES_MAX (RUN_BYTES / RW_PAGE_SIZE_MIN)
 #define GAP_BYTES 16384u               /* nobody asked for, read all the same, rather than begin another run */

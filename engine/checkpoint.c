@@ -115,6 +115,11 @@ static void image_end(engine *e, partition *p, uint64_t lsn)
     p->image_spill_number = e->trees.pending.sets[p->index].spill_number;
     p->spills_changed = false;
     p->image_needed = false;
+    if (p->whole) {
+        p->scattered = 0;
+        p->rewritten = true;
+        p->whole = false;
+    }
     p->imaging_epoch = 0;
     p->epoch++;
 }
@@ -153,7 +158,7 @@ int checkpoint_partition(engine *e, partition *p, flush_extent flush)
     uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
-    int error = flush != FLUSH_NOTHING || p->image_needed ? flush_partition(e, p, flush == FLUSH_SPILLS) : 0;
+    int error = flush != FLUSH_NOTHING || p->image_needed ? flush_partition(e, p, flush == FLUSH_NOTHING ? FLUSH_PENDING : flush) : 0;
     if (error == RW_ENOSPC && !p->image_needed) error = 0; /* an image as of before what is pending may still find space, and set some free */
     if (error != 0) return error;
     checkpoint_widen(e, p, false);

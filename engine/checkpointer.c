@@ -5,16 +5,7 @@
 #define CHECKPOINT_SHARE 8u            /* a batch of a checkpoint holds at most this part of the frames */
 #define PUBLISH_SHARE 32u              /* of the used space may wait for a superblock, at most */
 #define LOOK_NS 20000000               /* between looks at the log's length, when nothing is asked */
-#define CLEAN_LIVE_PERCENT 75u         /* segments above this are not worth cleaning */
-#define SPACE_GARBAGE_DIVISOR 5u       /* cleaning begins when more than 1/5 of the used segments is dead */
-#define SPACE_BEHIND_PERCENT 33u       /* of the used segments dead: writers are slowed down */
 #define COMPACT_LIVE_PERCENT 95u
-#define CLEAN_SEGMENTS_MIN 16u         /* smaller files are let alone */
-#define CLEAN_GAIN_DIVISOR 16u         /* new garbage, as a part of what is used, that makes another cleaning worth while */
-#define CLEAN_STEPS 8u                 /* segments cleaned between two looks at the log */
-#define CLEAN_WAITING_MIN 8u           /* so many cleaned segments, */
-#define CLEAN_WAITING_DIVISOR 8u       /* or this part of all, may wait for a checkpoint to make them free */
-#define CLEAN_RETRY_NS 10000000000u    /* after something could not be read */
 #define RETIRED_DIVISOR 8u             /* a partition is imaged when runs worth 1/8 of it wait for a checkpoint */
 #define RETIRED_BLOCKS_MIN 256u
 
@@ -231,76 +222,6 @@ static bool log_is_long(engine *e)
     return wal_end_lsn(e->wal) - oldest->image_lsn > e->options.log_bytes / 2;
 }
 
-/* Bytes in used segments that nothing alive takes. */
-static uint64_t space_garbage(const store_space *space, uint64_t *used)
-{
-    *used = (uint64_t)(space->segments - 1 - space->segments_free) * RW_SEGMENT_BYTES;
-    return *used > space->live_bytes ? *used - space->live_bytes : 0;
-}
-
-/* Whether cleaning is worth while: much is dead, and more than what the last cleaning could not win (tails that no run fits). */
-static bool space_is_wasted(engine *e)
-{
-    store_space space;
-    uint64_t used;
-    store_space_get(e->store, &space);
-    uint64_t garbage = space_garbage(&space, &used);
-    return used > CLEAN_SEGMENTS_MIN * (uint64_t)RW_SEGMENT_BYTES && garbage > used / SPACE_GARBAGE_DIVISOR &&
-           garbage > e->checkpointer.garbage_unwinnable + used / CLEAN_GAIN_DIVISOR;
-}
-
-/* Whether writers make garbage faster than it is cleaned. */
-static void space_watch(engine *e)
-{
-    store_space space;
-    uint64_t used;
-    store_space_get(e->store, &space);
-    uint64_t garbage = space_garbage(&space, &used);
-    bool behind = space_is_wasted(e) && garbage > used * SPACE_BEHIND_PERCENT / 100;
-    atomic_store_explicit(&e->checkpointer.space_behind, behind, memory_order_relaxed);
-}
-
-/* Cleans the emptiest segments, ahead of the checkpoints that will make them free; so many may wait for that. *worked: at least one. */
-static int clean_ahead(engine *e, bool *worked)
-{
-    checkpointer *c = &e->checkpointer;
-    if (c->unreadable_ns != 0 && kio_now_ns(e->kio) - c->unreadable_ns > CLEAN_RETRY_NS) {
-        store_clean_retry(e->store);
-        c->unreadable_ns = 0;
-        c->garbage_unwinnable = 0;
-    }
-    for (unsigned i = 0; i < CLEAN_STEPS; i++) {
-        store_space space;
-        uint64_t used;
-        bool done;
-        int unreadable;
-        store_space_get(e->store, &space);
-        if (!space_is_wasted(e) || space.segments_cleaning > RW_MAX(CLEAN_WAITING_MIN, space.segments / CLEAN_WAITING_DIVISOR)) return 0;
-        int error = clean_step(e, CLEAN_LIVE_PERCENT, 1, &done, &unreadable);
-        if (error != 0) return error;
-        if (unreadable != 0) c->unreadable_ns = kio_now_ns(e->kio); /* and on: damage in one place must not keep others from being imaged, nor the log from being cut (C10) */
-        if (!done) {
-            if (space.segments_cleaning == 0) c->garbage_unwinnable = space_garbage(&space, &used);
-            return 0;
-        }
-        *worked = true;
-    }
-    return 0;
-}
-
-/* Partitions must be imaged before what was cleaned is free: done when nothing else asks for it. */
-static int clean_settle(engine *e, bool *worked)
-{
-    store_space space;
-    store_space_get(e->store, &space);
-    if (*worked || space.segments_cleaning == 0 || space.segments_cleaning == e->checkpointer.cleaning_stuck) return 0;
-    *worked = true;
-    int error = checkpoint_all(e, false, FLUSH_NOTHING);
-    store_space_get(e->store, &space);
-    e->checkpointer.cleaning_stuck = space.segments_cleaning; /* those hold what cannot be moved now, extents of open batches for one */
-    return error;
-}
-
 #define TEND_VERSIONS 512u                 /* dropped at a time, under a token */
 #define TEND_ROUNDS 64u
 
@@ -339,7 +260,7 @@ static bool publication_due(engine *e)
 /* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
 static int image_renew(engine *e, partition *p, flush_extent flush)
 {
-    bool merges = flush == FLUSH_SPILLS && e->trees.pending.sets[p->index].spill_number > 0;
+    bool merges = flush == FLUSH_WHOLE || (flush == FLUSH_SPILLS && e->trees.pending.sets[p->index].spill_number > 0);
     if (!merges && image_advance(e, p)) {
         e->checkpointer.unpublished = true;
         return 0;
@@ -373,6 +294,14 @@ static partition *merge_wanted(engine *e)
     return NULL;
 }
 
+/* Flushes come first, and win space as they write partitions again; where that is not enough a partition is written again for that alone with every second step. */
+static bool rewrite_has_precedence(engine *e)
+{
+    checkpointer *c = &e->checkpointer;
+    c->space_turn = !c->space_turn && atomic_load_explicit(&c->space_behind, memory_order_relaxed) != 0;
+    return c->space_turn;
+}
+
 /* One small step of background work. *worked: there was something to do. */
 static int background_step(engine *e, bool *worked)
 {
@@ -381,11 +310,13 @@ static int background_step(engine *e, bool *worked)
     partitions_reshape(e);
     versions_tend(e);
     space_watch(e);
-    int error = clean_ahead(e, worked);
+    int error = space_clean_ahead(e, worked);
     if (error != 0) return step_failed(e, error);
-    if (log_is_long(e)) p = partition_oldest(e);
-    if (p == NULL) p = flush_wanted(e);
     flush_extent flush = FLUSH_PENDING;
+    if (log_is_long(e)) p = partition_oldest(e);
+    if (p == NULL && rewrite_has_precedence(e) && (p = space_most_scattered(e)) != NULL) flush = FLUSH_WHOLE;
+    if (p == NULL) p = flush_wanted(e);
+    if (p == NULL && (p = space_most_scattered(e)) != NULL) flush = FLUSH_WHOLE;
     bool extents;
     if (p == NULL && (p = partition_with_garbage(e, &extents)) != NULL && !extents) flush = FLUSH_NOTHING; /* without a flush those might have to wait */
     if (p == NULL && (p = merge_wanted(e)) != NULL) flush = FLUSH_SPILLS;
@@ -393,7 +324,7 @@ static int background_step(engine *e, bool *worked)
         *worked = true;
         return checkpoint_publish(e, false);
     }
-    if (p == NULL) return clean_settle(e, worked);
+    if (p == NULL) return space_settle(e, worked);
     e->checkpointer.logged_again = false;
     error = image_renew(e, p, flush);
     *worked = !e->checkpointer.logged_again; /* else the same may be wanted again at once */

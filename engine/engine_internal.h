@@ -30,7 +30,7 @@ typedef struct {
 } worker;
 
 #define PUBLISH_BLOCKS 4096u               /* that wait for a superblock before one is published, between several images */
-#define CHECKPOINT_RING_DEPTH 5u           /* four reads and a write */
+#define CHECKPOINT_RING_DEPTH 17u          /* sixteen reads and a write */
 
 typedef struct {
     kio_thread *thread;
@@ -55,9 +55,11 @@ typedef struct {
     partition_set merges_wanted;           /* partitions with spills in segments that are to be emptied */
     uint32_t cleaning_stuck;               /* segments that cleaning could not empty */
     uint64_t garbage_unwinnable;           /* dead bytes that the last cleaning left, because no segment was worth it */
+    bool sparse;                           /* the last look found segments that are half empty */
+    bool space_turn;                       /* the last step was for dead space before all else */
     /* any thread, atomic */
     _Atomic uint64_t checkpoint_lsn;       /* of the newest superblock */
-    _Atomic uint64_t published, cleaned;
+    _Atomic uint64_t published, cleaned, rewritten;
     _Atomic uint32_t flush_frames;         /* that bulk reads hold */
     _Atomic uint32_t idle;                 /* the thread sleeps, or is about to */
     _Atomic int64_t pend_debt_ns;          /* waiting that writers owe because of pending writes */
@@ -289,7 +291,8 @@ void checkpointer_free(engine *e);
 typedef enum {
     FLUSH_NOTHING,                         /* the image is as of before the oldest of what is pending */
     FLUSH_PENDING,                         /* what is pending is made first, or spilled */
-    FLUSH_SPILLS                           /* it is made, and what was spilled, too */
+    FLUSH_SPILLS,                          /* it is made, and what was spilled, too */
+    FLUSH_WHOLE                            /* and all other leaves are written again, too */
 } flush_extent;
 /* One full checkpoint by the calling thread; no checkpointer may be running. */
 int checkpoint_all(engine *e, bool clean, flush_extent flush);
@@ -316,8 +319,25 @@ int checkpoint_partition(engine *e, partition *p, flush_extent flush);
 int checkpoint_publish(engine *e, bool clean);
 /* Under the token: all leaves contain the partition's spills, which go. TREE_MISS: an inner page is missing, so that they stay for now. */
 int spills_done(engine *e, partition *p);
-/* Makes what is pending in a partition, or spills it, unless what was spilled is to be made, too. When that is most leaves, all are written again. */
-int flush_partition(engine *e, partition *p, bool spills_too);
+/* Makes what is pending in a partition, or spills it, unless what was spilled is to be made, too. When that is most leaves, all are written again. Not FLUSH_NOTHING. */
+int flush_partition(engine *e, partition *p, flush_extent extent);
+
+/* ---- dead space (space.c); the checkpointer's, without tokens but where it is said ---- */
+
+/* Whether cleaning is worth while: much of the file is dead, and more than what the last cleaning could not win. */
+bool space_is_wasted(engine *e);
+/* Whether that is so, and no segment is so empty that it is better cleaned. */
+bool space_wants_partitions(engine *e);
+/* Under the token: whether so much lies dead among the partition's pages that writing them again as a whole is the way to win it. */
+bool space_is_scattered(engine *e, partition *p);
+/* The partition that has most of it, if space is wasted; or NULL. */
+partition *space_most_scattered(engine *e);
+/* Tells writers whether they make garbage faster than it is cleaned. */
+void space_watch(engine *e);
+/* Cleans the emptiest segments, ahead of the checkpoints that will make them free, where no partition is to be written again. *worked: at least one. */
+int space_clean_ahead(engine *e, bool *worked);
+/* Partitions must be imaged before what was cleaned is free: done when nothing else asks for it. */
+int space_settle(engine *e, bool *worked);
 /* Reads what is above the partition's leaves, without which they could not be hung in; pages: room for so many. */
 void flush_parents_read(engine *e, partition *p, tree_miss *pages, uint32_t room);
 /* Spills what is pending, if that is worth while. False: it was not, or not all of it was. */

@@ -87,22 +87,28 @@ void flush_parents_read(engine *e, partition *p, tree_miss *pages, uint32_t room
 /* ---- a partition -------------------------------------------------------------------------------------------------- */
 
 /*
- * When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned.
+ * When most of the partition's leaves will be changed, the others are written again too: its next image leaves nothing of the last one alive, and nothing has to be cleaned. So they are when too much of the file
+ * is dead, and enough of that lies among this partition's pages.
  * Not while space is short, which this takes first and gives back only with the image.
  */
-static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room, const merge *m)
+static bool whole_rewrite(engine *e, partition *p, tree_miss *leaves, uint32_t room, const merge *m, bool asked)
 {
+    bool wasted = asked || space_wants_partitions(e);
     partition_lock(e->kio, p);
     uint64_t changed = RW_MAX(atomic_load(&e->trees.pending.sets[p->index].leaves), m->count) + (uint64_t)p->dirty_count;
-    bool wanted = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p) && atomic_load(&e->trees.pool.space_error) == 0;
+    bool most = changed * WHOLE_FROM_SHARE >= trees_pages(&e->trees, p), for_space = !most && wasted && space_is_scattered(e, p);
+    bool wanted = (most || for_space) && atomic_load(&e->trees.pool.space_error) == 0;
     uint32_t count = wanted ? tree_missing(&e->trees, p, true, leaves, room) : 0;
     if (wanted) {
         p->calm = p->grown * CALM_SHARE < trees_pages(&e->trees, p) ? p->calm + 1 : 0;
         p->grown = 0;
     }
     partition_unlock(e->kio, p);
-    if (wanted && bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
-    return wanted;
+    if (!wanted) return false;
+    if (for_space) atomic_fetch_add(&e->checkpointer.rewritten, 1);
+    p->whole = true; /* if not all could be read, too: the next attempt would fare no better */
+    if (bulk_rewrite_leaves(e, p, leaves, count, true)) checkpoint_widen(e, p, true);
+    return true;
 }
 
 /* Those of the leaves that something older waits for still, because they could not be read, or somebody else read them. */
@@ -123,7 +129,7 @@ static uint32_t leaves_left(engine *e, partition *p, uint64_t before, tree_miss 
  * One pass over what is there when it begins. What comes meanwhile, for leaves that were just written perhaps, waits for the next one: each of them would be read and
  * written once more for a write or two.
  */
-static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge *m, bool *passed)
+static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge *m, bool whole, bool *passed)
 {
     pending *pg = &e->trees.pending;
     store_retired extents = {0};
@@ -132,7 +138,7 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge
     uint64_t begin = wal_end_lsn(e->wal);
     store_retired_move(&extents, &p->extents); /* named by records below begin, or by none */
     partition_unlock(e->kio, p);
-    if (!whole_rewrite(e, p, leaves, room, m) && m->count > 0 && !m->read) merge_rewrite(e, p, m);
+    if (!whole_rewrite(e, p, leaves, room, m, whole) && m->count > 0 && !m->read) merge_rewrite(e, p, m);
     m->read = true;
     partition_lock(e->kio, p);
     uint32_t count = pending_leaves(pg, p, begin, leaves, room);
@@ -150,32 +156,31 @@ static int pass(engine *e, partition *p, tree_miss *leaves, uint32_t room, merge
     return error;
 }
 
-static int passes(engine *e, partition *p, merge *m)
+static int passes(engine *e, partition *p, merge *m, bool whole)
 {
-    bool passed = pending_is_empty(&e->trees.pending, p->index) && m->count == 0; /* what spills hold may be in all leaves already */
+    bool passed = pending_is_empty(&e->trees.pending, p->index) && m->count == 0 && !whole; /* what spills hold may be in all leaves already */
     int error = 0;
     while (!passed && error == 0) {
         partition_lock(e->kio, p);
         /* also for those that whole_rewrite adds, or come in meanwhile */
         uint32_t room = 2 * RW_MAX(atomic_load(&e->trees.pending.sets[p->index].leaves), m->count) + p->dirty_count + 1024;
+        if (whole || space_is_scattered(e, p)) room = RW_MAX(room, (uint32_t)RW_MIN(2 * trees_pages(&e->trees, p) + 1024, UINT32_MAX));
         partition_unlock(e->kio, p);
         tree_miss *leaves = malloc(room * sizeof *leaves);
-        error = leaves != NULL ? pass(e, p, leaves, room, m, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
+        error = leaves != NULL ? pass(e, p, leaves, room, m, whole, &passed) : rw_error(RW_ENOMEM, "no memory for a list of leaves");
         free(leaves);
     }
     return error;
 }
 
-int flush_partition(engine *e, partition *p, bool spills_too)
+int flush_partition(engine *e, partition *p, flush_extent extent)
 {
     const pending *pg = &e->trees.pending;
     merge m = {0};
-    bool empty = pending_is_empty(pg, p->index);
-    if (empty && !spills_too) return 0;
-    if (!spills_too && spill_partition(e, p)) return 0;
-    bool wanted = pg->sets[p->index].spill_number > 0 && (spills_too || merge_may_succeed(e, p));
+    if (extent == FLUSH_PENDING && (pending_is_empty(pg, p->index) || spill_partition(e, p))) return 0;
+    bool wanted = pg->sets[p->index].spill_number > 0 && (extent == FLUSH_SPILLS || merge_may_succeed(e, p));
     bool merging = wanted && merge_begin(e, p, &m);
-    int error = passes(e, p, &m);
+    int error = passes(e, p, &m, extent == FLUSH_WHOLE);
     if (merging && error == 0) merge_end(e, p, &m);
     if (wanted) p->merge_failed_ns = pg->sets[p->index].spill_number > 0 ? kio_now_ns(e->kio) : 0;
     merge_free(e, &m);

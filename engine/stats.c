@@ -57,6 +57,7 @@ static void files_count(engine *e, rw_stats_t *stats)
     stats->data_file_bytes = space.file_bytes;
     stats->data_live_bytes = space.live_bytes;
     stats->segments_free = space.segments_free;
+    stats->partitions_rewritten = atomic_load(&e->checkpointer.rewritten);
     stats->segments_cleaned = atomic_load(&e->checkpointer.cleaned);
     stats->log_lsn_end = wal_end_lsn(e->wal);
     stats->log_lsn_durable = wal_durable_lsn(e->wal);

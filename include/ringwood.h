@@ -499,7 +499,8 @@ RW_PUBLIC int rw_verify(const char *dir, rw_verify_fn fn, void *arg);
     X(record_answers, "gets that they answered, each a page not read")                         \
     X(spills, "sorted runs of puts on disk that wait there for their pages")                   \
     X(spilled_puts, "puts that went into one since the open, together with others, instead of each into its page") \
-    X(spill_answers, "gets for which one was read")
+    X(spill_answers, "gets for which one was read")                                            \
+    X(partitions_rewritten, "partitions written again as a whole since the open, because too much lay dead among their pages")
 
 typedef struct {
 #define RW_STATS_FIELD(name, text) uint64_t name;

@@ -70,7 +70,7 @@ void crash_capture(void *arg);
 /* What runs have met so far, from rw_stats of each round: printed, to see that the runs reach what they are for. */
 #define CRASH_MET_MAP(X)                                                                                                     \
     X(txns_committed) X(txns_aborted) X(txns_conflicted) X(deadlocks) X(lock_waits) X(lock_timeouts) X(snapshots_given_up) \
-    X(pages_evicted) X(filter_answers) X(pending_puts) X(pending_answers) X(record_answers) X(spilled_puts) X(spill_answers) X(checkpoints)
+    X(pages_evicted) X(filter_answers) X(pending_puts) X(pending_answers) X(record_answers) X(spilled_puts) X(spill_answers) X(partitions_rewritten) X(checkpoints)
 typedef struct {
 #define CRASH_MET_FIELD(name) uint64_t name;
     CRASH_MET_MAP(CRASH_MET_FIELD)
