@@ -5,7 +5,8 @@
 
 #define TAG_VERSION 63u                /* the tag's lower bits */
 #define TAG_KEY_SHIFT 6u
-#define FILTER_PROBES 4u
+#define FILTER_PROBES 6u
+#define PROBE_BITS 10u                 /* of the mixed hash, for each probe */
 #define CELL_BITS (64u * FILTER_CELL_WORDS)
 #define GROW_SHARE_NUMBER 2u           /* a chunk is added when more than 2/3 of all cells are in use */
 #define GROW_SHARE_OF 3u
@@ -61,8 +62,9 @@ static cell_bits key_bits(uint64_t hash)
 {
     cell_bits bits = {{0}};
     uint64_t draws = (hash ^ hash >> 29) * 0xd6e8feb86659fd93u;
-    for (unsigned i = 0; i < FILTER_PROBES; i++, draws >>= 16) {
-        unsigned bit = (unsigned)(draws & 0xffff) * CELL_BITS >> 16;
+    _Static_assert(FILTER_PROBES * PROBE_BITS <= 64 && CELL_BITS <= 1u << PROBE_BITS, "bits for all probes");
+    for (unsigned i = 0; i < FILTER_PROBES; i++, draws >>= PROBE_BITS) {
+        unsigned bit = (unsigned)(draws & ((1u << PROBE_BITS) - 1)) * CELL_BITS >> PROBE_BITS;
         bits.words[bit / 64] |= (uint64_t)1 << bit % 64;
     }
     return bits;

@@ -20,7 +20,7 @@
 #include "btree/node.h"
 #include "buffer/buffer.h"
 
-#define FILTER_CELL_KEYS 32u           /* on average at most; 8 bits for each key then, one answer in 40 useless */
+#define FILTER_CELL_KEYS 32u           /* on average at most; 8 bits for each key then, one answer in 45 useless */
 #define FILTER_CELL_WORDS 4u
 #define FILTER_CELLS_MAX 128u          /* of one leaf; one with more records has fuller cells */
 #define FILTER_WANTED 1024u            /* leaves evicted since the last get of an absent key, until filters are asked no more */

@@ -63,7 +63,8 @@ static bool is_of_image(const kept_record *one, page_ref leaf)
 bool records_get(record_cache *r, page_ref leaf, rw_slice key, uint64_t hash, void *buf, size_t room, pending_value *out)
 {
     records_latch *latch;
-    uint32_t index;
+    uint32_t index, buckets = atomic_load_explicit(&r->buckets, memory_order_acquire);
+    if (buckets == 0 || !filter_may_have(r, hash, buckets)) return false; /* a bucket that has none is not fetched from memory; one that comes now is found the next time */
     bucket *b = bucket_latch(r, hash, &latch, &index);
     if (b == NULL) return false;
     unsigned slot = bucket_find(b, key, hash);

@@ -39,7 +39,6 @@ typedef struct partition {
     uint32_t calm;                     /* so many times in a row it had seen few of either then (T17) */
     uint64_t scattered;                /* pages written since it was last written again as a whole: so many places lie dead among those of that writing, about */
     bool rewritten;                    /* as a whole, since the open; else what lies dead among its pages is a guess */
-    bool whole;                        /* the next image, or what was written for it, is of all pages */
     store_retired retired;             /* runs that the tree stopped naming, but a checkpoint that runs may still name */
     store_retired maturing;            /* those that the checkpoint that runs, or ran last, does not name: free once it is published */
     store_retired extents;             /* the same of large values; records of the log may name them that are replayed as long as what is pending holds the image back, */
@@ -51,6 +50,7 @@ typedef struct partition {
     uint32_t image_spill_count, image_spill_number;
     store_spill image_spills[STORE_SPILLS_MAX];    /* that it names */
     bool spills_changed;               /* they are others by now */
+    bool whole;                        /* its next image, with what was written for that already, is of all pages */
     uint64_t merge_failed_ns;          /* when a merge of them failed last; 0: none did since one succeeded */
     bool image_needed;                 /* its range changed: no superblock may be published before a new image is there */
 } partition;
