@@ -22,7 +22,7 @@ typedef struct {
     uint64_t number;
 } output_cell;
 
-#define OUTPUT_COLUMNS_MAX 64u
+#define OUTPUT_COLUMNS_MAX 128u
 #define OUTPUT_HELD_ROWS 64u           /* rows of a table whose widths are looked at */
 #define OUTPUT_HELD_BYTES (64u << 10)
 #define OUTPUT_WIDTH_MAX 40u           /* a wider cell does not widen its column, characters */
