@@ -1,4 +1,5 @@
 #include "bench/arguments.h"
+#include "bench/in_flight.h"
 #include "bench/parse.h"
 
 #include <getopt.h>
@@ -33,6 +34,8 @@ static const char usage[] =
     "  --series               also what happened in each second: operations, p50, p99.9, longest\n"
     "  --sync, --async        each write returns when it is durable; or when it is visible, and the clock stops when all are durable (--async)\n"
     "  --batch N              writes in a commit, for fills, overwrite and deleterandom (1)\n"
+    "  --in-flight N          each thread has N operations under way together, by a queue of the library; for workloads of gets and updates\n"
+    "                         alone: readrandom, overwrite, mixed, ycsb-a, ycsb-b, ycsb-c\n"
     "  --scan-length N        records in a scan (100)\n"
     "  --read-share PERCENT   of mixed (50)\n"
     "  --distribution uniform|zipfian|latest\n"
@@ -59,7 +62,7 @@ static const char usage[] =
 
 enum {
     OPTION_WORKLOADS = 256, OPTION_RECORDS, OPTION_KEY_SIZE, OPTION_VALUE_SIZE, OPTION_KEYS, OPTION_THREADS, OPTION_OPS, OPTION_SECONDS, OPTION_RATE, OPTION_SERIES, OPTION_SYNC,
-    OPTION_ASYNC, OPTION_BATCH, OPTION_SCAN_LENGTH, OPTION_READ_SHARE, OPTION_DISTRIBUTION, OPTION_TXN_MODE, OPTION_TXN_READS,
+    OPTION_ASYNC, OPTION_BATCH, OPTION_IN_FLIGHT, OPTION_SCAN_LENGTH, OPTION_READ_SHARE, OPTION_DISTRIBUTION, OPTION_TXN_MODE, OPTION_TXN_READS,
     OPTION_TXN_WRITES, OPTION_SEED, OPTION_CRASH_ROUNDS, OPTION_CACHE,
     OPTION_WORKERS, OPTION_PAGE_SIZE, OPTION_IO_BACKEND, OPTION_SET, OPTION_USE_EXISTING, OPTION_FORMAT, OPTION_HISTOGRAM, OPTION_HELP,
 };
@@ -78,6 +81,7 @@ static const struct option option_table[] = {
     {"sync", no_argument, NULL, OPTION_SYNC},
     {"async", no_argument, NULL, OPTION_ASYNC},
     {"batch", required_argument, NULL, OPTION_BATCH},
+    {"in-flight", required_argument, NULL, OPTION_IN_FLIGHT},
     {"scan-length", required_argument, NULL, OPTION_SCAN_LENGTH},
     {"read-share", required_argument, NULL, OPTION_READ_SHARE},
     {"distribution", required_argument, NULL, OPTION_DISTRIBUTION},
@@ -268,6 +272,7 @@ static bool run_option(bench_request *common, int option, const char *text)
     case OPTION_RATE: parsed = bench_parse_count(text, 1, 1000000000, &number); common->rate = (double)number; break;
     case OPTION_SERIES: common->series = true; return true;
     case OPTION_BATCH: parsed = bench_parse_count(text, 1, 1000000, &number); common->batch = (uint32_t)number; break;
+    case OPTION_IN_FLIGHT: parsed = bench_parse_count(text, 1, BENCH_IN_FLIGHT_MAX, &number); common->in_flight = (uint32_t)number; break;
     case OPTION_SCAN_LENGTH: parsed = bench_parse_count(text, 1, 1000000000, &number); common->scan_length = (uint32_t)number; break;
     case OPTION_READ_SHARE: parsed = bench_parse_count(text, 0, 100, &number); common->read_share = (unsigned)number; break;
     case OPTION_DISTRIBUTION: parsed = parse_distribution(text, &common->distribution); break;
@@ -305,12 +310,27 @@ static bool option_take(bench_arguments *arguments, bench_request *common, const
     return parsed;
 }
 
+/* --in-flight that no workload takes would do nothing; and what is under way together is in no batch. */
+static const char *in_flight_contradiction(const bench_arguments *arguments)
+{
+    bool taken = false;
+    for (unsigned i = 0; i < arguments->job_count; i++) {
+        const bench_request *job = &arguments->jobs[i];
+        if (job->in_flight == 0) return NULL;
+        bool takes = bench_workload_takes_in_flight(job->workload);
+        if (takes && job->workload->batches && job->batch > 1) return "--in-flight and --batch: what is under way together is not in one commit";
+        taken = taken || takes;
+    }
+    return taken ? NULL : "--in-flight: none of the workloads consists of gets and updates alone";
+}
+
 static const char *contradiction(const bench_arguments *arguments)
 {
     if (arguments->use_existing && arguments->directory == NULL) return "--use-existing needs DIR";
     if (arguments->use_existing && arguments->shape_given) return "with --use-existing, records and their sizes are those that DIR holds";
     if (arguments->histogram && arguments->format == BENCH_CSV) return "--histogram goes with --format=table or json";
     if (arguments->options.read_only) return "a benchmark writes down what it did: read_only is not possible";
+    if (in_flight_contradiction(arguments) != NULL) return in_flight_contradiction(arguments);
     for (unsigned i = 0; i < arguments->job_count; i++)
         if (arguments->jobs[i].txn_reads + arguments->jobs[i].txn_writes == 0) return "a transaction of nothing: --txn-reads or --txn-writes must be more than 0";
     for (unsigned i = 0; arguments->hashed && i < arguments->job_count; i++)

@@ -2,69 +2,12 @@
 
 #include <sched.h>
 
-#include "bench/measure.h"
+#include "bench/lane.h"
 
 enum { DELETE_CHUNK = 16, ATTEMPTS_MAX = 10000 };
 
 const char *const bench_kind_names[BENCH_KINDS] = {"reads", "updates", "inserts", "scans", "read-modify-writes", "transactions", "deletes"};
 const char *const bench_abort_names[BENCH_ABORTS] = {"conflicts", "deadlocks", "timeouts", "snapshots given up"};
-
-static inline rw_slice lane_key(const bench_lane *lane)
-{
-    return rw_slice_of(lane->key, lane->shared->dataset->key_size);
-}
-
-static inline rw_slice lane_value(const bench_lane *lane)
-{
-    return rw_slice_of(lane->value, lane->shared->dataset->value_size);
-}
-
-static inline void lane_make_key(bench_lane *lane, uint64_t code)
-{
-    bench_dataset_key(lane->shared->dataset, code, lane->key);
-}
-
-static inline void lane_make_value(bench_lane *lane)
-{
-    bench_dataset_value(lane->shared->dataset, lane->key, &lane->random, lane->value);
-}
-
-/* When the next count operations begin: now, or, in an open loop, when they are due. */
-static inline uint64_t lane_start(bench_lane *lane, uint64_t count)
-{
-    if (RW_LIKELY(!bench_pacer_is_on(&lane->pacer))) return bench_clock_ticks();
-    return bench_pacer_wait(&lane->pacer, count, &lane->shared->stop);
-}
-
-/* count operations began at start and end now; they are one latency. */
-static inline void lane_record(bench_lane *lane, bench_kind kind, uint64_t start, uint64_t count)
-{
-    uint64_t now = bench_clock_ticks(), ns = bench_clock_ns(now > start ? now - start : 0);
-    rw_histogram_add(&lane->histograms[kind], ns);
-    if (RW_UNLIKELY(lane->recorder.seconds != NULL)) bench_recorder_add(&lane->recorder, now, ns, count);
-    lane->last_ticks = now;
-    lane->left -= RW_MIN(count, lane->left);
-    uint64_t operations = atomic_load_explicit(&lane->operations, memory_order_relaxed);
-    atomic_store_explicit(&lane->operations, operations + count, memory_order_relaxed);
-}
-
-static int lane_wrong(bench_lane *lane, const unsigned char *key, const char *what)
-{
-    lane->wrong++;
-    if (lane->complaint[0] != '\0') return 0;
-    char hex[2 * 32 + 1];
-    uint32_t shown = RW_MIN(lane->shared->dataset->key_size, 32u);
-    for (uint32_t i = 0; i < shown; i++) snprintf(hex + (size_t)2 * i, 3, "%02x", key[i]);
-    snprintf(lane->complaint, sizeof lane->complaint, "%s: key %s: %s", lane->shared->name, hex, what);
-    return 0;
-}
-
-static int lane_failed(bench_lane *lane, int code, const char *call)
-{
-    const char *words = rw_last_error(lane->shared->db);
-    snprintf(lane->complaint, sizeof lane->complaint, "%s: %s: %s", lane->shared->name, call, words[0] != '\0' ? words : rw_strerror(code));
-    return code;
-}
 
 void bench_frontier_advance(bench_frontier *frontier)
 {
@@ -77,21 +20,6 @@ void bench_frontier_advance(bench_frontier *frontier)
     atomic_store_explicit(&frontier->advancing, false, memory_order_release);
 }
 
-/* The position of an existing record, by the workload's distribution. */
-static uint64_t lane_draw(bench_lane *lane)
-{
-    const bench_shared *shared = lane->shared;
-    if (shared->distribution == BENCH_UNIFORM) return shared->first + rw_random_below(&lane->random, shared->end - shared->first);
-    uint64_t rank = bench_zipfian_rank(&shared->zipfian, &lane->random);
-    if (shared->distribution == BENCH_ZIPFIAN) return shared->first + rank;
-    return atomic_load_explicit(&shared->frontier.done, memory_order_acquire) - 1 - rank;
-}
-
-static inline void lane_draw_key(bench_lane *lane)
-{
-    lane_make_key(lane, bench_dataset_code(lane->shared->dataset, lane_draw(lane)));
-}
-
 static int operation_read(bench_lane *lane)
 {
     bench_shared *shared = lane->shared;
@@ -100,14 +28,7 @@ static int operation_read(bench_lane *lane)
     uint64_t start = lane_start(lane, 1);
     int code = rw_get(shared->db, shared->bucket, lane_key(lane), lane->buffer, &size);
     lane_record(lane, BENCH_READ, start, 1);
-    if (RW_UNLIKELY(code != 0)) {
-        if (code == RW_ENOTFOUND) return lane_wrong(lane, lane->key, "an existing record was not found");
-        if (code == RW_ETOOSMALL) return lane_wrong(lane, lane->key, "the value is longer than what was written");
-        return lane_failed(lane, code, "rw_get");
-    }
-    if (RW_UNLIKELY(!bench_dataset_value_is_right(shared->dataset, lane->key, lane->buffer, size)))
-        return lane_wrong(lane, lane->key, "the value is not the key's");
-    return 0;
+    return lane_judge_read(lane, lane->key, code, rw_slice_of(lane->buffer, size));
 }
 
 int bench_step_read_missing(bench_lane *lane)
@@ -436,14 +357,7 @@ int bench_step_read_sequential(bench_lane *lane)
 int bench_step_mix(bench_lane *lane)
 {
     static int (*const operations[BENCH_KINDS])(bench_lane *) = {operation_read, operation_update, operation_insert, operation_scan, operation_modify, operation_transaction, NULL};
-    const unsigned *shares = lane->shared->shares;
-    bench_kind kind = BENCH_READ;
-    if (shares[BENCH_READ] < 100) {
-        unsigned draw = (unsigned)rw_random_below(&lane->random, 100);
-        for (; draw >= shares[kind]; kind++) draw -= shares[kind];
-        RW_ASSERT(kind < BENCH_DELETE);
-    }
-    return operations[kind](lane);
+    return operations[lane_draw_kind(lane)](lane);
 }
 
 void bench_lane_run(bench_lane *lane, bench_step step)

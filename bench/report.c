@@ -83,7 +83,7 @@ static void end_csv(const bench_report *report)
           "operations,seconds,operations_per_second,rate,behind,txn_mode,aborts,abort_rate",
           stdout);
     for (unsigned i = 0; i < BENCH_PERCENTILES; i++) printf(",%s_us", bench_percentiles[i].name);
-    fputs(",page_reads_per_op,page_writes_per_op,page_read_bytes_per_op,page_write_bytes_per_op,log_bytes_per_op,log_syncs_per_op,cpu_us_per_op,errors\n", stdout);
+    fputs(",page_reads_per_op,page_writes_per_op,page_read_bytes_per_op,page_write_bytes_per_op,log_bytes_per_op,log_syncs_per_op,cpu_us_per_op,errors,in_flight\n", stdout);
     for (unsigned i = 0; i < report->count; i++) {
         const bench_result *r = &report->results[i];
         bench_costs c = bench_result_costs(r);
@@ -93,8 +93,8 @@ static void end_csv(const bench_report *report)
                r->seconds, bench_result_rate(r), r->paced ? r->request.rate : 0, r->behind, bench_result_mode(r), bench_result_aborts(r), bench_result_abort_rate(r));
         for (unsigned p = 0; p < BENCH_PERCENTILES; p++)
             printf(",%.3f", (double)rw_histogram_quantile(&r->all, bench_percentiles[p].fraction) / 1000);
-        printf(",%.6f,%.6f,%.3f,%.3f,%.3f,%.6f,%.4f,%" PRIu64 "\n", c.page_reads, c.page_writes, c.read_bytes, c.write_bytes, c.log_bytes, c.log_syncs,
-               c.cpu_us, bench_result_errors(r));
+        printf(",%.6f,%.6f,%.3f,%.3f,%.3f,%.6f,%.4f,%" PRIu64 ",%u\n", c.page_reads, c.page_writes, c.read_bytes, c.write_bytes, c.log_bytes, c.log_syncs,
+               c.cpu_us, bench_result_errors(r), r->request.in_flight);
     }
 }
 

@@ -66,6 +66,7 @@ static json_t *result_json(const bench_result *result, bool histogram)
         json_object_set_new(object, "flush_seconds", json_real(result->flush_seconds));
     }
     if (request->workload->batches) json_object_set_new(object, "batch", json_integer((json_int_t)request->batch));
+    if (request->in_flight > 0) json_object_set_new(object, "in_flight", json_integer((json_int_t)request->in_flight));
     if (result->draws) json_object_set_new(object, "distribution", json_string(distribution_names[result->distribution]));
     json_object_set_new(object, "latency_us", latency_json(&result->all));
     for (int k = 0; k < BENCH_KINDS && bench_result_kinds(result) > 1; k++) {

@@ -34,6 +34,8 @@ static void durability_print(const bench_report *report)
 static void loop_print(const bench_report *report)
 {
     double rate = report->arguments->job_count > 0 ? report->arguments->jobs[0].rate : 0;
+    uint32_t in_flight = report->arguments->job_count > 0 ? report->arguments->jobs[0].in_flight : 0;
+    if (in_flight > 0) printf("in flight    %u operations of each thread in workloads of gets and updates alone (q%u), by a queue\n", in_flight, in_flight);
     if (rate > 0) printf("loop         open: %s operations a second over all threads, latencies from the intended start\n", bench_text_count(rate));
     else puts("loop         closed: a thread begins an operation when its last one ended");
 }
@@ -90,6 +92,7 @@ static void name_of(const bench_result *result, char *name, size_t room)
 {
     const char *durability = bench_result_durability(result), *mode = bench_result_mode(result);
     char batch[32] = "";
+    if (result->request.in_flight > 0) snprintf(batch, sizeof batch, " q%u", result->request.in_flight);
     if (result->request.batch > 1 && result->request.workload->batches) snprintf(batch, sizeof batch, " x%u", result->request.batch);
     snprintf(name, room, "%s%s%s%s%s%s", result->request.workload->name, mode[0] != '\0' ? " " : "", mode, batch, durability[0] != '\0' ? " " : "", durability);
 }

@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/base.h"
+#include "bench/in_flight.h"
 #include "bench/measure.h"
 
 _Atomic bool bench_interrupted;
@@ -52,6 +53,11 @@ const bench_workload *bench_workload_find(const char *name, size_t size)
     return NULL;
 }
 
+bool bench_workload_takes_in_flight(const bench_workload *workload)
+{
+    return workload->share_is_asked || workload->shares[BENCH_READ] + workload->shares[BENCH_UPDATE] == 100;
+}
+
 static void sem_wait_uninterrupted(sem_t *semaphore)
 {
     while (sem_wait(semaphore) != 0) RW_ASSERT(errno == EINTR);
@@ -62,6 +68,7 @@ typedef struct {
     const bench_workload *workload;
     bench_shared *shared;
     bench_lane *lanes;
+    bench_flight **flights;         /* of each lane; all NULL: operations follow one another */
     pthread_t *threads;
     unsigned count, started;
     pthread_mutex_t mutex;
@@ -73,6 +80,7 @@ typedef struct {
 typedef struct {
     crew *crew;
     bench_lane *lane;
+    bench_flight *flight;
 } crew_member;
 
 static void *member_run(void *arg)
@@ -85,7 +93,8 @@ static void *member_run(void *arg)
     while (c->gate == GATE_CLOSED) pthread_cond_wait(&c->opened, &c->mutex);
     bool go = c->gate == GATE_OPEN;
     pthread_mutex_unlock(&c->mutex);
-    if (go) bench_lane_run(member->lane, c->workload->step);
+    if (go && member->flight != NULL) bench_flight_run(member->flight);
+    else if (go) bench_lane_run(member->lane, c->workload->step);
     sem_post(&c->ended);
     return NULL;
 }
@@ -323,7 +332,7 @@ static int crew_run(crew *c, rw_db *db, const bench_request *request, bench_resu
     if (members == NULL) return rw_error(RW_ENOMEM, "no memory for threads");
     int error = 0;
     for (; error == 0 && c->started < c->count; c->started += error == 0) {
-        members[c->started] = (crew_member){.crew = c, .lane = &c->lanes[c->started]};
+        members[c->started] = (crew_member){.crew = c, .lane = &c->lanes[c->started], .flight = c->flights[c->started]};
         error = pthread_create(&c->threads[c->started], NULL, member_run, &members[c->started]);
     }
     for (unsigned i = 0; i < c->started; i++) sem_wait_uninterrupted(&c->arrived);
@@ -353,18 +362,21 @@ static int crew_init(crew *c, const bench_workload *workload, bench_shared *shar
     c->count = count;
     c->lanes = aligned_alloc(RW_CACHE_LINE, count * sizeof *c->lanes);
     c->threads = calloc(count, sizeof *c->threads);
+    c->flights = calloc(count, sizeof(bench_flight *));
     pthread_mutex_init(&c->mutex, NULL);
     pthread_cond_init(&c->opened, NULL);
     sem_init(&c->arrived, 0, 0);
     sem_init(&c->ended, 0, 0);
-    if (c->lanes == NULL || c->threads == NULL) return rw_error(RW_ENOMEM, "no memory for %u threads", count);
+    if (c->lanes == NULL || c->threads == NULL || c->flights == NULL) return rw_error(RW_ENOMEM, "no memory for %u threads", count);
     memset(c->lanes, 0, count * sizeof *c->lanes);
     return 0;
 }
 
 static void crew_free(crew *c)
 {
+    for (unsigned i = 0; c->flights != NULL && i < c->count; i++) bench_flight_close(c->flights[i]);
     for (unsigned i = 0; c->lanes != NULL && i < c->count; i++) lane_free(&c->lanes[i]);
+    free(c->flights);
     free(c->lanes);
     free(c->threads);
     pthread_mutex_destroy(&c->mutex);
@@ -407,6 +419,7 @@ int bench_workload_run(rw_db *db, bench_dataset *dataset, const bench_request *r
     result->request = *request;
     result->distribution = workload->distribution_is_set ? workload->distribution : request->distribution;
     result->draws = workload->step == bench_step_mix;
+    if (!bench_workload_takes_in_flight(workload)) result->request.in_flight = 0;
     if (result->request.operations == 0) result->request.operations = operations_default(workload, dataset, request);
     bench_shared *shared = aligned_alloc(RW_CACHE_LINE, rw_align_up(sizeof *shared, RW_CACHE_LINE));
     if (shared == NULL) return result_failed(result, db, rw_error(RW_ENOMEM, "no memory"), "cannot run");
@@ -416,6 +429,7 @@ int bench_workload_run(rw_db *db, bench_dataset *dataset, const bench_request *r
     for (unsigned i = 0; code == 0 && i < c.count; i++) {
         code = lane_init(&c.lanes[i], shared, &result->request, i);
         if (code == 0) lane_budget(&c.lanes[i], shared, &result->request, i);
+        if (code == 0 && result->request.in_flight > 0) code = bench_flight_open(&c.lanes[i], result->request.in_flight, &c.flights[i]);
     }
     if (code == 0) run_marked(&c, db, dataset, result);
     else result_failed(result, db, code, "cannot run");

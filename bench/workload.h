@@ -34,12 +34,16 @@ extern const bench_workload bench_workloads[];
 /* NULL: there is none of this name, which is size bytes long. */
 const bench_workload *bench_workload_find(const char *name, size_t size);
 
+/* Whether it is made of gets and updates alone, so that a thread can have several under way together. */
+bool bench_workload_takes_in_flight(const bench_workload *workload);
+
 /* What a run is asked for. */
 typedef struct {
     const bench_workload *workload;
     unsigned threads;
     bool sync;
     uint32_t batch;
+    uint32_t in_flight;            /* operations that each thread has under way together, where the workload takes it; 0: one after the other */
     uint32_t scan_length;
     unsigned read_share;           /* percent */
     unsigned txn_mode;             /* RW_SNAPSHOT, RW_SERIALIZABLE or RW_PESSIMISTIC */

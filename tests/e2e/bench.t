@@ -93,6 +93,29 @@ cmp_ok($report->{workloads}[1]{seconds}, '>', 0.4, 'the rate is that of operatio
     like($seconds, qr/^workload,threads,durability,second,.*\nfillrandom,2,async,0,\d+,/, 'csv: seconds of all workloads');
 }
 
+# several operations of one thread under way together
+my @together = qw(fillrandom readrandom overwrite mixed ycsb-a ycsb-b ycsb-c);
+$report = bench_json(@small, '--cache=1M', '--ops=4001', '--in-flight=50', '--workloads=' . join(',', @together, 'scan', 'readseq', 'overwrite:sync'));
+for my $i (1 .. 6, 9) {
+    my $workload = $report->{workloads}[$i];
+    is($workload->{operations}, 4001, "$workload->{workload}: all operations are done");
+    is($workload->{in_flight}, 50, "$workload->{workload}: under way together");
+    is($workload->{errors}, 0, "$workload->{workload}: with right answers");
+}
+ok(!exists $report->{workloads}[$_]{in_flight}, "$report->{workloads}[$_]{workload}: one after the other") for 0, 7, 8;
+cmp_ok($report->{workloads}[9]{for_each_operation}{log_syncs}, '<', 0.5, 'durable ones under way together share syncs');
+$report = bench_json(@small, '--workloads=fillrandom,ycsb-a', '--in-flight=32', '--ops=400', '--rate=800', '--series');
+is($report->{workloads}[1]{operations}, 400, 'in an open loop');
+cmp_ok($report->{workloads}[1]{seconds}, '>', 0.4, 'at the rate asked for');
+$report = bench_json(@small, '--workloads=fillrandom,overwrite:sync', '--in-flight=2', '--ops=1G', '--seconds=1', '--rate=1000000');
+cmp_ok($report->{workloads}[1]{behind}, '>', 100000, 'with as many under way as may be, others wait, and are told');
+{
+    my ($code, $out) = bench(@small, '--workloads=fillrandom,ycsb-a', '--in-flight=16');
+    like($out, qr/^in flight +16 operations .*^fillrandom async +2 .*^ycsb-a q16 async +2 /ms, 'a table tells');
+    ($code, $out) = bench(@small, '--workloads=fillrandom,ycsb-a', '--in-flight=16', '--format=csv');
+    like($out, qr/,in_flight\nfillrandom,.*,0\nycsb-a,.*,16\n\z/, 'and csv');
+}
+
 # transactions: all modes, contended, the abort rate beside the throughput in every format
 $report = bench_json('--records=100', '--ops=2000', '--threads=4', '--workers=1', '--cache=16M', '--distribution=zipfian',
                      '--workloads=fillrandom,txn,txn:serializable,txn:pessimistic,ycsb-f', '--txn-reads=3', '--txn-writes=4');
@@ -161,6 +184,9 @@ like($err, qr/4999 records were read where 5000 exist/, 'and is named');
 ($code, $out, $err) = bench($dir, '--workloads=readrandom', '--ops=100000', '--use-existing', '--threads=1');
 is($code, 1, 'so it does in gets');
 like($err, qr/an existing record was not found/, 'and is named');
+($code, $out, $err) = bench($dir, '--workloads=readrandom', '--ops=100000', '--use-existing', '--threads=1', '--in-flight=30');
+is($code, 1, 'with several under way, too');
+like($err, qr/an existing record was not found/, 'and is named');
 
 # the standard job
 ($code, $out, $err) = bench(@small, '--ops=500', '--crash-rounds=2');
@@ -171,7 +197,8 @@ is(leftovers(), '', 'and leaves nothing behind');
 # mistakes
 for my $mistake (['--records=0'], ['--records=abc'], ['--key-size=3'], ['--workloads=fastest'], ['--workloads=fillseq:fast'], ['--format=xml'],
                  ['--distribution=normal'], ['--set=nonsense=1'], ['--set=cache'], ['--cache=lots'], ['--read-share=101'], ['--seconds=-1'],
-                 ['--rate=0'], ['--rate=fast'], ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--txn-mode=readonly'],
+                 ['--rate=0'], ['--in-flight=0'], ['--in-flight=65537'], ['--in-flight=8', '--workloads=fillseq,scan'], ['--in-flight=8', '--batch=2', '--workloads=fillseq,overwrite'],
+                 ['--rate=fast'], ['--use-existing'], ['a', 'b'], ['--nonsense'], ['--histogram', '--format=csv'], ['--txn-mode=readonly'],
                  ['--txn-reads=0', '--txn-writes=0', '--workloads=fillseq'], ['--workloads=fillseq:serializable'], ['--txn-reads=1001'], ['--keys=hashed', '--workloads=fillseq'],
                  ['--workloads=readrandom'], ['--key-size=8000', '--workloads=fillseq'], ['--key-size=4', '--records=100M', '--workloads=fillseq']) {
     ($code, $out, $err) = bench(@$mistake);
