@@ -216,10 +216,26 @@ static partition *partition_with_garbage(engine *e, bool *extents)
     return NULL;
 }
 
+static int lsn_compare(const void *a, const void *b)
+{
+    uint64_t x = *(const uint64_t *)a, y = *(const uint64_t *)b;
+    return x < y ? -1 : x > y;
+}
+
+/*
+ * Whether the log asks for the oldest image to be made anew. None is to be older than half the log. Those that are equally old, as after a load, are made one by one while the log grows by three eighths: who
+ * writes would else share processors and device with all of them at once.
+ */
 static bool log_is_long(engine *e)
 {
-    partition *oldest = partition_oldest(e);
-    return wal_end_lsn(e->wal) - oldest->image_lsn > e->options.log_bytes / 2;
+    uint64_t lsns[RW_PARTITIONS_MAX], end = wal_end_lsn(e->wal), limit = e->options.log_bytes / 2;
+    uint32_t count = 0;
+    bool is_long = false;
+    for (unsigned i = 0; i < RW_PARTITIONS_MAX; i++)
+        if (atomic_load(&e->trees.partitions[i].root) != FRAME_NONE) lsns[count++] = e->trees.partitions[i].image_lsn;
+    qsort(lsns, count, sizeof *lsns, lsn_compare);
+    for (uint32_t i = 0; i < count && !is_long; i++) is_long = end - lsns[i] + limit * 3 / 4 * i / count > limit; /* in time for those before it */
+    return is_long;
 }
 
 #define TEND_VERSIONS 512u                 /* dropped at a time, under a token */
@@ -254,7 +270,7 @@ static bool publication_due(engine *e)
     store_space_get(e->store, &space);
     uint64_t used = (uint64_t)(space.segments - 1 - space.segments_free) * (RW_SEGMENT_BYTES / RW_BLOCK_SIZE);
     return waiting > RW_MIN(PUBLISH_BLOCKS, used / PUBLISH_SHARE) || atomic_load(&e->trees.pool.space_error) != 0 ||
-           wal_end_lsn(e->wal) - atomic_load(&e->checkpointer.checkpoint_lsn) > e->options.log_bytes / 4;
+           partition_oldest(e)->image_lsn - atomic_load(&e->checkpointer.checkpoint_lsn) > e->options.log_bytes / 8;
 }
 
 /* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
