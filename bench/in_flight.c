@@ -4,6 +4,8 @@
 
 #include "bench/lane.h"
 
+#define TICK_NS 50000                  /* an open loop looks no more often what has ended and what is due: each look costs as much as several operations */
+
 /* One that may be under way, with what it points to. */
 typedef struct {
     rw_op op;
@@ -122,18 +124,19 @@ static int operation_end(bench_flight *f, const rw_op *op)
     return op->result == 0 ? 0 : lane_failed(f->lane, op->result, "a put");
 }
 
-/* Until one has ended; in an open loop until the next one is due, if it can begin then. Nanoseconds; below 0: no limit. */
+/* Until one has ended; in an open loop for a tick, or until the next one is due, if that is later, and it can begin then. Nanoseconds; below 0: no limit. */
 static int64_t flight_timeout(const bench_flight *f)
 {
     const bench_pacer *pacer = &f->lane->pacer;
     if (!bench_pacer_is_on(pacer) || f->unused_count == 0 || flight_is_over(f)) return -1;
     uint64_t due = bench_pacer_due(pacer), now = bench_clock_ticks();
-    return due > now ? (int64_t)bench_clock_ns(due - now) : 0;
+    return RW_MAX(due > now ? (int64_t)bench_clock_ns(due - now) : 0, TICK_NS);
 }
 
 static int flight_end(bench_flight *f)
 {
-    int ended = rw_reap(f->queue, f->list, 1, f->depth, flight_timeout(f)), code = 0;
+    int64_t timeout = flight_timeout(f);
+    int ended = rw_reap(f->queue, f->list, timeout < 0 ? 1 : under_way(f), f->depth, timeout), code = 0;
     if (ended < 0) return lane_failed(f->lane, ended, "rw_reap");
     for (int i = 0; i < ended; i++) {
         int failed = operation_end(f, f->list[i]);
