@@ -270,7 +270,7 @@ static bool publication_due(engine *e)
     store_space_get(e->store, &space);
     uint64_t used = (uint64_t)(space.segments - 1 - space.segments_free) * (RW_SEGMENT_BYTES / RW_BLOCK_SIZE);
     return waiting > RW_MIN(PUBLISH_BLOCKS, used / PUBLISH_SHARE) || atomic_load(&e->trees.pool.space_error) != 0 ||
-           partition_oldest(e)->image_lsn - atomic_load(&e->checkpointer.checkpoint_lsn) > e->options.log_bytes / 8;
+           partition_oldest(e)->image_lsn > atomic_load(&e->checkpointer.checkpoint_lsn) + e->options.log_bytes / 8;
 }
 
 /* What an image that was made already sets free waits for its superblock: if the next one of the same partition were given up for want of space, that would go on waiting. */
