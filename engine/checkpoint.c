@@ -5,8 +5,9 @@
 #include "engine/engine_internal.h"
 
 #define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
-#define SHRINK_FREE_DIVISOR 6u         /* the file's end is cut when more than this part of all segments is free, */
-#define SHRINK_KEPT_DIVISOR 10u        /* but for this part, which will be needed soon */
+#define SHRINK_KEPT_DIVISOR 10u        /* of all segments: this part may be free, since it will be needed soon, */
+#define SHRINK_KEPT_BYTES ((uint64_t)96 << 20) /* or so many of them: new images of a large partition or two beside the old ones; */
+#define SHRINK_FROM_THIRDS 5u          /* the file's end is cut when so many thirds of that are free */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 
 /* After the checkpointer's batch was written, or failed to be, as the thread's sentence says. Without a token. */
@@ -231,8 +232,9 @@ static void file_shrink(engine *e)
     store_space space;
     uint64_t cut;
     store_space_get(e->store, &space);
-    if (space.segments_free <= space.segments / SHRINK_FREE_DIVISOR) return;
-    (void)store_shrink(e->store, space.segments / SHRINK_KEPT_DIVISOR, &cut); /* a file too long does no harm */
+    uint32_t kept = RW_MIN(space.segments / SHRINK_KEPT_DIVISOR, (uint32_t)(SHRINK_KEPT_BYTES / RW_SEGMENT_BYTES));
+    if (space.segments_free <= kept * SHRINK_FROM_THIRDS / 3) return;
+    (void)store_shrink(e->store, kept, &cut); /* a file too long does no harm */
 }
 
 int checkpoint_publish(engine *e, bool clean)
