@@ -5,17 +5,6 @@
 #include "base/base.h"
 
 #define POOL_BYTES_MIN ((size_t)1 << 20)
-#define VALUE_ENDS 12u /* values of at least this many bytes are checked at both ends */
-
-/* A bijection of the 64-bit numbers (the finalizer of MurmurHash3). */
-static inline uint64_t dataset_mix(uint64_t x)
-{
-    x ^= x >> 33;
-    x *= 0xff51afd7ed558ccdu;
-    x ^= x >> 33;
-    x *= 0xc4ceb9fe1a85ec53u;
-    return x ^ x >> 33;
-}
 
 int bench_dataset_init(bench_dataset *dataset)
 {
@@ -50,44 +39,21 @@ uint64_t bench_dataset_code(const bench_dataset *dataset, uint64_t position)
 void bench_dataset_key(const bench_dataset *dataset, uint64_t code, unsigned char *key)
 {
     uint32_t size = dataset->key_size;
-    uint64_t number = __builtin_bswap64(dataset->hashed ? dataset_mix(code) : size < 8 ? code << (64 - 8 * size) : code);
+    uint64_t number = __builtin_bswap64(dataset->hashed ? bench_dataset_mix(code) : size < 8 ? code << (64 - 8 * size) : code);
     memcpy(key, &number, RW_MIN(size, 8u));
     /* What follows the number is different from key to key, as it is in real keys, and cannot be cut off as a common prefix. */
     for (uint32_t at = 8; at < size; at += 8) {
-        uint64_t filler = dataset_mix(code + at);
+        uint64_t filler = bench_dataset_mix(code + at);
         memcpy(key + at, &filler, RW_MIN(size - at, 8u));
     }
-}
-
-uint64_t bench_dataset_key_order(const bench_dataset *dataset, const unsigned char *key)
-{
-    uint64_t number = 0;
-    memcpy(&number, key, RW_MIN(dataset->key_size, 8u));
-    number = __builtin_bswap64(number);
-    return dataset->key_size < 8 ? number >> (64 - 8 * dataset->key_size) : number;
-}
-
-static inline uint32_t value_check(const bench_dataset *dataset, const unsigned char *key)
-{
-    return (uint32_t)(dataset_mix(bench_dataset_key_order(dataset, key) + 0x9e3779b97f4a7c15u) >> 32);
 }
 
 /* check (4 bytes), random bytes, and in the last 4 bytes check ^ the first random ones: so halves of two values do not pass for one. */
 void bench_dataset_value(const bench_dataset *dataset, const unsigned char *key, rw_random *random, unsigned char *value)
 {
-    uint32_t size = dataset->value_size, check = value_check(dataset, key);
+    uint32_t size = dataset->value_size, check = bench_dataset_value_check(bench_dataset_key_order(dataset, key));
     size_t from = (size_t)rw_random_below(random, dataset->pool_size - size);
     memcpy(value, dataset->pool + from, size);
     memcpy(value, &check, RW_MIN(size, 4u));
-    if (size >= VALUE_ENDS) rw_store_u32(value + size - 4, check ^ rw_load_u32(value + 4));
-}
-
-bool bench_dataset_value_is_right(const bench_dataset *dataset, const unsigned char *key, const void *value, size_t size)
-{
-    const unsigned char *bytes = value;
-    if (size != dataset->value_size) return false;
-    uint32_t check = value_check(dataset, key);
-    if (size < 4) return size == 0 || memcmp(bytes, &check, size) == 0;
-    if (rw_load_u32(bytes) != check) return false;
-    return size < VALUE_ENDS || rw_load_u32(bytes + size - 4) == (check ^ rw_load_u32(bytes + 4));
+    if (size >= BENCH_VALUE_ENDS) rw_store_u32(value + size - 4, check ^ rw_load_u32(value + 4));
 }
