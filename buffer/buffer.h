@@ -182,6 +182,7 @@ typedef struct write_batch {
     void *scratch;             /* a page */
     uint32_t *frames;          /* what it holds, in order */
     uint32_t count, capacity;
+    uint32_t places;           /* that were allocated for its pages */
     store_stream stream;       /* in which its pages are placed; STORE_PAGES unless its owner says otherwise */
     uint64_t address;          /* blocks, of the first */
     partition *partition;
@@ -199,6 +200,16 @@ void write_batch_destroy(write_batch *batch);
 /* Under the token: allocates space for pages of part, copies their images, retires what they replace, and sets op up. Takes the first ones of frames,
  * as many as the open segment has room for; those are clean then, and FRAME_WRITING. RW_ENOSPC: nothing was changed. */
 int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count);
+/*
+ * The same a little at a time, for who would hold the token for long: copying a page and making its image takes longer than a put. Begin and add under the token; it may be let go in between, for others, and only tried
+ * for after that: who has it may wait for frames that the batch holds (B6). Close without it, or with it, once there is a page.
+ */
+int write_batch_begin(pool *p, write_batch *batch, partition *part, uint32_t count);
+/* Returns how many of the first ones it took: what it has places for. */
+uint32_t write_batch_add(pool *p, write_batch *batch, const uint32_t *frames, uint32_t count);
+/* Lets others have the token for a moment. False: it is somebody else's now. */
+bool write_batch_yield(pool *p, const write_batch *batch);
+void write_batch_close(pool *p, write_batch *batch);
 /* When op was reaped: takes the tokens it needs itself. The pages may be evicted now; evict: those that are still cool and clean are. After a
  * failed write nothing is: the pool evicts dirty pages no more, and the error is kept. Without wait, false: a token was taken, call again. */
 bool write_batch_finish(pool *p, write_batch *batch, bool evict, bool wait);

@@ -1,7 +1,12 @@
 /* Write-back: images of dirty pages gathered in one buffer, placed one behind the other, written at once. */
 #include "base/memory.h"
+#include "base/preempt.h"
 #include "buffer/buffer.h"
 #include "buffer/buffer_internal.h"
+
+#define YIELD_PAUSES 4u                /* in which who spins for a token sees that it is free */
+#define RETAKE_SPINS 100u              /* about 2 us: a write or two of somebody else's; */
+#define RETAKE_YIELDS 256u             /* about 100 us: a large commit */
 
 int write_batch_init(write_batch *batch, uint32_t page_size, uint32_t pages_max)
 {
@@ -51,7 +56,7 @@ static void batch_add(pool *p, write_batch *batch, uint32_t f)
     batch->frames[batch->count++] = f;
 }
 
-int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count)
+int write_batch_begin(pool *p, write_batch *batch, partition *part, uint32_t count)
 {
     RW_ASSERT(!batch->in_flight && count > 0 && count <= batch->capacity);
     uint64_t address;
@@ -60,18 +65,57 @@ int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_
     if (error != 0) return error;
     batch->partition = part;
     batch->address = address;
+    batch->places = count;
     batch->count = 0;
     batch->epoch_slot = part->epoch & 3;
     atomic_fetch_add(&part->writes_in_flight[batch->epoch_slot], 1);
+    return 0;
+}
+
+uint32_t write_batch_add(pool *p, write_batch *batch, const uint32_t *frames, uint32_t count)
+{
+    count = RW_MIN(count, batch->places - batch->count);
     for (uint32_t i = 0; i < count; i++) batch_add(p, batch, frames[i]);
+    return count;
+}
+
+void write_batch_close(pool *p, write_batch *batch)
+{
+    uint32_t unused = batch->places - batch->count;
+    RW_ASSERT(batch->count > 0);
+    if (unused > 0) store_give_back(p->store, batch->address + (uint64_t)batch->count * p->page_blocks, unused * p->page_blocks);
+    batch->places = batch->count;
     batch->op = (kio_op){.kind = KIO_WRITE,
                          .file = store_file(p->store),
                          .buffer = batch->buffer,
-                         .offset = address * RW_BLOCK_SIZE,
-                         .length = count * p->page_size,
+                         .offset = batch->address * RW_BLOCK_SIZE,
+                         .length = batch->count * p->page_size,
                          .context = batch};
-    atomic_fetch_add_explicit(&p->counters.pages_written, count, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->counters.pages_written, batch->count, memory_order_relaxed);
+}
+
+int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_t *frames, uint32_t count)
+{
+    int error = write_batch_begin(p, batch, part, count);
+    if (error != 0) return error;
+    (void)write_batch_add(p, batch, frames, count);
+    write_batch_close(p, batch);
     return 0;
+}
+
+/* Who is asleep for the token gets it in the end (kernel_io/README.md, 14); who spins, now. */
+bool write_batch_yield(pool *p, const write_batch *batch)
+{
+    partition *part = batch->partition;
+    partition_unlock(p->kio, part);
+    for (unsigned i = 0; i < YIELD_PAUSES; i++) rw_cpu_relax();
+    RW_PREEMPT(p->kio);
+    for (unsigned i = 0; i < RETAKE_SPINS + RETAKE_YIELDS; i++) {
+        if (partition_try(part)) return true;
+        if (i < RETAKE_SPINS) rw_cpu_relax();
+        else kio_yield(p->kio);
+    }
+    return false;
 }
 
 /* True when the page in its frame is still the one that the batch wrote, of a partition that the caller holds. */

@@ -151,6 +151,23 @@ static void rewriting_end(bulk_read *b)
     b->came_count = 0;
 }
 
+/* Under the token, which is given up, and given to others after each leaf: brings leaves of the list to the checkpointer's batch. Returns how many were dealt with. */
+static uint32_t list_fill(const bulk_read *b, const uint32_t *list, uint32_t count, int *error)
+{
+    pool *frames = &b->e->trees.pool;
+    write_batch *batch = &b->e->checkpointer.batch;
+    uint32_t done = 0;
+    bool held = true;
+    *error = count > 0 ? write_batch_begin(frames, batch, b->rewritten, count) : 0;
+    for (; held && *error == 0 && done < count && batch->count < batch->places; done++) {
+        if (wants_writing(b, list[done])) (void)write_batch_add(frames, batch, &list[done], 1);
+        held = write_batch_yield(frames, batch);
+    }
+    if (held) partition_unlock(b->e->kio, b->rewritten);
+    if (*error == 0 && count > 0) write_batch_close(frames, batch);
+    return done;
+}
+
 /* Begins to write some of the leaves that came, but for the last one while others may come that it could be filled from. */
 static void came_write(bulk_read *b, bool more_come)
 {
@@ -170,9 +187,8 @@ static void came_write(bulk_read *b, bool more_come)
         partition_lock(b->e->kio, b->rewritten);
     }
     count = list_clean(b, list, count);
-    int error = count > 0 ? write_batch_fill(&b->e->trees.pool, batch, b->rewritten, list, count) : 0;
-    partition_unlock(b->e->kio, b->rewritten);
-    uint32_t filled = error == 0 && count > 0 ? batch->count : 0, left = 0; /* fewer where a segment ends */
+    int error;
+    uint32_t filled = list_fill(b, list, count, &error), left = 0; /* fewer where a segment ends, or somebody else has the token */
     for (uint32_t k = filled; k < count && left < i; k++) b->came[left++] = list[k];
     for (; i < b->came_count; i++) b->came[left++] = b->came[i];
     b->came_count = left;

@@ -9,6 +9,7 @@
 #define SHRINK_KEPT_BYTES ((uint64_t)96 << 20) /* or so many of them: new images of a large partition or two beside the old ones; */
 #define SHRINK_FROM_THIRDS 5u          /* the file's end is cut when so many thirds of that are free */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
+#define PAGES_AT_ONCE 1u               /* copied under one hold of the token: 1.5 us, as long as who wants it spins */
 
 /* After the checkpointer's batch was written, or failed to be, as the thread's sentence says. Without a token. */
 static int batch_end(engine *e, int error, bool evict)
@@ -154,9 +155,30 @@ static int writes_check(engine *e)
     return error;
 }
 
+/* Begins a batch of the image's pages, or, if none is left, ends the image. Others get the token after each few pages, so what comes next is looked for anew each time. */
+static int image_fill(engine *e, partition *p, write_batch *batch, uint64_t lsn, bool *complete)
+{
+    pool *frames = &e->trees.pool;
+    uint32_t list[PAGES_AT_ONCE];
+    partition_lock(e->kio, p);
+    uint32_t count = image_gather(e, p, list, PAGES_AT_ONCE);
+    *complete = count == 0;
+    int error = *complete ? 0 : write_batch_begin(frames, batch, p, RW_MIN(batch->capacity, RW_MAX(p->dirty_count, count)));
+    if (*complete) image_end(e, p, lsn);
+    else if (error != 0) image_abandon(p);
+    bool held = true, filling = error == 0;
+    while (held && filling && count > 0) {
+        filling = write_batch_add(frames, batch, list, count) == count;
+        held = write_batch_yield(frames, batch);
+        count = held ? image_gather(e, p, list, PAGES_AT_ONCE) : 0;
+    }
+    if (held) partition_unlock(e->kio, p);
+    if (error == 0 && !*complete) write_batch_close(frames, batch);
+    return error;
+}
+
 int checkpoint_partition(engine *e, partition *p, flush_extent flush)
 {
-    uint32_t list[RW_WRITE_BATCH_BYTES / RW_PAGE_SIZE_MIN];
     write_batch *batch = &e->checkpointer.batch;
     uint64_t lsn;
     int error = flush != FLUSH_NOTHING || p->image_needed ? flush_partition(e, p, flush == FLUSH_NOTHING ? FLUSH_PENDING : flush) : 0;
@@ -164,16 +186,9 @@ int checkpoint_partition(engine *e, partition *p, flush_extent flush)
     if (error != 0) return error;
     checkpoint_widen(e, p, false);
     image_begin(e, p, &lsn);
-    for (;;) {
-        partition_lock(e->kio, p);
-        uint32_t count = image_gather(e, p, list, batch->capacity);
-        error = count == 0 ? 0 : write_batch_fill(&e->trees.pool, batch, p, list, count);
-        if (count == 0) image_end(e, p, lsn);
-        else if (error != 0) image_abandon(p);
-        partition_unlock(e->kio, p);
-        if (count == 0) break;
-        if (error == 0) error = batch_write(e, batch);
-        if (error != 0) break;
+    for (bool complete = false; error == 0 && !complete;) {
+        error = image_fill(e, p, batch, lsn, &complete);
+        if (error == 0 && !complete) error = batch_write(e, batch);
     }
     image_drain(e, p); /* of an abandoned one too: its epoch's place among writes_in_flight is used again */
     if (error != 0) return error;
