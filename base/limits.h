@@ -10,6 +10,7 @@
 #define RW_BUCKET_PREFIX 4u                  /* bytes of bucket id in front of every stored key */
 #define RW_WORKERS_MAX 64u
 #define RW_PARTITIONS_MAX 256u
+#define RW_PARTITIONS_FEW 32u
 #define RW_IO_DEPTH 128u                     /* operations in flight on one ring */
 
 #ifdef RW_TINY
@@ -20,6 +21,7 @@
 #define RW_WRITE_BATCH_BYTES (64u << 10)     /* staging of one write-back batch; at least one page of the largest size */
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (128u << 10)
+#define RW_PARTITION_BYTES_FEW (128u << 10)  /* as long as there are fewer than RW_PARTITIONS_FEW, unless told otherwise */
 #define RW_KEY_FILTER_SHARE 2048u            /* of the cache, at most */
 #define RW_KEY_FILTER_BYTES_MIN 1024u        /* a smaller one is not worth making: in the smallest cache there is none */
 #define RW_KEY_FILTER_BITS 24u               /* for each key, at least: with fewer it is emptied and made anew */
@@ -36,6 +38,7 @@
 #define RW_WRITE_BATCH_BYTES (512u << 10)
 #define RW_CACHE_BYTES_MIN (1u << 20)
 #define RW_PARTITION_BYTES_DEFAULT (32u << 20)
+#define RW_PARTITION_BYTES_FEW (2u << 20)
 #define RW_KEY_FILTER_SHARE 64u
 #define RW_KEY_FILTER_BYTES_MIN 4096u
 #define RW_KEY_FILTER_BITS 6u

@@ -15,8 +15,9 @@
 static bool split_allowed(engine *e, partition *p)
 {
     uint64_t bytes = trees_pages(&e->trees, p) * e->page_size;
-    return bytes > e->options.partition_bytes && atomic_load(&e->trees.pool.space_error) == 0 && tree_height(&e->trees, p) > 1 && router_count(&e->trees.router) < RW_PARTITIONS_MAX &&
-           router_count(&e->trees.router) * 32u < e->trees.pool.frame_count;
+    uint32_t partitions = router_count(&e->trees.router);
+    uint64_t most = partitions < RW_PARTITIONS_FEW ? e->checkpointer.partition_bytes_few : e->options.partition_bytes;
+    return bytes > most && atomic_load(&e->trees.pool.space_error) == 0 && tree_height(&e->trees, p) > 1 && partitions < RW_PARTITIONS_MAX && partitions * 32u < e->trees.pool.frame_count;
 }
 
 typedef struct {

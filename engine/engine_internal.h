@@ -47,6 +47,7 @@ typedef struct {
     unsigned char *segment;                /* a segment's bytes, for cleaning and bulk reads */
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
+    uint64_t partition_bytes_few;          /* instead of options.partition_bytes while there are few partitions, so that writers seldom meet in one */
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool unpublished;                      /* images were made that no superblock names yet */
     uint64_t spilled_ns;                   /* when there was a spill last */

@@ -25,12 +25,15 @@ static unsigned cores_usable(void)
 
 #define PARTITION_CACHE_SHARE 8u
 
-static void options_fill(rw_options *options)
+static void options_fill(engine *e)
 {
+    rw_options *options = &e->options;
     if (options->workers == 0) options->workers = cores_usable();
+    e->checkpointer.partition_bytes_few = options->partition_bytes;
+    if (options->partition_bytes != 0) return;
     /* of a size that the cache has room for while all of it is changed (flush.c) */
-    if (options->partition_bytes == 0)
-        options->partition_bytes = RW_MAX(RW_MIN(options->cache_bytes / PARTITION_CACHE_SHARE, (uint64_t)RW_PARTITION_BYTES_DEFAULT), (uint64_t)RW_SEGMENT_BYTES);
+    options->partition_bytes = RW_MAX(RW_MIN(options->cache_bytes / PARTITION_CACHE_SHARE, (uint64_t)RW_PARTITION_BYTES_DEFAULT), (uint64_t)RW_SEGMENT_BYTES);
+    e->checkpointer.partition_bytes_few = RW_MIN(options->partition_bytes, (uint64_t)RW_PARTITION_BYTES_FEW);
 }
 
 /* What is taken beside the frames: staging of the log, of write-back, of cleaning. In a small cache frames get at least half. */
@@ -249,7 +252,7 @@ static int directory_prepare(engine *e)
 static int engine_open(engine *e, const char *dir, const rw_options *options)
 {
     e->options = *options;
-    options_fill(&e->options);
+    options_fill(e);
     e->read_only = options->read_only != 0;
     e->dir = strdup(dir);
     if (e->dir == NULL) return rw_error(RW_ENOMEM, "no memory to open '%s'", dir);

@@ -115,7 +115,7 @@ typedef struct rw_options {
     uint64_t log_bytes;          /* log kept before a checkpoint must have caught up; bounds recovery time; 64 MiB; at least 8 MiB */
     uint32_t async_delay_ms;     /* how soon an RW_ASYNC write is durable, 1 to 60000; 50 */
     uint64_t partition_bytes;    /* a partition whose tree has more bytes of pages is split in two; large values lie beside and do not count; at least 128 KiB; 0: an eighth
-                                  * of cache_bytes, but 1 to 32 MiB */
+                                  * of cache_bytes, but 1 to 32 MiB, and at most 2 MiB while there are fewer than 32 */
     uint32_t create;             /* 1 (default): create the database when it is missing; 0: fail with RW_ENOENT */
     uint32_t read_only;          /* 1: writes fail with RW_EREADONLY; a log left by a crash is replayed in memory only */
     uint64_t snapshot_bytes_max; /* of the cache, for what old snapshots can still read; above it the oldest is given up; 0: a quarter of the frames; at most a third of them; more than half of the cache is refused */
