@@ -85,4 +85,20 @@ static inline void partition_unlock(kio *k, partition *p)
     kio_mutex_unlock(k, &p->token);
 }
 
+#define PARTITION_GAP_PAUSES 8u        /* in which a processor that spins for a token sees that it is free, and takes it */
+
+/* The token is free for a moment, for who spins for it. Who is asleep for it gets it in the end (kernel_io/README.md, 14). */
+static inline void partition_gap(void)
+{
+    for (unsigned i = 0; i < PARTITION_GAP_PAUSES; i++) rw_cpu_relax();
+}
+
+/* Between two steps of something long: others' changes come in between. A step is to take a microsecond or two, as long as who wants the token spins. */
+static inline void partition_pass(kio *k, partition *p)
+{
+    partition_unlock(k, p);
+    partition_gap();
+    partition_lock(k, p);
+}
+
 #endif

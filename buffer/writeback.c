@@ -4,7 +4,6 @@
 #include "buffer/buffer.h"
 #include "buffer/buffer_internal.h"
 
-#define YIELD_PAUSES 4u                /* in which who spins for a token sees that it is free */
 #define RETAKE_SPINS 100u              /* about 2 us: a write or two of somebody else's; */
 #define RETAKE_YIELDS 256u             /* about 100 us: a large commit */
 
@@ -103,12 +102,11 @@ int write_batch_fill(pool *p, write_batch *batch, partition *part, const uint32_
     return 0;
 }
 
-/* Who is asleep for the token gets it in the end (kernel_io/README.md, 14); who spins, now. */
 bool write_batch_yield(pool *p, const write_batch *batch)
 {
     partition *part = batch->partition;
     partition_unlock(p->kio, part);
-    for (unsigned i = 0; i < YIELD_PAUSES; i++) rw_cpu_relax();
+    partition_gap();
     RW_PREEMPT(p->kio);
     for (unsigned i = 0; i < RETAKE_SPINS + RETAKE_YIELDS; i++) {
         if (partition_try(part)) return true;

@@ -14,7 +14,7 @@
 #define WINDOW_PAGES (RUNS * RUN_PAGES_MAX) /* of those that are written again, so many are brought into the order of their places: else they come, and lie, in key order */
 #define FRAMES_SHARE 16u               /* runs under way hold at most this part of the frames */
 #define FRAME_WAITS_MAX 1000u
-#define PACKED_AT_ONCE 16u             /* leaves filled up under one hold of the token */
+#define PACKED_AT_ONCE 1u              /* leaves filled up under one hold of the token */
 
 _Static_assert(RUNS >= 1 && RUNS < CHECKPOINT_RING_DEPTH, "all reads and the write are under way together");
 
@@ -183,8 +183,7 @@ static void came_write(bulk_read *b, bool more_come)
     for (; i < end && count < batch->capacity; i++) {
         if (wants_writing(b, b->came[i])) count = leaf_list(b, b->came[i], list, count);
         if ((i + 1) % PACKED_AT_ONCE != 0) continue;
-        partition_unlock(b->e->kio, b->rewritten); /* for those who wait for the token */
-        partition_lock(b->e->kio, b->rewritten);
+        partition_pass(b->e->kio, b->rewritten);
     }
     count = list_clean(b, list, count);
     int error;

@@ -15,7 +15,7 @@
 #define WRITES_MAX 32768u              /* of one spill: they are copied, and merged spills are read as a whole, beside the cache. So many have gathered enough for their leaves, or nearly */
 #define BYTES_MAX (4u << 20)
 #define FRAMES_SHARE 8u                /* spills take at most this part of the frames that pending writes and records may have */
-#define LOOKS_MAX 512u                 /* leaves under the token at a time */
+#define LOOKS_MAX 4u                   /* leaves under the token at a time */
 
 /* A pending write, copied. */
 typedef struct {
@@ -70,16 +70,14 @@ static bool write_copy_one(write_copy *c, const pending_write *w)
 static bool writes_copy(engine *e, partition *p, uint64_t before, write_copy *c)
 {
     bool copied = true;
-    for (uint32_t i = 0, end; i < c->leaf_count && copied; i = end) {
-        end = RW_MIN(i + LOOKS_MAX, c->leaf_count);
-        partition_lock(e->kio, p);
-        for (uint32_t k = i; k < end && copied; k++) {
-            const pending_leaf *entry = pending_find(&e->trees.pending, p, c->leaves[k].ref);
-            for (const pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && copied; w = w->next)
-                if (w->timestamp < before) copied = write_copy_one(c, w);
-        }
-        partition_unlock(e->kio, p);
+    partition_lock(e->kio, p);
+    for (uint32_t i = 0; i < c->leaf_count && copied; i++) {
+        const pending_leaf *entry = pending_find(&e->trees.pending, p, c->leaves[i].ref);
+        for (const pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL && copied; w = w->next)
+            if (w->timestamp < before) copied = write_copy_one(c, w);
+        if ((i + 1) % LOOKS_MAX == 0) partition_pass(e->kio, p);
     }
+    partition_unlock(e->kio, p);
     return copied;
 }
 
@@ -118,16 +116,17 @@ static int spill_write(engine *e, write_copy *c, uint32_t number, spill **made)
 static void writes_forget(engine *e, partition *p, uint64_t before, const write_copy *c)
 {
     trees *t = &e->trees;
+    partition_lock(e->kio, p);
     for (uint32_t i = 0; i < c->leaf_count; i++) {
-        if (i % LOOKS_MAX == 0) partition_lock(e->kio, p);
         const pending_leaf *entry = pending_find(&t->pending, p, c->leaves[i].ref);
         for (const pending_write *w = entry != NULL ? entry->writes : NULL; w != NULL; w = w->next)
             if (w->timestamp < before)
                 records_spilled(&t->records, entry->ref, pending_key(w), trees_hash(pending_key(w)), pending_data(w), atomic_load_explicit(&w->asked, memory_order_relaxed) != 0);
         RW_PREEMPT(e->kio);
         if (entry != NULL) pending_forget(&t->pending, p, c->leaves[i].ref, before);
-        if ((i + 1) % LOOKS_MAX == 0 || i + 1 == c->leaf_count) partition_unlock(e->kio, p);
+        if ((i + 1) % LOOKS_MAX == 0) partition_pass(e->kio, p);
     }
+    partition_unlock(e->kio, p);
 }
 
 /* Under the token. */
