@@ -5,9 +5,6 @@
 #include "engine/engine_internal.h"
 
 #define DIRTY_ALL_SHARE 4u             /* when 3/4 of a partition's pages are dirty, the others are written too */
-#define SHRINK_KEPT_DIVISOR 10u        /* of all segments: this part may be free, since it will be needed soon, */
-#define SHRINK_KEPT_BYTES ((uint64_t)96 << 20) /* or so many of them: new images of a large partition or two beside the old ones; */
-#define SHRINK_FROM_THIRDS 5u          /* the file's end is cut when so many thirds of that are free */
 #define DRAIN_WAIT_NS 200000           /* between looks at writes in flight */
 #define PAGES_AT_ONCE 1u               /* copied under one hold of the token: 1.5 us, as long as who wants it spins */
 
@@ -242,16 +239,6 @@ static void images_mature(engine *e)
     }
 }
 
-static void file_shrink(engine *e)
-{
-    store_space space;
-    uint64_t cut;
-    store_space_get(e->store, &space);
-    uint32_t kept = RW_MIN(space.segments / SHRINK_KEPT_DIVISOR, (uint32_t)(SHRINK_KEPT_BYTES / RW_SEGMENT_BYTES));
-    if (space.segments_free <= kept * SHRINK_FROM_THIRDS / 3) return;
-    (void)store_shrink(e->store, kept, &cut); /* a file too long does no harm */
-}
-
 int checkpoint_publish(engine *e, bool clean)
 {
     int error = images_complete(e);
@@ -275,7 +262,7 @@ int checkpoint_publish(engine *e, bool clean)
     }
     if (!clean) {
         images_mature(e);
-        file_shrink(e);
+        space_cut_end(e);
     }
     atomic_store(&e->checkpointer.checkpoint_lsn, checkpoint_lsn);
     atomic_fetch_add(&e->checkpointer.published, 1);

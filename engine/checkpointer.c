@@ -328,6 +328,7 @@ static int background_step(engine *e, bool *worked)
     versions_tend(e);
     space_watch(e);
     int error = space_clean_ahead(e, worked);
+    if (error == 0) error = space_clear_end(e, worked);
     if (error != 0) return step_failed(e, error);
     flush_extent flush = FLUSH_PENDING;
     if (log_is_long(e)) p = partition_oldest(e);
@@ -376,11 +377,11 @@ static int compact(engine *e)
     store_space_get(e->store, &space);
     if (error == 0) error = clean_pass(e, COMPACT_LIVE_PERCENT, 1, space.segments);
     while (error == 0 && cut > 0) {
-        store_streams_end(e->store);
+        store_streams_end(e->store, 0);
         store_space_get(e->store, &space);
         error = clean_pass(e, 101, space.segments - space.segments_free, space.segments_free);
         cut = 0;
-        store_streams_end(e->store);
+        store_streams_end(e->store, 0);
         if (error == 0) error = store_shrink(e->store, 0, &cut);
     }
     if (error == 0) error = wal_shrink(e->wal);

@@ -337,6 +337,10 @@ partition *space_most_scattered(engine *e);
 void space_watch(engine *e);
 /* Cleans the emptiest segments, ahead of the checkpoints that will make them free, where no partition is to be written again. *worked: at least one. */
 int space_clean_ahead(engine *e, bool *worked);
+/* Cuts off what is free at the file's end, when much is free. */
+void space_cut_end(engine *e);
+/* Cleans one of the emptiest segments at the file's end, when much is free that lies before them. *worked: it did. */
+int space_clear_end(engine *e, bool *worked);
 /* Partitions must be imaged before what was cleaned is free: done when nothing else asks for it. */
 int space_settle(engine *e, bool *worked);
 /* Reads what is above the partition's leaves, without which they could not be hung in; pages: room for so many. */

@@ -347,7 +347,7 @@ static int close_cleanly(engine *e)
         error = checkpoint_all(e, false, FLUSH_SPILLS);
         if (!anything_retired(e)) break;
     }
-    store_streams_end(e->store);
+    store_streams_end(e->store, 0);
     if (error == 0) error = store_shrink(e->store, 0, &cut);
     if (error == 0 && !anything_retired(e) && !anything_pending(e)) error = checkpoint_publish(e, true);
     return error;

@@ -4,6 +4,9 @@
  * Segments that are more than half empty are cleaned first: what is alive in them is moved (clean.c), each page a dirty page in the cache until its partition's next image. What lies dead in fuller ones costs more than
  * it gains that way. Most of that lies among the pages of partitions some of whose leaves were written again elsewhere. Such a partition is written again as a whole: its leaves are read and written in large pieces that
  * lie side by side, and nothing of its last image stays alive (flush.c). Fuller segments are cleaned where no partition answers for it.
+ *
+ * Much that is free is given back, by cutting the file's end. New runs go to the lowest free segments, so the end comes free by and by; what is left there, some pages of a segment that is written to
+ * seldom, would keep all that is before it from being cut, and is moved.
  */
 #include "engine/engine_internal.h"
 
@@ -17,6 +20,10 @@
 #define CLEAN_WAITING_MIN 8u           /* so many cleaned segments, */
 #define CLEAN_WAITING_DIVISOR 8u       /* or this part of all, but no more than of the cache, may wait for a checkpoint to make them free */
 #define CLEAN_RETRY_NS 10000000000u    /* after something could not be read */
+#define KEPT_DIVISOR 10u               /* of all segments: this part may be free, since it will be needed soon, */
+#define KEPT_BYTES ((uint64_t)96 << 20) /* or so many of them: new images of a large partition or two beside the old ones; */
+#define CUT_FROM_THIRDS 5u             /* the file's end is cut when so many thirds of that are free */
+#define CLEAN_END_PERCENT 25u          /* alive: segments at the end below this are cleaned to be cut off */
 #define SCATTERED_DIVISOR 5u           /* a partition is written again when so much lies dead for what it has alive: as cleaning a segment that is so full */
 
 /* Bytes in used segments that nothing alive takes. */
@@ -131,6 +138,40 @@ int space_clean_ahead(engine *e, bool *worked)
         }
     }
     return 0;
+}
+
+/* ---- the file's end ---------------------------------------------------------------------------------------------- */
+
+/* How many segments too many are free; 0: no more than will be needed soon. *kept: how many are to be. */
+static uint32_t segments_surplus(const store_space *space, uint32_t *kept)
+{
+    *kept = RW_MIN(space->segments / KEPT_DIVISOR, (uint32_t)(KEPT_BYTES / RW_SEGMENT_BYTES));
+    return space->segments_free > *kept * CUT_FROM_THIRDS / 3 ? space->segments_free - *kept : 0;
+}
+
+void space_cut_end(engine *e)
+{
+    store_space space;
+    uint64_t cut;
+    uint32_t kept;
+    store_space_get(e->store, &space);
+    if (segments_surplus(&space, &kept) > 0) (void)store_shrink(e->store, kept, &cut); /* a file too long does no harm */
+}
+
+int space_clear_end(engine *e, bool *worked)
+{
+    store_space space;
+    uint32_t kept;
+    bool done;
+    int unreadable;
+    store_space_get(e->store, &space);
+    uint32_t surplus = segments_surplus(&space, &kept);
+    if (surplus == 0 || clean_enough(e, &space)) return 0;
+    store_streams_end(e->store, space.segments - surplus);
+    int error = clean_step(e, CLEAN_END_PERCENT, space.segments - surplus, &done, &unreadable);
+    if (unreadable != 0) e->checkpointer.unreadable_ns = kio_now_ns(e->kio);
+    *worked |= done;
+    return error;
 }
 
 int space_settle(engine *e, bool *worked)

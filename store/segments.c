@@ -289,12 +289,13 @@ int store_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *
     return allocate(s, stream, unit, units, address);
 }
 
-void store_streams_end(store *s)
+void store_streams_end(store *s, uint32_t from)
 {
     segments *g = &s->segments;
     kio_mutex_lock(s->k, &s->mutex);
     for (unsigned stream = 0; stream < STORE_STREAMS; stream++) {
-        if (g->open[stream].segment != 0) segment_close(g, g->open[stream].segment);
+        if (g->open[stream].segment < RW_MAX(from, 1u)) continue;
+        segment_close(g, g->open[stream].segment);
         g->open[stream].segment = 0;
         g->open[stream].used = 0;
     }

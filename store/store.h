@@ -105,8 +105,8 @@ int store_allocate(store *s, store_stream stream, uint32_t blocks, uint64_t *add
 /* As store_allocate, for up to *units runs of `unit` blocks, one behind the other: as many as the open segment has room for, so that its tail is not
  * lost; at least one. *units: how many. */
 int store_allocate_some(store *s, store_stream stream, uint32_t unit, uint32_t *units, uint64_t *address);
-/* Gives up the open segments: what is appended next goes to the lowest free ones. Before the file's end is emptied or cut. */
-void store_streams_end(store *s);
+/* Gives up the open segments from the one with that number on: what is appended next goes to the lowest free ones. Before the file's end is emptied or cut. */
+void store_streams_end(store *s, uint32_t from);
 /* Gives back a run that nothing on disk can reference (an allocation that was never named). Thread-safe. */
 void store_give_back(store *s, uint64_t address, uint32_t blocks);
 

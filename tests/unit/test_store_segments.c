@@ -463,6 +463,29 @@ static void test_rewind(void)
     bed_end(&b);
 }
 
+/* A stream that is hardly used keeps its segment at the end of a file from being cut, until it is told to leave it; others go on. */
+static void test_streams_end(void)
+{
+    enum { FULL = 10 };
+    bed b;
+    uint64_t full[FULL], last, next, cut;
+    bed_create(&b, "streams");
+    for (unsigned i = 0; i < FULL; i++) must(store_allocate(b.s, STORE_PAGES, SEGMENT_BLOCKS, &full[i]), "allocate");
+    must(store_allocate(b.s, STORE_EXTENTS, 1, &last), "allocate");
+    uint32_t end = (uint32_t)(last / SEGMENT_BLOCKS);
+    for (unsigned i = 1; i < FULL - 1; i++) store_give_back(b.s, full[i], SEGMENT_BLOCKS);
+    store_give_back(b.s, full[FULL - 1] + 1, SEGMENT_BLOCKS - 1);
+    store_streams_end(b.s, end);
+    must(store_allocate(b.s, STORE_PAGES, 1, &next), "allocate");
+    tap_ok(next == full[FULL - 1] + 1, "a stream whose segment lies before the end goes on there");
+    must(store_allocate(b.s, STORE_EXTENTS, 1, &next), "allocate");
+    tap_ok(next == full[1], "one at the end goes on in the lowest free segment");
+    store_give_back(b.s, last, 1);
+    must(store_shrink(b.s, 0, &cut), "shrink");
+    tap_ok(atomic_load(&b.s->segments.count) == end && cut > 0, "and what was its own is cut off, once nothing is alive there");
+    bed_end(&b);
+}
+
 /* ---- threads ---- */
 
 #define THREADS 4u
@@ -554,6 +577,7 @@ int main(int argc, char **argv)
     test_doubtful_claims();
     test_cleaning_marks();
     test_rewind();
+    test_streams_end();
     test_threads();
     for (uint64_t seed = 1; seed <= 6; seed++) test_model(seed, 20000);
     return tap_done();
