@@ -118,8 +118,14 @@ static size_t write_bytes(size_t key_size, size_t value_size)
     return (size_t)rw_align_up(offsetof(pending_write, bytes) + key_size + value_size, 8);
 }
 
+static uint32_t tag_bit(uint32_t tag)
+{
+    return 1u << (tag & 31);
+}
+
 static pending_write *write_find(const pending_leaf *entry, rw_slice key, uint64_t hash)
 {
+    if ((entry->tags & tag_bit((uint32_t)hash)) == 0) return NULL;
     for (pending_write *w = entry->writes; w != NULL; w = w->next)
         if (w->tag == (uint32_t)hash && rw_slice_equal(pending_key(w), key)) return w;
     return NULL;
@@ -170,6 +176,7 @@ static void write_place(pending *pg, pending_set *s, pending_leaf *entry, rw_sli
         *w = (pending_write){.next = entry->writes, .tag = (uint32_t)hash, .key_size = (uint16_t)key.size, .value_size = (uint16_t)value.size};
         memcpy(w->bytes, key.data, key.size);
         entry->writes = w;
+        entry->tags |= tag_bit(w->tag);
         entry->bytes += pending_growth(key.size, value.size);
         count_add(s, 1);
         if (same == NULL) atomic_fetch_add_explicit(&pg->added, 1, memory_order_relaxed);
@@ -209,8 +216,10 @@ const pending_leaf *pending_find(const pending *pg, const partition *p, page_ref
 static void writes_free(pending *pg, pending_set *s, pending_leaf *entry, uint64_t before)
 {
     int64_t gone = 0;
+    entry->tags = 0;
     for (pending_write **place = &entry->writes, *w; (w = *place) != NULL;) {
         if (w->timestamp >= before) {
+            entry->tags |= tag_bit(w->tag);
             place = &w->next;
             continue;
         }

@@ -44,6 +44,7 @@ typedef struct pending_leaf {
     page_ref ref;
     pending_write *writes;             /* each of another key */
     uint32_t bytes;                    /* that the leaf may grow by */
+    uint32_t tags;                     /* a bit for each write, of its tag: of a key whose bit is not set none waits, and the list need not be fetched from memory */
 } pending_leaf;
 
 #define PENDING_BUCKETS_FEW 16u
