@@ -106,7 +106,7 @@ static bool put_pends(const applier *a, partition *p, const wal_op *op, uint64_t
 {
     trees *t = &a->e->trees;
     tree_miss miss;
-    if (!t->recovering || a->e->read_only || op->kind != WAL_OP_PUT || bucket_of_stored(op->key) == CATALOG_BUCKET) return false; /* nothing could be written when its leaf was read later */
+    if (!t->recovering || !a->e->replay_pends || op->kind != WAL_OP_PUT || bucket_of_stored(op->key) == CATALOG_BUCKET) return false;
     if (tree_find_again(t, p, op->key, at, &miss) != TREE_MISS || miss.level != 0) return false;
     if (pending_prepare(&t->pending, p, miss.ref, op->key, at->hash, op->second.size) != PENDING_READY) return false;
     pending_put(&t->pending, p, miss.ref, op->key, at->hash, op->second, lsn, p->image_lsn); /* the record begins somewhere before lsn */

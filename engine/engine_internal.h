@@ -118,6 +118,7 @@ struct engine {
     txn_counters txn_counters[TXN_COUNTERS];
     RW_ALIGNED(64) _Atomic uint64_t rewrites;      /* commits that changed some key more than once, raised before they become visible */
     uint64_t recovery_records, recovery_ns;
+    bool replay_pends;                 /* during recovery: a put whose leaf is on disk may wait for it */
     /* any thread */
     _Atomic uint32_t evicting;             /* the workers were told that frames are wanted */
     _Atomic uint32_t workers_stop;

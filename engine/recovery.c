@@ -85,15 +85,31 @@ static int claim_record(void *arg, const wal_record *record)
     return error == RW_ENOTFOUND ? 0 : error;
 }
 
+#define FITS_SHARE 4u                  /* what takes at most 3/4 of the frames finds room in the cache */
+
+/*
+ * Whether puts whose leaves are on disk wait for them. A short log is replayed sooner so. A long one comes by every leaf, and by most of them often: where all of them find room in the cache they are read, many at
+ * once. Read-only nothing could be written when a leaf was read later.
+ */
+static bool puts_wait(engine *e, uint64_t log_bytes)
+{
+    store_space space;
+    store_space_get(e->store, &space);
+    uint64_t cache = (uint64_t)e->trees.pool.frame_count * e->page_size;
+    bool fits = space.live_bytes <= cache - cache / FITS_SHARE;
+    return !e->read_only && !(fits && log_bytes > space.live_bytes);
+}
+
 int recovery_run(engine *e)
 {
     const store_image *image = store_image_opened(e->store);
-    uint64_t end_lsn, began = kio_now_ns(e->kio);
+    uint64_t end_lsn = image->checkpoint_lsn, began = kio_now_ns(e->kio);
     if (image->partition_count == 0 || image->partitions[0].low_key.size != 0) return rw_error(RW_ECORRUPT, "the superblock names no first partition");
     int error = store_claims_needed(e->store) && !e->read_only ? claim_image(e) : 0;
     if (error == 0 && !e->read_only) error = wal_replay(e->wal, image->checkpoint_lsn, image->durable_lsn, claim_record, e, &end_lsn);
     if (error != 0) return error;
     store_claims_end(e->store);
+    e->replay_pends = puts_wait(e, end_lsn - image->checkpoint_lsn);
     for (uint32_t i = 0; i < image->partition_count && error == 0; i++) {
         error = trees_adopt(&e->trees, &image->partitions[i]);
         if (error != 0) error = salvage_partition(e, i, error);

@@ -144,7 +144,7 @@ static void piece_add(replay *r, piece *p, const wal_record *record)
     p->records[p->record_count++] = (piece_record){.lsn = record->lsn, .offset = p->used, .size = record->body.size};
     p->used += record->body.size;
     while (p->key_count < r->key_limit && wal_op_decode(rw_slice_of(to, record->body.size), &at, &op) == 0)
-        if (!op_is_in_image(r, &op, record->lsn)) p->keys[p->key_count++] = (preload_key){.key = op.key, .pends = op.kind == WAL_OP_PUT && !r->e->read_only};
+        if (!op_is_in_image(r, &op, record->lsn)) p->keys[p->key_count++] = (preload_key){.key = op.key, .pends = op.kind == WAL_OP_PUT && r->e->replay_pends};
 }
 
 static int replay_record(void *arg, const wal_record *record)

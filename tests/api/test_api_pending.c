@@ -10,6 +10,7 @@
 #define RECORDS 60000u             /* several times the cache */
 
 #include "tests/api/versioned.h"
+#include "tests/support/child.h"
 #include "tests/support/dirs.h"
 #include "tests/support/prng.h"
 
@@ -334,6 +335,62 @@ static void test_series(const char *dir)
     tap_ok(rw_verify(dir, NULL, NULL) == 0, "the closed files are sound");
 }
 
+/* ---- in recovery -------------------------------------------------------------------------------------------------- */
+
+#define OVERWRITES 3u
+
+typedef struct {
+    const char *dir;
+    uint64_t puts;
+    uint32_t version;
+} writing;
+
+static rw_options options_roomy(void)
+{
+    rw_options options = options_small();
+    options.cache_bytes = 64 * MIB;
+    options.log_bytes = 256 * MIB;     /* so that no image is made meanwhile */
+    return options;
+}
+
+static int write_and_die(void *arg)
+{
+    const writing *w = arg;
+    rw_options options = options_roomy();
+    unsigned good = 0;
+    db = open_or_exit(w->dir, &options);
+    for (uint64_t i = 0; i < w->puts; i++) good += put(i * SCATTER % RECORDS, w->version + (uint32_t)(i / RECORDS));
+    return rw_flush(db) == 0 && good == w->puts ? 0 : 1;
+}
+
+/* How many puts waited for their leaves in the recovery of a process that was killed after so many of them; all records are as they should be. */
+static uint64_t recovery_waits(const char *dir, uint64_t puts, uint32_t version)
+{
+    rw_options options = options_roomy();
+    writing w = {.dir = dir, .puts = puts, .version = version};
+    unsigned good = 0;
+    tap_ok(child_run(write_and_die, &w, 60) == 0, "a process puts %llu records and ends without closing", (unsigned long long)puts);
+    for (uint64_t i = 0; i < puts; i++) version_of[i * SCATTER % RECORDS] = version + (uint32_t)(i / RECORDS);
+    db = open_or_exit(dir, &options);
+    uint64_t waited = stats_of(db).pending_puts;
+    for (uint64_t i = 0; i < RECORDS; i++) good += holds(i);
+    tap_ok(good == RECORDS, "all records are recovered");
+    CHECK_OK(rw_close(db));
+    return waited;
+}
+
+/* A short log is replayed without reading leaves; one that is longer than the data, which the cache has room for, reads all of them (R5). */
+static void test_recovery(const char *dir)
+{
+    rw_options options = options_roomy();
+    db = open_or_exit(dir, &options);
+    load();
+    CHECK_OK(rw_close(db));
+    uint64_t few = recovery_waits(dir, RECORDS / 100, 1), many = recovery_waits(dir, (uint64_t)RECORDS * OVERWRITES, 2);
+    tap_ok(few > RECORDS / 200, "of a short log %llu puts waited for their leaves", (unsigned long long)few);
+    tap_ok(many == 0, "of a long one %llu did", (unsigned long long)many);
+}
+
 int main(void)
 {
     char dir[DIRS_PATH_MAX];
@@ -356,6 +413,9 @@ int main(void)
     dir_remove(dir);
     if (!dir_make(dir, "series")) return 1;
     test_series(dir);
+    dir_remove(dir);
+    if (!dir_make(dir, "recovered")) return 1;
+    test_recovery(dir);
     dir_remove(dir);
     return tap_done();
 }
