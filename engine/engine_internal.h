@@ -48,6 +48,7 @@ typedef struct {
     unsigned char *key_buffers;            /* room for two keys */
     uint32_t next_partition_id;
     uint64_t partition_bytes_few;          /* instead of options.partition_bytes while there are few partitions, so that writers seldom meet in one */
+    bool end_is_new;                       /* something was published since the file's end was looked at: it may come free */
     bool grows_ahead;                      /* the data file, while batches are written; not where it is to become short */
     bool unpublished;                      /* images were made that no superblock names yet */
     uint64_t spilled_ns;                   /* when there was a spill last */
@@ -340,7 +341,7 @@ void space_watch(engine *e);
 int space_clean_ahead(engine *e, bool *worked);
 /* Cuts off what is free at the file's end, when much is free. */
 void space_cut_end(engine *e);
-/* Cleans one of the emptiest segments at the file's end, when much is free that lies before them. *worked: it did. */
+/* After a publication: cleans one of the emptiest segments at the file's end, when much is free that lies before them. *worked: it did. */
 int space_clear_end(engine *e, bool *worked);
 /* Partitions must be imaged before what was cleaned is free: done when nothing else asks for it. */
 int space_settle(engine *e, bool *worked);

@@ -156,6 +156,7 @@ void space_cut_end(engine *e)
     uint32_t kept;
     store_space_get(e->store, &space);
     if (segments_surplus(&space, &kept) > 0) (void)store_shrink(e->store, kept, &cut); /* a file too long does no harm */
+    e->checkpointer.end_is_new = true;
 }
 
 int space_clear_end(engine *e, bool *worked)
@@ -164,9 +165,11 @@ int space_clear_end(engine *e, bool *worked)
     uint32_t kept;
     bool done;
     int unreadable;
+    if (!e->checkpointer.end_is_new) return 0; /* who only reads is left in peace */
+    e->checkpointer.end_is_new = false;
     store_space_get(e->store, &space);
     uint32_t surplus = segments_surplus(&space, &kept);
-    if (surplus == 0 || clean_enough(e, &space)) return 0;
+    if (surplus == 0 || space.segments <= CLEAN_SEGMENTS_MIN || clean_enough(e, &space)) return 0;
     store_streams_end(e->store, space.segments - surplus);
     int error = clean_step(e, CLEAN_END_PERCENT, space.segments - surplus, &done, &unreadable);
     if (unreadable != 0) e->checkpointer.unreadable_ns = kio_now_ns(e->kio);
